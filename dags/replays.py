@@ -1,0 +1,8 @@
+"""One DAG for each pipeline: read records again, by a form in Airflow's page."""
+
+from tidemill import config
+from tidemill.supervise.dags import replay_dag, standing_pipelines
+
+_settings = config.load()
+for _found in standing_pipelines(_settings):
+    globals()[f"replay__{_found.pipeline.name}"] = replay_dag(_settings, _found)

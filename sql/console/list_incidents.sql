@@ -1,0 +1,6 @@
+-- Grain: one open incident, newest first. Purpose: what a person should look at.
+SELECT subject, kind, sentence, opened_at
+FROM incidents
+WHERE closed_at IS NULL
+ORDER BY opened_at DESC, id DESC
+LIMIT 1000

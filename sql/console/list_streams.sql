@@ -1,0 +1,12 @@
+-- Grain: one stream, and whether its commits are old enough to be remembered. Purpose: the ledger added up, from the
+-- commit after which nobody has done so. Replays read the same records again and do not count.
+SELECT stream, id <= %(settled)s AS is_settled,
+       CAST(SUM(merged_commits) AS SIGNED) AS commits,
+       CAST(SUM(until_offset - from_offset) AS SIGNED) AS records,
+       CAST(SUM(written_rows) AS SIGNED) AS written_rows,
+       CAST(SUM(quarantined_rows) AS SIGNED) AS quarantined_rows,
+       MAX(committed_at) AS last_committed_at,
+       MAX(newest_at) AS newest_at
+FROM commits
+WHERE id > %(after)s AND replay_id IS NULL
+GROUP BY stream, is_settled

@@ -1,0 +1,12 @@
+-- Grain: one stream. The epoch and the driver that holds it; written by take-overs only, so that a commit's
+-- shared lock on this row never waits for a heartbeat.
+CREATE TABLE IF NOT EXISTS leases (
+    stream           VARCHAR(64)     NOT NULL PRIMARY KEY,
+    epoch            BIGINT UNSIGNED NOT NULL,
+    pipeline_version INT UNSIGNED    NOT NULL,
+    host             VARCHAR(255)    NULL COMMENT 'where spark-submit was started',
+    pid              INT UNSIGNED    NULL COMMENT 'leader of the session that spark-submit runs in',
+    log_file         VARCHAR(1024)   NULL,
+    taken_by         VARCHAR(128)    NOT NULL,
+    taken_at         DATETIME(6)     NOT NULL DEFAULT UTC_TIMESTAMP(6)
+)

@@ -1,0 +1,22 @@
+"""What the plugin mounts: built at the first request, because every process of Airflow imports its plugins."""
+
+from __future__ import annotations
+
+import importlib
+from collections.abc import Awaitable, Callable, MutableMapping
+from functools import cache
+from typing import Any
+
+_Scope = MutableMapping[str, Any]
+_Receive = Callable[[], Awaitable[MutableMapping[str, Any]]]
+_Send = Callable[[MutableMapping[str, Any]], Awaitable[None]]
+
+
+async def console(scope: _Scope, receive: _Receive, send: _Send) -> None:
+    """The console as an ASGI application."""
+    await _built()(scope, receive, send)
+
+
+@cache
+def _built() -> Any:
+    return importlib.import_module("tidemill.console.routes").build()

@@ -1,0 +1,89 @@
+"""The streams' ledgers added up, without reading all of them each time.
+
+Rows of the ledger never change once they are settled, except that upkeep puts old ones together under the newest id
+of them, with the same sums. So what was added up is remembered, up to a commit before which none is open.
+"""
+
+from __future__ import annotations
+
+import time
+from dataclasses import dataclass, fields
+from datetime import UTC, datetime
+from threading import Lock
+from typing import Any
+
+from pymysql.connections import Connection
+from pymysql.cursors import DictCursor
+
+from tidemill.config import Settings
+from tidemill.store.connect import translated
+
+_FORGET_SECONDS = 3600.0
+"""Upkeep puts commits together that are older than a day. What is remembered must reach that far while it does."""
+
+
+@dataclass(frozen=True)
+class Ledger:
+    """What a stream has committed. Times are UTC, None before the first commit."""
+
+    commits: int = 0
+    records: int = 0
+    written_rows: int = 0
+    quarantined_rows: int = 0
+    last_committed_at: datetime | None = None
+    newest_at: datetime | None = None
+    """Newest Kafka timestamp among the records."""
+
+    def __add__(self, other: Ledger) -> Ledger:
+        return Ledger(
+            **{each.name: _joined(getattr(self, each.name), getattr(other, each.name)) for each in fields(self)}
+        )
+
+
+def _joined(one: Any, other: Any) -> Any:
+    if isinstance(one, int):
+        return one + other
+    return max((each for each in (one, other) if each is not None), default=None)
+
+
+class Ledgers:
+    """The sums of one database, as this process remembers them."""
+
+    def __init__(self) -> None:
+        self._lock = Lock()
+        self._settled = 0
+        self._known: dict[str, Ledger] = {}
+        self._read_at = 0.0
+
+    def read(self, connection: Connection[Any], settings: Settings) -> dict[str, Ledger]:
+        """Stream -> what it has committed until now. Reads the commits of the last minutes; at first, all."""
+        with self._lock:
+            settled = self._find_settled(connection, settings)
+            now = time.monotonic()
+            if settled < self._settled or now - self._read_at > _FORGET_SECONDS:
+                self._settled, self._known = 0, {}
+            found = _query(connection, settings, "list_streams", after=self._settled, settled=settled)
+            present = dict(self._known)
+            for row in found:
+                stream, is_settled = row.pop("stream"), row.pop("is_settled")
+                ledger = Ledger(**{name: _aware(value) for name, value in row.items()})
+                present[stream] = present.get(stream, Ledger()) + ledger
+                if is_settled:
+                    self._known[stream] = self._known.get(stream, Ledger()) + ledger
+            self._settled, self._read_at = settled, now
+            return present
+
+    def _find_settled(self, connection: Connection[Any], settings: Settings) -> int:
+        found = _query(connection, settings, "find_settled")
+        return int(found[0]["id"]) if found else 0
+
+
+def _query(connection: Connection[Any], settings: Settings, name: str, **values: int) -> list[dict[str, Any]]:
+    statement = (settings.root / "sql" / "console" / f"{name}.sql").read_text()
+    with translated(), connection.cursor(DictCursor) as cursor:
+        cursor.execute(statement, values or None)
+        return list(cursor.fetchall())
+
+
+def _aware(value: Any) -> Any:
+    return value.replace(tzinfo=UTC) if isinstance(value, datetime) else value

@@ -1,0 +1,213 @@
+"""What the console and ``/metrics`` show, read in five queries as the account that may only read."""
+
+from __future__ import annotations
+
+import logging
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from functools import cache, lru_cache
+from pathlib import Path
+from typing import Any
+
+from pymysql.connections import Connection
+from pymysql.cursors import DictCursor
+
+from tidemill.config import Account, Settings
+from tidemill.console.ledgers import Ledger, Ledgers
+from tidemill.errors import SpecError
+from tidemill.spec import load_pipeline
+from tidemill.store.connect import session, translated
+from tidemill.store.control import StreamRow, behind_seconds, read_streams
+from tidemill.supervise.applied import newest
+from tidemill.supervise.lifecycle import LIVE, Life, observe
+from tidemill.supervise.slo import doing
+
+log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class StreamStatus:
+    """One stream. Times are UTC, spans are seconds; what is None is not known."""
+
+    stream: str
+    wanted: str
+    wanted_by: str
+    wanted_at: datetime
+    state: str
+    """The life of its driver, or ``halted``."""
+    sentence: str
+    """What is going on, as a clause for a person."""
+    last_error: str
+    """What the driver said last that went wrong. Empty if nothing did, or if the sentence says it."""
+    halted: bool
+    up: bool
+    """Whether a driver reads."""
+    epoch: int
+    """How many drivers were started, ever."""
+    pipeline_version: int | None
+    newest_version: int
+    failures_in_a_row: int
+    heartbeat_age_seconds: float | None
+    lag_records: int | None
+    lag_seconds: float | None
+    """As the driver measured it last."""
+    behind_seconds: float | None
+    """How far the tables are behind Kafka now, whether or not anybody measures it; None if it is not wanted."""
+    freshness_seconds: float | None
+    """Age of the newest committed record."""
+    slo_seconds: float | None
+    """What the pipeline promises of ``behind_seconds``."""
+    records_per_second: float | None
+    batch_seconds: float | None
+    batch_limit_records: int | None
+    latency_p50_seconds: float | None
+    latency_p99_seconds: float | None
+    commits: int
+    records: int
+    written_rows: int
+    quarantined_rows: int
+    last_committed_at: datetime | None
+
+    @property
+    def keeps_promise(self) -> bool | None:
+        """Whether the tables are as fresh as the pipeline promises; None if that cannot be said."""
+        if self.behind_seconds is None or self.slo_seconds is None:
+            return None
+        return self.behind_seconds <= self.slo_seconds
+
+
+@dataclass(frozen=True)
+class ModelStatus:
+    """One model and one of its metrics. Times are UTC."""
+
+    pipeline: str
+    model: str
+    champion_version: int | None
+    published_version: int | None
+    published_at: datetime | None
+    """When scores were last made visible."""
+    metric: str | None
+    champion_value: float | None
+    baseline_value: float | None
+    trained_at: datetime | None
+
+
+@dataclass(frozen=True)
+class Incident:
+    """What a person should look at."""
+
+    subject: str
+    kind: str
+    sentence: str
+    opened_at: datetime
+
+
+@dataclass(frozen=True)
+class Status:
+    """Everything on the page."""
+
+    streams: list[StreamStatus]
+    models: list[ModelStatus]
+    incidents: list[Incident]
+
+
+def read_status(settings: Settings) -> Status:
+    """Read the page's content.
+
+    Raises:
+        DatabaseAway: the database cannot be reached.
+        ConfigError: there is no password for the reading account.
+    """
+    with session(settings, Account.READ) as connection:
+        ledgers = _ledgers(settings.db_host, settings.db_port, settings.db_control).read(connection, settings)
+        return Status(
+            streams=[
+                stream_status(row, ledgers.get(row.stream, Ledger()), promised(settings, row.stream))
+                for row in read_streams(connection)
+            ],
+            models=[ModelStatus(**row) for row in _query(connection, settings, "list_models")],
+            incidents=[Incident(**row) for row in _query(connection, settings, "list_incidents")],
+        )
+
+
+@cache
+def _ledgers(host: str, port: int, schema: str) -> Ledgers:
+    """One memory for each database; a process knows one."""
+    return Ledgers()
+
+
+def stream_status(row: StreamRow, ledger: Ledger, slo_seconds: float | None) -> StreamStatus:
+    """What a stream's row, its ledger and its promise say together."""
+    life = observe(row).life
+    # What a driver that is no more said last is not how things are.
+    is_present = life in LIVE and row.beat_epoch == row.epoch
+    now = row.now.replace(tzinfo=UTC)
+    return StreamStatus(
+        stream=row.stream,
+        wanted=row.wanted,
+        wanted_by=row.wanted_by,
+        wanted_at=row.wanted_at.replace(tzinfo=UTC),
+        state="halted" if row.halted_reason else life.value,
+        sentence=doing(row),
+        last_error="" if row.last_error is None or row.last_error in doing(row) else row.last_error,
+        halted=row.halted_reason is not None,
+        up=life is Life.RUNNING,
+        epoch=row.epoch,
+        pipeline_version=row.pipeline_version,
+        newest_version=row.newest_version,
+        failures_in_a_row=row.failures_in_a_row,
+        heartbeat_age_seconds=None if row.beat_at is None else _since(row.beat_at, row.now),
+        lag_records=row.lag_records if is_present else None,
+        lag_seconds=row.lag_seconds if is_present else None,
+        behind_seconds=behind_seconds(row),
+        freshness_seconds=None if ledger.newest_at is None else _since(ledger.newest_at, now),
+        slo_seconds=slo_seconds,
+        records_per_second=row.records_per_second if is_present else None,
+        batch_seconds=_of_ms(row.batch_ms) if is_present else None,
+        batch_limit_records=row.batch_limit if is_present else None,
+        latency_p50_seconds=_of_ms(row.latency_p50_ms) if is_present else None,
+        latency_p99_seconds=_of_ms(row.latency_p99_ms) if is_present else None,
+        commits=ledger.commits,
+        records=ledger.records,
+        written_rows=ledger.written_rows,
+        quarantined_rows=ledger.quarantined_rows,
+        last_committed_at=ledger.last_committed_at,
+    )
+
+
+def promised(settings: Settings, stream: str) -> float | None:
+    """The freshness that a stream's pipeline promises as it was applied, in seconds; None if that cannot be read."""
+    folder = newest(settings, stream) or settings.pipelines / stream
+    try:
+        return _promised(folder, (folder / "pipeline.yaml").stat().st_mtime_ns)
+    except OSError:
+        return None
+
+
+@lru_cache(maxsize=1024)
+def _promised(folder: Path, changed_at: int) -> float | None:
+    try:
+        return load_pipeline(folder).slo.freshness_seconds
+    except SpecError as error:  # the DAG file `broken` shows it where people look
+        log.warning("no promise of %s is known: %s", folder.name, error)
+        return None
+
+
+def _since(then: datetime, now: datetime) -> float:
+    return max((now - then).total_seconds(), 0.0)
+
+
+def _of_ms(milliseconds: int | None) -> float | None:
+    return None if milliseconds is None else milliseconds / 1000
+
+
+def _query(connection: Connection[Any], settings: Settings, name: str) -> list[dict[str, Any]]:
+    statement = (settings.root / "sql" / "console" / f"{name}.sql").read_text()
+    with translated(), connection.cursor(DictCursor) as cursor:
+        cursor.execute(statement)
+        return [{column: _aware(value) for column, value in row.items()} for row in cursor.fetchall()]
+
+
+def _aware(value: Any) -> Any:
+    """The control plane's times are naive UTC; what leaves the house says so."""
+    return value.replace(tzinfo=UTC) if isinstance(value, datetime) else value

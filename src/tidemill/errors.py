@@ -1,0 +1,124 @@
+"""Every error Tidemill raises on purpose.
+
+::
+
+    TidemillError            what, the value, the remedy: one sentence for a person
+    ├── ConfigError          a setting is missing or wrong                     exit 2
+    ├── SpecError            the pipeline folder is wrong                      exit 2
+    ├── SetupError           the machine or the embedded stack is not ready    exit 3
+    ├── SourceError          Kafka does not hold what the pipeline names       exit 4
+    │   └── KafkaAway        no broker answers                      transient
+    ├── StoreError           the database refused                              exit 5
+    │   ├── DatabaseAway     it cannot be reached                   transient
+    │   │   └── DatabaseReadOnly   it takes no writes now           transient
+    │   ├── DatabaseFull     no space left                          transient
+    │   └── Contention       deadlock or lock-wait time-out         transient
+    ├── Fenced               another driver holds the stream                   exit 6
+    ├── StreamError          a stream failed or cannot be started              exit 7
+    ├── LearnError           a model cannot be trained, judged or scored       exit 8
+    └── VerifyError          the ledger does not add up                        exit 1
+
+``Transient`` marks what may go away by itself: only those are ever tried again. Everything else is terminal.
+"""
+
+from __future__ import annotations
+
+
+class TidemillError(Exception):
+    """One sentence for a person: what is wrong, the value that is, and the remedy."""
+
+    exit_code = 1
+
+    def __init__(self, what: str, *, value: object = None, remedy: str = "") -> None:
+        self.what = what
+        self.value = value
+        self.remedy = remedy
+        super().__init__(what, value, remedy)
+
+    def __str__(self) -> str:
+        sentence = self.what if self.value is None else f"{self.what}: {self.value}"
+        return f"{sentence}; {self.remedy}" if self.remedy else sentence
+
+    def __reduce__(self) -> tuple[object, ...]:
+        # Errors cross from Spark's Python workers to the driver; keyword arguments do not pickle by themselves.
+        return (_rebuild, (type(self), self.what, self.value, self.remedy))
+
+
+def _rebuild(kind: type[TidemillError], what: str, value: object, remedy: str) -> TidemillError:
+    return kind(what, value=value, remedy=remedy)
+
+
+class Transient:
+    """Mixed into errors that may go away by themselves."""
+
+
+class ConfigError(TidemillError):
+    """A setting is missing or wrong."""
+
+    exit_code = 2
+
+
+class SpecError(TidemillError):
+    """The pipeline folder is wrong."""
+
+    exit_code = 2
+
+
+class SetupError(TidemillError):
+    """The machine or the embedded stack is not ready."""
+
+    exit_code = 3
+
+
+class SourceError(TidemillError):
+    """Kafka does not hold what the pipeline names."""
+
+    exit_code = 4
+
+
+class KafkaAway(SourceError, Transient):
+    """No broker answers, or not in time."""
+
+
+class StoreError(TidemillError):
+    """The database refused."""
+
+    exit_code = 5
+
+
+class DatabaseAway(StoreError, Transient):
+    """The database cannot be reached."""
+
+
+class DatabaseReadOnly(DatabaseAway):
+    """The server takes no writes now: another one may have become the primary, so connect anew."""
+
+
+class DatabaseFull(StoreError, Transient):
+    """The database, or the machine that loads into it, has no space left; no row is at fault."""
+
+
+class Contention(StoreError, Transient):
+    """Deadlock or lock-wait time-out: the transaction was rolled back and may run again."""
+
+
+class Fenced(TidemillError):
+    """Another driver holds the stream: this one may not write any more."""
+
+    exit_code = 6
+
+
+class StreamError(TidemillError):
+    """A stream failed or cannot be started."""
+
+    exit_code = 7
+
+
+class LearnError(TidemillError):
+    """A model cannot be trained, judged or scored."""
+
+    exit_code = 8
+
+
+class VerifyError(TidemillError):
+    """The ledger, the tables and Kafka do not agree."""

@@ -1,0 +1,1 @@
+"""From Kafka to the store: source, decode, transform, and the batch."""

@@ -1,0 +1,137 @@
+"""What a stream is measured by: throughput, and the time from a record's Kafka timestamp to its COMMIT.
+
+A task sums up its latencies as a histogram over buckets of equal ratio, so that a batch brings a few numbers and not
+one for each record. The driver adds them up over the last minutes.
+"""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections import Counter, deque
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from datetime import UTC, datetime, timedelta
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+
+LATENCY_SECONDS = 300.0
+"""Latencies are those of the commits of so long."""
+RATE_SECONDS = 60.0
+"""Records per second are those of so long."""
+_SLOT_SECONDS = 5.0
+_PER_DOUBLING = 8
+"""Buckets: a bound is 9 % above the one before it."""
+_MOST_MS = 2**32 - 1
+"""What the column holds: 49 days."""
+_BUCKETS = 32 * _PER_DOUBLING
+_EPOCH = datetime(1970, 1, 1)
+"""Naive UTC, as the database has it."""
+
+Histogram = Mapping[int, int]
+"""Bucket -> records. Bucket ``b`` ends at ``2 ** (b / 8)`` ms, and the one before it ends where it begins."""
+
+
+def latencies(timestamps: pa.Array, now_us: int) -> dict[int, int]:
+    """The latencies of records that are committed now.
+
+    Args:
+        timestamps: Kafka's, in µs; one that is missing or negative (Kafka's «none») does not count. One of the
+            future, by a clock that is fast, counts as no latency.
+        now_us: µs since 1970.
+    """
+    us = pc.drop_null(timestamps).cast(pa.int64()).to_numpy(zero_copy_only=False)
+    waited_ms = np.maximum((now_us - us[us >= 0]) / 1000, 1.0)
+    buckets = np.minimum(np.ceil(np.log2(waited_ms) * _PER_DOUBLING), _BUCKETS).astype(np.int64)
+    counts = np.bincount(buckets)
+    return {int(bucket): int(counts[bucket]) for bucket in np.flatnonzero(counts)}
+
+
+def quantile_ms(histogram: Histogram, part: float) -> int | None:
+    """The least bound that ``part`` of the records are within, in ms; None of no records."""
+    wanted = part * sum(histogram.values())
+    seen = 0
+    for bucket in sorted(histogram):
+        seen += histogram[bucket]
+        if seen >= wanted:
+            return min(round(2 ** (bucket / _PER_DOUBLING)), _MOST_MS)
+    return None
+
+
+@dataclass
+class _Slot:
+    """The commits of a few seconds."""
+
+    began: float
+    records: int = 0
+    waited: Counter[int] = field(default_factory=Counter)
+
+
+class Measures:
+    """One driver's, over all its queries. Times are seconds of one monotonic clock, which callers read."""
+
+    def __init__(self, began: float) -> None:
+        self.batches, self.records, self.batch_ms = 0, 0, 0
+        self.newest_us: int | None = None
+        """Newest Kafka timestamp that is committed, µs since 1970."""
+        self.lag_records: int | None = None
+        """Records that were not committed when Kafka was asked last."""
+        self._began = began
+        self._slots = deque[_Slot]()
+        self._lock = threading.Lock()
+
+    def note(self, now: float, records: int, seconds: float, waited: Iterable[Histogram]) -> None:
+        """A batch of ``records`` offsets is committed that took so many seconds."""
+        with self._lock:
+            self.batches += 1
+            self.records += records
+            self.batch_ms = int(seconds * 1000)
+            if not self._slots or now - self._slots[-1].began >= _SLOT_SECONDS:
+                self._slots.append(_Slot(now))
+            self._slots[-1].records += records
+            for histogram in waited:
+                self._slots[-1].waited.update(histogram)
+            self._forget(now)
+
+    def note_newest(self, timestamps_us: Iterable[int | None], now_us: int | None = None) -> None:
+        """These Kafka timestamps are committed. One of the future, by a producer's wrong clock, counts as of now."""
+        now = time.time_ns() // 1000 if now_us is None else now_us
+        known = [min(us, now) for us in (self.newest_us, *timestamps_us) if us is not None]
+        self.newest_us = max(known, default=None)
+
+    def facts(self, now: float, utc: datetime) -> dict[str, object]:
+        """Columns of the heartbeat. ``utc`` is the same moment as ``now``, with its zone."""
+        with self._lock:
+            self._forget(now)
+            waited = sum((slot.waited for slot in self._slots), Counter[int]())
+            lately = sum(slot.records for slot in self._slots if now - slot.began < RATE_SECONDS)
+            facts: dict[str, object] = {"batches": self.batches, "records": self.records, "batch_ms": self.batch_ms}
+        newest_at = _naive(self.newest_us)
+        lag_seconds: float | None = None
+        if self.lag_records == 0:
+            lag_seconds = 0.0
+        elif self.lag_records is not None and newest_at is not None:
+            lag_seconds = max(0.0, (utc.astimezone(UTC).replace(tzinfo=None) - newest_at).total_seconds())
+        return facts | {
+            "lag_records": self.lag_records,
+            "lag_seconds": lag_seconds,
+            "newest_at": newest_at,
+            "records_per_second": lately / min(RATE_SECONDS, max(now - self._began, 1.0)),
+            "latency_p50_ms": quantile_ms(waited, 0.5),
+            "latency_p99_ms": quantile_ms(waited, 0.99),
+        }
+
+    def _forget(self, now: float) -> None:
+        while self._slots and now - self._slots[0].began >= LATENCY_SECONDS:
+            self._slots.popleft()
+
+
+def _naive(us: int | None) -> datetime | None:
+    if us is None:
+        return None
+    try:
+        return _EPOCH + timedelta(microseconds=us)
+    except OverflowError:  # a producer may say any time
+        return None

@@ -1,0 +1,91 @@
+"""From the columns of a feature query to one vector: stages that survive NULLs and values never seen before."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from pyspark.ml import Transformer
+from pyspark.ml.base import Estimator
+from pyspark.ml.feature import OneHotEncoder, SQLTransformer, StringIndexer, VectorAssembler
+from pyspark.sql import DataFrame
+from pyspark.sql import functions as F
+from pyspark.sql.types import BooleanType, CharType, NumericType, StringType, VarcharType
+
+from tidemill.errors import LearnError
+
+VECTOR = "_features"
+_INDEX, _HOT, _VALUE, _MISSING = "_index_", "_hot_", "_value_", "_missing_"
+
+
+def split_by_type(frame: DataFrame, features: Sequence[str]) -> tuple[list[str], list[str]]:
+    """Names of the features that are numbers, and of those that are text.
+
+    Raises:
+        LearnError: one is neither.
+    """
+    numbers, texts = [], []
+    for name in features:
+        kind = frame.schema[name].dataType
+        if isinstance(kind, (NumericType, BooleanType)):
+            numbers.append(name)
+        elif isinstance(kind, (StringType, CharType, VarcharType)):
+            texts.append(name)
+        else:
+            raise LearnError(
+                f"feature {name} is neither a number nor text",
+                value=kind.simpleString(),
+                remedy="cast it in the feature query, for example a time to HOUR(…)",
+            )
+    return numbers, texts
+
+
+def preparation(train: DataFrame, features: Sequence[str], *, one_hot: bool) -> list[Transformer | Estimator]:  # type: ignore[type-arg]
+    """The stages before the estimator, whose output is the column ``_features``.
+
+    A missing number becomes the median of the training rows, and a column of its own says that it was missing. A
+    missing or never seen text becomes one category more.
+
+    Args:
+        train: training rows; medians are taken from them.
+        features: columns to use, in this order within numbers and texts.
+        one_hot: whether the estimator takes categories for numbers, so that each needs a column of its own.
+    """
+    numbers, texts = split_by_type(train, features)
+    stages: list[Transformer | Estimator] = []  # type: ignore[type-arg]
+    inputs: list[str] = []
+    if numbers:
+        statement, columns = _numbers(train, numbers)
+        stages.append(SQLTransformer(statement=statement))
+        inputs += columns
+    if texts:
+        indexed, hot = [_INDEX + name for name in texts], [_HOT + name for name in texts]
+        stages.append(StringIndexer(inputCols=texts, outputCols=indexed, handleInvalid="keep"))
+        if one_hot:
+            stages.append(OneHotEncoder(inputCols=indexed, outputCols=hot, handleInvalid="keep"))
+        inputs += hot if one_hot else indexed
+    stages.append(VectorAssembler(inputCols=inputs, outputCol=VECTOR))
+    return stages
+
+
+def medians(frame: DataFrame, names: Sequence[str]) -> dict[str, tuple[float, bool]]:
+    """Column -> its median (0 if it holds nothing but NULL) and whether any row lacks it."""
+    asked = [F.median(F.col(name).cast("double")) for name in names]
+    gaps = [F.count(F.when(F.col(name).isNull(), 1)) for name in names]
+    row = frame.agg(*asked, *gaps).first()
+    assert row is not None  # an aggregate without groups is one row
+    values, missing = row[: len(names)], row[len(names) :]
+    return {
+        name: (0.0 if value is None else float(value), gap > 0)
+        for name, value, gap in zip(names, values, missing, strict=True)
+    }
+
+
+def _numbers(train: DataFrame, names: Sequence[str]) -> tuple[str, list[str]]:
+    """The statement that makes numbers complete, and the columns it adds."""
+    added = {}
+    for name, (median, has_gaps) in medians(train, names).items():
+        added[_VALUE + name] = f"COALESCE(CAST(`{name}` AS DOUBLE), CAST('{median!r}' AS DOUBLE))"
+        if has_gaps:
+            added[_MISSING + name] = f"CAST(`{name}` IS NULL AS DOUBLE)"
+    columns = ", ".join(f"{expression} AS `{name}`" for name, expression in added.items())
+    return f"SELECT *, {columns} FROM __THIS__", list(added)

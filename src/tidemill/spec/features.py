@@ -1,0 +1,56 @@
+"""The feature query: what it must select, and that no feature reads what the label is made of."""
+
+from __future__ import annotations
+
+import sqlglot
+from sqlglot import exp
+from sqlglot.errors import SqlglotError
+
+from tidemill.errors import SpecError
+from tidemill.spec.model import Model
+
+COMMIT = "_commit"
+"""Column of the feature query that says which commit wrote the row being scored."""
+
+
+def check_features(name: str, model: Model, sql: str) -> None:
+    """Check a model's feature query.
+
+    Raises:
+        SpecError: a column is missing, or a feature reads a column that the label is made of.
+    """
+    select = _parse(model.features, sql)
+    outputs = {projection.alias_or_name: projection for projection in select.expressions}
+    for column in (*model.key, model.known_at, model.label, model.baseline, COMMIT):
+        if column not in outputs:
+            raise SpecError(
+                f"{model.features} does not select what models.{name} names", value=column, remedy="select it"
+            )
+    secret = {(c.table, c.name) for c in outputs[model.label].find_all(exp.Column)}
+    for output in feature_names(model, sql):
+        leaked = [c for c in outputs[output].find_all(exp.Column) if (c.table, c.name) in secret]
+        if leaked:
+            raise SpecError(
+                f"{model.features}: feature {output} reads what the label is made of",
+                value=leaked[0].sql(dialect="mysql"),
+                remedy="use only what was known at " + model.known_at,
+            )
+
+
+def feature_names(model: Model, sql: str) -> tuple[str, ...]:
+    """The query's columns that are features: all but key, time, label and commit. In the query's order."""
+    other = {*model.key, model.known_at, model.label, COMMIT}
+    names = [projection.alias_or_name for projection in _parse(model.features, sql).expressions]
+    return tuple(name for name in names if name not in other)
+
+
+def _parse(file: str, sql: str) -> exp.Select:
+    try:
+        parsed = sqlglot.parse_one(sql, dialect="mysql")
+    except SqlglotError as error:
+        raise SpecError(
+            f"{file} cannot be parsed", value=" ".join(str(error).split())[:200], remedy="mend it"
+        ) from None
+    if not isinstance(parsed, exp.Select):
+        raise SpecError(f"{file} is not one SELECT", value=type(parsed).__name__, remedy="write one SELECT")
+    return parsed

@@ -1,0 +1,19 @@
+"""Every statement that is generated for a database, under one name in each dialect."""
+
+from __future__ import annotations
+
+from tidemill.store.dialects.learning import Learning
+from tidemill.store.dialects.replay import Replay
+from tidemill.store.dialects.upkeep import Upkeep
+
+
+class Dialect(Upkeep, Replay, Learning):
+    """One database that speaks MySQL's protocol. It holds no state: statements come out, nothing is sent.
+
+    Names are quoted; values are bound as parameters (``%(commit)s``).
+    """
+
+    __slots__ = ()
+
+    def __repr__(self) -> str:
+        return f"{type(self).__name__}()"

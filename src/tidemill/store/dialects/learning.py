@@ -1,0 +1,150 @@
+"""What the feedback loop says to the database: the feature query as it is read, scores, and the proof by time.
+
+A feature query is the author's text and may hold any ``%``, so statements that carry it bind no parameters: the
+numbers and times in them are written out.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from datetime import datetime
+from itertools import pairwise
+
+from tidemill.spec.model import Model, Table
+from tidemill.store.dialects.expressions import equal
+from tidemill.store.dialects.hooks import Hooks
+from tidemill.store.dialects.names import SCORE_COLUMNS, columns_of, in_schema, pending, quote, snapshot
+
+_WHOLE = ("TINYINT", "SMALLINT", "MEDIUMINT", "INT", "BIGINT")
+_TEXT = ("CHAR", "VARCHAR", "TEXT")
+
+
+class Learning(Hooks):
+    """The statements of one model."""
+
+    __slots__ = ()
+
+    def is_whole_number(self, kind: str) -> bool:
+        """Whether a column definition is of an integer type."""
+        return kind.upper().startswith(_WHOLE)
+
+    def feature_rows(self, sql: str, model: Model, table: Table, features: Iterable[str]) -> str:
+        """The feature query in the form that crosses JDBC unharmed: ``<key>, _known_us, <features>, _label, _commit``.
+
+        Times cross as µs since 1970, because the driver would bend a DATETIME by its machine's time zone; keys that
+        are neither whole numbers nor text cross as text.
+        """
+        keys = [f"{_plain(table.columns[key], 'f.' + quote(key))} AS {quote(key)}" for key in model.key]
+        known_us = f"TIMESTAMPDIFF(MICROSECOND, '1970-01-01', f.{quote(model.known_at)}) AS `_known_us`"
+        label, commit = f"f.{quote(model.label)} AS `_label`", "CAST(f.`_commit` AS SIGNED) AS `_commit`"
+        columns = ", ".join([*keys, known_us, *(f"f.{quote(name)}" for name in features), label, commit])
+        return f"SELECT {columns} FROM {_derived(sql)} AS f"
+
+    def unscored(self, schema: str, rows: str, model: Model, version: int) -> str:
+        """Those of ``rows`` that a model version has not scored as they now are, neither published nor pending.
+
+        It asks for each row's own commit and not for a range of commits: ids are given out before transactions end.
+        """
+        missing = [
+            f"NOT EXISTS (SELECT 1 FROM {in_schema(schema, scores)} AS s WHERE s.`model_version` = {int(version)}"
+            f" AND {equal(model.key, 's', 'r')} AND s.`scored_commit` = r.`_commit`)"
+            for scores in (model.score.table, pending(model.score.table))
+        ]
+        return f"SELECT r.* FROM ({rows}) AS r WHERE {' AND '.join(missing)}"
+
+    def key_range(self, schema: str, name: str, column: str) -> str:
+        """Smallest and largest value of a key column."""
+        return f"SELECT MIN({quote(column)}), MAX({quote(column)}) FROM {in_schema(schema, name)}"
+
+    def key_slices(self, column: str, bounds: tuple[int, int] | None, parts: int) -> list[str]:
+        """Conditions that cut a read by a key column into disjoint parts which together are everything.
+
+        Args:
+            column: its name.
+            bounds: smallest and largest value of a whole-number key; None cuts by digest, which fits every other key.
+            parts: at most how many, at least one.
+        """
+        key = quote(column)
+        if bounds is None:
+            return [f"CRC32({key}) % {parts} = {part}" for part in range(parts)]
+        low, width = bounds[0], bounds[1] + 1 - bounds[0]
+        cuts = sorted({low + width * part // parts for part in range(1, parts)} - {low})
+        slices = []
+        for start, end in pairwise([None, *cuts, None]):
+            inside = [f"{key} >= {start}"] * (start is not None) + [f"{key} < {end}"] * (end is not None)
+            slices.append(" AND ".join(inside) or "1 = 1")
+        return slices
+
+    def publish_scores(self, schema: str, model: Model) -> str:
+        """Move the pending scores of one version, ``%(version)s``, among those that readers see."""
+        columns = [*model.key, *SCORE_COLUMNS]
+        changes = ", ".join(f"{quote(c)} = {self.incoming(c)}" for c in SCORE_COLUMNS if c != "model_version")
+        query = (
+            f"SELECT {columns_of(columns)} FROM {in_schema(schema, pending(model.score.table))}"
+            " WHERE `model_version` = %(version)s"
+        )
+        target = in_schema(schema, model.score.table)
+        return self.upsert(target, columns, query, changes, order=columns_of(model.key))
+
+    def clear_pending(self, schema: str, model: Model) -> str:
+        """Drop the pending scores of a version, ``%(version)s``, and of those before it."""
+        return f"DELETE FROM {in_schema(schema, pending(model.score.table))} WHERE `model_version` <= %(version)s"
+
+    def count_pending(self, schema: str, model: Model) -> str:
+        """How many scores of a version, ``%(version)s``, wait to be published."""
+        waiting = in_schema(schema, pending(model.score.table))
+        return f"SELECT COUNT(*) FROM {waiting} WHERE `model_version` = %(version)s"
+
+    def count_scores(self, schema: str, model: Model) -> str:
+        """How many rows a version, ``%(version)s``, has scored that readers may see."""
+        return f"SELECT COUNT(*) FROM {in_schema(schema, model.score.table)} WHERE `model_version` = %(version)s"
+
+    def create_snapshot(self, schema: str, name: str, sql: str, model: Model) -> tuple[str, ...]:
+        """An empty temporary table of the feature query's columns.
+
+        Raises:
+            StoreError: the database makes no table from a query.
+        """
+        query = f"SELECT f.* FROM {_derived(sql)} AS f WHERE FALSE"
+        body = f"(PRIMARY KEY ({columns_of(model.key)})) AS {query}"
+        return self.temporary(in_schema(schema, snapshot(name)), body)
+
+    def extend_snapshot(self, schema: str, name: str, sql: str, model: Model, known_until: datetime) -> str:
+        """Add the rows whose time is not after ``known_until``; those that the snapshot holds stay as they are in
+        it."""
+        query = f"SELECT k.* FROM ({_known(sql, model, known_until)}) AS k"
+        untouched = self.untouched(schema, snapshot(name), model.key)
+        return f"INSERT INTO {in_schema(schema, snapshot(name))} {query} ON DUPLICATE KEY UPDATE {untouched}"
+
+    def compare_snapshot(self, schema: str, name: str, sql: str, model: Model, columns: Iterable[str]) -> str:
+        """One row: for each column the number of rows in which it is another value now; last, of rows no more
+        there."""
+        there = f"n.{quote(model.key[0])} IS NOT NULL"
+        changed = [f"COALESCE(SUM({there} AND NOT (n.{quote(c)} <=> s.{quote(c)})), 0)" for c in columns]
+        gone = f"COALESCE(SUM(NOT {there}), 0)"
+        return (
+            f"SELECT {', '.join([*changed, gone])} FROM {in_schema(schema, snapshot(name))} AS s"
+            f" LEFT JOIN {_derived(sql)} AS n ON {equal(model.key, 'n', 's')}"
+        )
+
+    def count_missing(self, schema: str, name: str, sql: str, model: Model, known_until: datetime) -> str:
+        """How many rows the query now has of a time not after ``known_until`` that the snapshot has not."""
+        source = in_schema(schema, snapshot(name))
+        return (
+            f"SELECT COUNT(*) FROM ({_known(sql, model, known_until)}) AS k"
+            f" WHERE NOT EXISTS (SELECT 1 FROM {source} AS s WHERE {equal(model.key, 's', 'k')})"
+        )
+
+
+def _derived(sql: str) -> str:
+    """A query file as a derived table. The parenthesis stands on its own line: the file may end in a comment."""
+    return f"(\n{sql.strip().removesuffix(';')}\n)"
+
+
+def _plain(kind: str, expression: str) -> str:
+    return expression if kind.upper().startswith((*_WHOLE, *_TEXT)) else f"CAST({expression} AS CHAR)"
+
+
+def _known(sql: str, model: Model, known_until: datetime) -> str:
+    until = known_until.isoformat(sep=" ", timespec="microseconds")
+    return f"SELECT f.* FROM {_derived(sql)} AS f WHERE f.{quote(model.known_at)} <= '{until}'"

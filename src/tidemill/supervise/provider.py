@@ -1,0 +1,17 @@
+"""What Airflow learns of this package through its entry point ``apache_airflow_provider``."""
+
+from __future__ import annotations
+
+from typing import Any
+
+
+def provider_info() -> dict[str, Any]:
+    """The connection type, so that Airflow's SQL operators and its form of connections know it."""
+    return {
+        "package-name": "tidemill",
+        "name": "Tidemill",
+        "description": "Streams, refreshes and the operational database of Tidemill.",
+        "connection-types": [
+            {"connection-type": "tidemill", "hook-class-name": "tidemill.supervise.hook.TidemillHook"},
+        ],
+    }

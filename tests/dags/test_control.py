@@ -1,0 +1,240 @@
+"""``control_streams`` on the real database, with real processes for drivers."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import os
+import shutil
+import socket
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import pytest
+from airflow.dag_processing.dagbag import DagBag
+from airflow.sdk import DAG
+from airflow.sdk.exceptions import ParamValidationError
+from typer.testing import CliRunner
+
+from tidemill import cli, config
+from tidemill.config import Account, Settings
+from tidemill.local.apply import apply_all
+from tidemill.spec import Pipeline, load_pipelines
+from tidemill.store import control
+from tidemill.store.connect import session
+from tidemill.store.control import StreamRow
+from tidemill.supervise import control_dag
+from tidemill.supervise.control_dag import SettledTrigger
+
+STREAM = "tides"
+ANEW = "tides is wanted running, with another driver\n"
+DRIVER = Path(__file__).with_name("tiny_driver.py")
+
+
+@dataclass
+class Keeper:
+    """Stands where ``stream__tides`` does: starts a driver when one is wanted and none is there."""
+
+    settings: Settings
+    over: threading.Event = field(default_factory=threading.Event)
+    processes: list[subprocess.Popen[bytes]] = field(default_factory=list)
+
+    def keep(self) -> None:
+        """Until it is over."""
+        with session(self.settings, Account.STREAM) as connection:
+            while not self.over.wait(0.1):
+                row = control.read_stream(connection, STREAM)
+                if row is None or row.wanted != "running" or row.halted_reason or self.is_driven():
+                    continue
+                epoch = control.take_over(connection, STREAM, row.newest_version, "a test")
+                argv = [sys.executable, str(DRIVER), STREAM, "--epoch", str(epoch)]
+                process = subprocess.Popen(argv, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+                self.processes.append(process)
+                control.record_driver(connection, STREAM, epoch, host=socket.gethostname(), pid=process.pid)
+
+    def is_driven(self) -> bool:
+        """Whether its driver has not left."""
+        return any(process.poll() is None for process in self.processes)
+
+
+@pytest.fixture(scope="module")
+def tides(connections: Settings) -> Iterator[tuple[Settings, Pipeline]]:
+    """The pipeline ``tides``, applied; for this module only, since those after it may mean the project's own."""
+    folder = Path(__file__).parent / "pipelines"
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("TIDEMILL_PIPELINES", str(folder))
+        settings, pipelines = config.load(), load_pipelines(folder)
+        apply_all(settings, pipelines.values(), lambda line: None)
+        yield settings, pipelines[STREAM]
+
+
+@pytest.fixture
+def dag(tides: tuple[Settings, Pipeline], monkeypatch: pytest.MonkeyPatch) -> Iterator[DAG]:
+    """The DAG, and a stream of which nothing is known yet."""
+    settings, _ = tides
+    monkeypatch.setattr(control_dag, "_POLL_SECONDS", 0.1)
+    monkeypatch.setattr(control_dag, "is_gone", lambda row: False)  # these processes carry no launcher's mark
+    (settings.state / "behaviour").write_text("good")
+    forget(settings)
+    bag = DagBag(settings.root / "dags" / "control.py")
+    assert bag.import_errors == {}
+    yield bag.dags["control_streams"]
+    forget(settings)
+
+
+def forget(settings: Settings) -> None:
+    """No wish, no lease, no heartbeat."""
+    with session(settings, Account.STREAM) as connection, connection.cursor() as cursor:
+        for table in ("streams", "leases", "heartbeats"):
+            cursor.execute(f"DELETE FROM {table} WHERE stream = %s", (STREAM,))
+
+
+@pytest.fixture
+def keeper(tides: tuple[Settings, Pipeline], dag: DAG) -> Iterator[Keeper]:
+    """Somebody who acts on wishes."""
+    keeper = Keeper(tides[0])
+    thread = threading.Thread(target=keeper.keep)
+    thread.start()
+    yield keeper
+    keeper.over.set()
+    thread.join()
+    for process in keeper.processes:
+        process.kill()
+        process.wait()
+
+
+def read(settings: Settings) -> StreamRow:
+    """The stream now."""
+    with session(settings, Account.STREAM) as connection:
+        row = control.read_stream(connection, STREAM)
+    assert row is not None
+    return row
+
+
+def run(dag: DAG, **form: str) -> tuple[str, dict[str, str]]:
+    """One run with the form filled in: its state and those of its tasks."""
+    run = dag.test(run_conf=form)
+    return str(run.state), {ti.task_id: str(ti.state) for ti in run.get_task_instances()}
+
+
+def verdict(settings: Settings, wanted: str, seconds: float) -> dict[str, list[str]]:
+    """What the trigger says of a wish that is waited for so long."""
+    wishes = [{"stream": STREAM, "wanted": wanted, "by": "a test", "after": 0}]
+    trigger = SettledTrigger(wishes, time.time() + seconds, seconds)
+
+    async def first() -> Any:
+        return await asyncio.wait_for(anext(trigger.run()), seconds + 20)
+
+    return dict(asyncio.run(first()).payload)
+
+
+def test_a_form_starts_restarts_and_stops_a_stream_and_says_who_wished(
+    tides: tuple[Settings, Pipeline], dag: DAG, keeper: Keeper
+) -> None:
+    """Each run ends when it is so: with a driver, with the next driver, with none."""
+    done = ("success", {"wish": "success", "settle": "success"})
+    assert run(dag, stream=STREAM, action="start") == done
+    row = read(tides[0])
+    assert (row.wanted, row.state, row.epoch) == ("running", "running", 1)
+    assert row.wanted_by.startswith("airflow: dag_test, manual__")
+    assert run(dag, stream=STREAM, action="restart") == done
+    row = read(tides[0])
+    assert (row.wanted, row.state, row.epoch, row.leave_epoch) == ("running", "running", 2, 1)
+    # The first one left of its own accord.
+    assert keeper.processes[0].wait(10) == 0
+    assert run(dag, stream=STREAM, action="stop") == done
+    assert (read(tides[0]).wanted, read(tides[0]).state) == ("stopped", "stopped")
+    assert keeper.processes[1].wait(10) == 0
+
+
+def test_all_are_restarted_but_for_those_that_a_person_stopped(
+    tides: tuple[Settings, Pipeline], dag: DAG, keeper: Keeper
+) -> None:
+    """A restart of everything starts nothing that was not wanted."""
+    with session(tides[0], Account.STREAM) as connection:
+        control.wish(connection, STREAM, "stopped", "a person")
+    assert run(dag, stream="all", action="restart")[0] == "success"
+    assert (read(tides[0]).wanted, read(tides[0]).wanted_by) == ("stopped", "a person")
+    assert keeper.processes == []
+
+
+def test_a_start_resets_a_halted_stream(tides: tuple[Settings, Pipeline], dag: DAG, keeper: Keeper) -> None:
+    """As ./tidemill start does."""
+    with session(tides[0], Account.STREAM) as connection:
+        control.wish(connection, STREAM, "running", "a person")
+        control.halt(connection, STREAM, "6 drivers broke")
+    assert run(dag, stream=STREAM, action="start")[0] == "success"
+    assert read(tides[0]).halted_reason is None
+
+
+def test_a_stream_that_is_halted_while_it_is_waited_for_ends_the_run_with_the_reason(
+    tides: tuple[Settings, Pipeline], dag: DAG
+) -> None:
+    """At once: nothing will change it but a person."""
+    with session(tides[0], Account.STREAM) as connection:
+        control.wish(connection, STREAM, "running", "a person")
+        control.halt(connection, STREAM, "6 drivers broke")
+    assert verdict(tides[0], "running", 60) == {
+        "settled": [],
+        "failed": ["stream tides is not running: it is halted: 6 drivers broke"],
+    }
+
+
+def test_a_stream_that_does_not_come_ends_the_run_after_its_time(
+    tides: tuple[Settings, Pipeline], dag: DAG, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Here nobody acts on wishes. The task is red, the sentence says what to look at, and the wish stands."""
+    monkeypatch.setattr(dag.get_task("settle"), "wait_seconds", 1)
+    assert run(dag, stream=STREAM, action="start") == ("failed", {"wish": "success", "settle": "failed"})
+    assert read(tides[0]).wanted == "running"
+    [sentence] = verdict(tides[0], "running", 0)["failed"]
+    assert sentence == (
+        "stream tides is not running after 0 s: no driver was started; is the DAG stream__tides switched on?"
+    )
+
+
+def test_a_database_that_is_away_is_waited_for(
+    tides: tuple[Settings, Pipeline], dag: DAG, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """And told of when the time is over."""
+    away = json.loads(os.environ["AIRFLOW_CONN_TIDEMILL_DB"])
+    monkeypatch.setenv("AIRFLOW_CONN_TIDEMILL_DB", json.dumps(away | {"port": 1}))
+    [sentence] = verdict(tides[0], "running", 0.5)["failed"]
+    assert sentence.startswith("stream tides is not running after 0 s: ")
+    assert "database" in sentence
+
+
+def test_a_form_that_names_no_stream_of_ours_starts_no_run(tides: tuple[Settings, Pipeline], dag: DAG) -> None:
+    """Airflow itself refuses it, by the form's list."""
+    for form in ({"stream": "ebb", "action": "start"}, {"action": "stop"}, {"stream": STREAM, "action": "pause"}):
+        with pytest.raises(ParamValidationError):
+            dag.test(run_conf=form)
+    with session(tides[0], Account.STREAM) as connection:
+        assert control.read_stream(connection, STREAM) is None
+
+
+def test_the_command_line_writes_the_same_wishes_also_for_a_folder_that_broke(
+    tides: tuple[Settings, Pipeline], dag: DAG, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Nobody is kept from stopping what runs; of what there is not, one sentence says so."""
+    monkeypatch.setenv("TIDEMILL_PIPELINES", str(tmp_path / "pipelines"))
+    shutil.copytree(tides[1].folder, tmp_path / "pipelines" / STREAM)
+    (tmp_path / "pipelines" / STREAM / "pipeline.yaml").write_text("name: [")
+    told = CliRunner()
+    with session(tides[0], Account.STREAM) as connection:
+        control.wish(connection, STREAM, "stopped", "a person")
+        control.take_over(connection, STREAM, 1, "a test")
+    assert told.invoke(cli.app, ["restart", STREAM, "--wait-seconds", "0"]).output == ANEW
+    row = read(tides[0])
+    assert (row.wanted, row.leave_epoch) == ("running", 1)
+    assert row.wanted_by.endswith(" by command")
+    assert told.invoke(cli.app, ["stop", STREAM]).output == "tides is wanted stopped\n"
+    assert read(tides[0]).wanted == "stopped"
+    refused = told.invoke(cli.app, ["stop", "ebb"])
+    assert "no such pipeline: ebb" in str(refused.exception)

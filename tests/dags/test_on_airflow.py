@@ -1,0 +1,110 @@
+"""The stream's DAG in a running Airflow. What people and accidents do to it is in ``tests/e2e/test_faults.py``."""
+
+import json
+from collections.abc import Callable, Iterator
+from typing import Self
+
+import httpx
+import pytest
+
+from faulting import Supervised
+from tidemill import cli
+from tidemill.config import Settings
+from tidemill.local import airflow, passwords, up
+from tidemill.local.airflow_api import AirflowApi
+from tidemill.local.apply import apply_all
+from tidemill.local.stack import Stack
+from tidemill.local.up import connections
+from tidemill.spec import load_pipelines
+from tidemill.supervise.launcher import is_gone
+from tidemill.testing import wait_until
+
+DAG_ID, STREAM = "stream__flights", "flights"
+
+
+@pytest.fixture(scope="module")
+def running(airflow_stack: Stack) -> Iterator[Supervised]:
+    """The stream, started by Airflow because it was wished to run."""
+    settings = airflow_stack.settings
+    apply_all(settings, load_pipelines(settings.pipelines).values(), lambda line: None)
+    with AirflowApi(settings) as api:
+        for connection in connections(settings):
+            api.put_connection(connection)
+        api.wait_for_dag(DAG_ID)
+        api.unpause(DAG_ID)
+        supervised = Supervised(settings, api, STREAM)
+        supervised.wish("running")
+        wait_until(lambda: supervised.row.epoch, 120, "a driver is started")
+        supervised.until_state("running", supervised.row.epoch)
+        yield supervised
+        api.pause(DAG_ID)
+        supervised.wish("stopped")
+        wait_until(lambda: is_gone(supervised.row), 60, "the driver has left")
+
+
+def test_no_worker_slot_is_occupied_while_the_stream_runs(running: Supervised) -> None:
+    """The task is with the triggerer."""
+    running.until_deferred()
+
+
+def test_its_task_links_to_the_log_of_the_driver_that_runs(running: Supervised) -> None:
+    """To those who may see the console, and to nobody else. No secret of the installation stands in it."""
+    settings, api = running.settings, running.api
+    [newest, *_] = api.dag_runs(DAG_ID)
+    address = f"/dags/{DAG_ID}/dagRuns/{newest['dag_run_id']}/taskInstances/run/links"
+    found = wait_until(lambda: api.request("GET", address)["extra_links"]["Driver log"], 30, "the link")
+    assert found == f"/tidemill/logs/{STREAM}"
+    assert httpx.get(settings.airflow_url + found, timeout=30, trust_env=False).status_code in (401, 403)
+    password = settings.secret(passwords.AIRFLOW_ADMIN).get_secret_value()
+    body = {"username": airflow.ADMIN, "password": password}
+    token = httpx.post(f"{settings.airflow_url}/auth/token", json=body, timeout=30, trust_env=False).json()
+    header = {"Authorization": f"Bearer {token['access_token']}"}
+    page = httpx.get(settings.airflow_url + found, headers=header, timeout=30, trust_env=False)
+    assert page.status_code == 200
+    assert "Running Spark version" in page.text
+    secrets = json.loads(settings.secrets_file.read_text()).values()
+    assert not [secret for secret in secrets if str(secret) in page.text]
+
+
+class _Shared:
+    """Stands where ``up`` makes its own stack: the one that is up, and stays up."""
+
+    def __init__(self, settings: Settings) -> None:
+        self.before_stop: list[Callable[[], None]] = []
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *exception: object) -> None:
+        """Nothing is stopped."""
+
+    def start(self, report: Callable[[str], None]) -> None:
+        """It serves already."""
+
+    def watch(self, report: Callable[[str], None]) -> None:
+        """The session does not heal it."""
+
+
+def test_too_few_flights_for_a_model_end_with_the_reason(
+    running: Supervised, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Where no challenger beats the baseline, nothing is published, and ``--until-scored`` says so and exits with 8."""
+    monkeypatch.setattr(up, "Stack", _Shared)
+    monkeypatch.setattr("sys.argv", ["tidemill", "up", "--until-scored", "--limit", "5000"])
+    try:
+        with pytest.raises(SystemExit) as left:
+            cli.main()
+    finally:
+        running.api.pause("refresh__flights__late_arrival")
+    said = capsys.readouterr().err
+    assert left.value.code == 8, said
+    assert "published no scores" in said
+    assert "baseline" in said
+
+
+def test_a_wish_ends_its_task_well(running: Supervised) -> None:
+    """The driver has left, and the task has succeeded."""
+    epoch, task = running.row.epoch, running.until_deferred()
+    running.wish("stopped")
+    running.until_state("stopped", epoch)
+    wait_until(lambda: running.task(task["dag_run_id"])["state"] == "success", 60, "the task has succeeded")

@@ -1,0 +1,247 @@
+"""What every DAG must say, and proof that each rule can be broken."""
+
+import json
+import shutil
+import subprocess
+import sys
+from collections.abc import Callable
+from datetime import datetime
+from pathlib import Path
+
+import pytest
+from airflow.dag_processing.dagbag import DagBag
+from airflow.sdk import DAG, BaseOperator
+
+from tidemill import config
+from tidemill.config import Settings
+from tidemill.spec import load_pipeline
+from tidemill.supervise import applied
+from tidemill.supervise.operators import StreamOperator
+
+FOR_ALL = {"upkeep", "control_streams"}
+"""DAGs that there are once, however many pipelines."""
+WORDS = 40
+"""A page of fewer words tells nobody what to do at night."""
+
+
+def has_owner(dag: DAG) -> bool:
+    """Somebody is named, and it is not Airflow."""
+    return all(task.owner and task.owner != "airflow" for task in dag.tasks)
+
+
+def has_tags(dag: DAG) -> bool:
+    """Ours, the kind, and the pipeline."""
+    return "tidemill" in dag.tags and len(dag.tags) >= 3
+
+
+def has_runbook(dag: DAG) -> bool:
+    """It says what to do when it is red."""
+    return bool(dag.doc_md) and "red" in dag.doc_md and len(dag.doc_md.split()) >= WORDS
+
+
+def runs_alone(dag: DAG) -> bool:
+    """Two runs at once would be two hands on one stream or one model, and a backlog of runs helps nobody.
+
+    Wishes are another matter: each is one row, the last one counts, and none must wait for one that does not come true.
+    """
+    return not dag.catchup and (dag.max_active_runs == 1 or dag.dag_id == "control_streams")
+
+
+def retries_are_bounded(dag: DAG) -> bool:
+    """Retries are set, few and slow, except where the next run is the retry."""
+    return all(
+        "retries" in dag.default_args
+        and task.retries <= 8
+        and (task.retries == 0 or task.retry_delay.total_seconds() >= 5)
+        for task in dag.tasks
+    )
+
+
+def streams_are_not_retried(dag: DAG) -> bool:
+    """A retry would skip the checks before it; the next run of the DAG makes them."""
+    return all(task.retries == 0 for task in dag.tasks if isinstance(task, StreamOperator))
+
+
+RULES = (has_owner, has_tags, has_runbook, runs_alone, retries_are_bounded, streams_are_not_retried)
+
+
+@pytest.fixture(scope="module")
+def bag(settings: Settings) -> DagBag:
+    """The project's DAGs, as Airflow's processor reads them."""
+    with pytest.MonkeyPatch.context() as patch:
+        # Tests of the pipeline ``tides`` may have come before.
+        patch.setenv("TIDEMILL_PIPELINES", str(settings.root / "pipelines"))
+        return DagBag(settings.root / "dags")
+
+
+def test_every_file_imports_and_makes_what_the_pipelines_declare(bag: DagBag) -> None:
+    """One stream and one replay a pipeline, one refresh a model, upkeep and control for all, and nothing else."""
+    assert bag.import_errors == {}
+    assert set(bag.dags) == {"stream__flights", "refresh__flights__late_arrival", "replay__flights", *FOR_ALL}
+
+
+@pytest.mark.parametrize("rule", RULES, ids=lambda rule: rule.__name__)
+def test_every_dag_keeps_the_rule(bag: DagBag, rule: Callable[[DAG], bool]) -> None:
+    """Checked on every DAG there is."""
+    assert [dag_id for dag_id, dag in bag.dags.items() if not rule(dag)] == []
+
+
+def lawless(**changes: object) -> DAG:
+    """A DAG that keeps every rule but for the changes."""
+    lawful = {
+        "schedule": None,
+        "max_active_runs": 1,
+        "catchup": False,
+        "tags": ["tidemill", "stream", "tides"],
+        "doc_md": "What to do when it is red. " * WORDS,
+        "default_args": {"owner": "harbour", "retries": 1},
+    }
+    return DAG("lawless", start_date=datetime(2026, 1, 1), **(lawful | changes))
+
+
+def with_task(dag: DAG, **arguments: object) -> DAG:
+    """The DAG with one task."""
+    BaseOperator(task_id="task", dag=dag, **arguments)
+    return dag
+
+
+def stream_with_retries() -> DAG:
+    """A stream whose task is retried."""
+    dag = lawless()
+    StreamOperator(task_id="run", pipeline="tides", dag=dag, retries=3)
+    return dag
+
+
+@pytest.mark.parametrize(
+    ("rule", "make"),
+    [
+        (has_owner, lambda: with_task(lawless(default_args={"retries": 1}))),
+        (has_tags, lambda: lawless(tags=["tidemill"])),
+        (has_runbook, lambda: lawless(doc_md="It turns red.")),
+        (runs_alone, lambda: lawless(max_active_runs=2)),
+        (runs_alone, lambda: lawless(catchup=True)),
+        (retries_are_bounded, lambda: with_task(lawless(default_args={"owner": "harbour"}))),
+        (retries_are_bounded, lambda: with_task(lawless(), retries=99)),
+        (retries_are_bounded, lambda: with_task(lawless(), retry_delay=1)),
+        (streams_are_not_retried, stream_with_retries),
+    ],
+)
+def test_the_rule_can_be_broken(rule: Callable[[DAG], bool], make: Callable[[], DAG]) -> None:
+    """A rule that nothing breaks guards nothing; a lawful DAG with a task passes it."""
+    assert not rule(make())
+    assert rule(with_task(lawless()))
+
+
+READER = """
+import json, socket, sys
+sys.path.insert(0, {src!r})
+seen = []
+FORBIDDEN = ("socket.connect", "socket.getaddrinfo", "socket.gethostbyname", "sqlite3.connect", "subprocess.Popen",
+             "os.system", "os.posix_spawn", "os.exec")
+def watch(event, arguments):
+    if event in FORBIDDEN:
+        seen.append(f"{{event}} {{arguments[0]!r}}")
+from airflow.dag_processing.dagbag import DagBag
+sys.addaudithook(watch)
+bag = DagBag(sys.argv[1])
+engines = sorted(set(sys.modules) & {{"pyspark", "py4j"}})
+found = {{"seen": seen, "engines": engines, "errors": list(bag.import_errors.values()), "dags": sorted(bag.dags)}}
+print(json.dumps(found))
+"""
+"""Reads DAG files in a process that notes what it reaches for, whether or not that fails and who hides the failure."""
+
+
+def read_apart(settings: Settings, folder: Path) -> dict[str, list[str]]:
+    """What a fresh process finds in DAG files, and what it reaches for."""
+    script = READER.format(src=str(settings.root / "src"))
+    command = [sys.executable, "-c", script, str(folder)]
+    done = subprocess.run(command, capture_output=True, text=True, check=True, timeout=120)
+    return dict(json.loads(done.stdout.splitlines()[-1]))
+
+
+def test_parsing_reaches_for_no_network_no_database_no_program_and_no_spark(settings: Settings) -> None:
+    """What is away does not take the DAGs away, and reading them stays cheap."""
+    found = read_apart(settings, settings.root / "dags")
+    assert (found["seen"], found["engines"], found["errors"]) == ([], [], [])
+    assert set(found["dags"]) > FOR_ALL
+
+
+@pytest.mark.parametrize(
+    ("line", "said"),
+    [
+        ("import socket; s = socket.socket(); s.settimeout(1); s.connect_ex(('127.0.0.1', 1))", "socket.connect"),
+        ("import pymysql, contextlib\nwith contextlib.suppress(Exception): pymysql.connect(port=1)", "socket.connect"),
+        ("import subprocess; subprocess.run(['true'])", "subprocess.Popen"),
+        ("import sqlite3; sqlite3.connect(':memory:')", "sqlite3.connect"),
+        ("import pyspark", "pyspark"),
+    ],
+    ids=["network", "database", "program", "file database", "Spark"],
+)
+def test_a_dag_file_that_reaches_for_something_is_found_out(
+    settings: Settings, tmp_path: Path, line: str, said: str
+) -> None:
+    """Though it hides that it failed."""
+    (tmp_path / "greedy.py").write_text(f"from airflow.sdk import DAG\n{line}\nDAG('greedy', schedule=None)\n")
+    found = read_apart(settings, tmp_path)
+    assert said in " ".join(found["seen"] + found["engines"])
+
+
+@pytest.fixture
+def two(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A folder with the pipelines ``tides`` and ``surges``, of which Airflow's processes read."""
+    for name in ("tides", "surges"):
+        shutil.copytree(Path(__file__).parent / "pipelines" / "tides", tmp_path / "pipelines" / name)
+    path = tmp_path / "pipelines" / "surges" / "pipeline.yaml"
+    path.write_text(path.read_text().replace("name: tides", "name: surges"))
+    monkeypatch.setenv("TIDEMILL_PIPELINES", str(tmp_path / "pipelines"))
+    monkeypatch.setenv("TIDEMILL_STATE", str(tmp_path / "state"))
+    return tmp_path / "pipelines"
+
+
+OF_TIDES = {"stream__tides", "refresh__tides__flood", "replay__tides"}
+OF_SURGES = {"stream__surges", "refresh__surges__flood", "replay__surges"}
+
+
+def test_a_broken_pipeline_is_one_import_error_and_the_others_keep_their_dags(settings: Settings, two: Path) -> None:
+    """The error names the folder, what is wrong there, and the remedy."""
+    broken = two / "surges" / "pipeline.yaml"
+    broken.write_text(broken.read_text() + "rollpus: {}\n")
+    bag = DagBag(settings.root / "dags")
+    assert set(bag.dags) == OF_TIDES | FOR_ALL
+    [(file, error)] = bag.import_errors.items()
+    assert Path(file).name == "broken.py"
+    assert "pipeline surges: unknown key" in error
+    assert "did you mean rollups?" in error
+
+
+def test_a_pipeline_that_breaks_after_it_was_applied_keeps_its_dags(settings: Settings, two: Path) -> None:
+    """They are made of the version applied last, and say so at the top; the import error tells both."""
+    applied.keep(config.load(), load_pipeline(two / "surges"), 5)
+    (two / "surges" / "transform.sql").unlink()
+    bag = DagBag(settings.root / "dags")
+    assert set(bag.dags) == OF_TIDES | OF_SURGES | FOR_ALL
+    [error] = bag.import_errors.values()
+    assert "pipeline surges: tables." in error
+    assert "version 5, applied last, goes on" in error
+    for dag_id in OF_SURGES:
+        top = str(bag.dags[dag_id].doc_md).splitlines()[0]
+        assert top.startswith("> **The folder is refused")
+        assert "version 5, applied last, goes on" in top
+    assert not any("The folder is refused" in str(bag.dags[dag_id].doc_md) for dag_id in OF_TIDES)
+    assert {"keep__surges", "verify__surges"} < set(bag.dags["upkeep"].task_ids)
+    assert "surges" in bag.dags["control_streams"].params.get_param("stream").schema["enum"]
+
+
+def test_a_task_reads_only_its_own_pipeline(settings: Settings, two: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Airflow says for which DAG it reads a file before it runs a task of it."""
+    monkeypatch.setenv("_AIRFLOW_PARSING_CONTEXT_DAG_ID", "stream__surges")
+    assert set(DagBag(settings.root / "dags" / "streams.py").dags) == {"stream__surges"}
+    monkeypatch.setenv("_AIRFLOW_PARSING_CONTEXT_DAG_ID", "upkeep")
+    assert len(DagBag(settings.root / "dags" / "upkeep.py").dags["upkeep"].tasks) == 5
+
+
+def test_dag_files_are_declarations_of_at_most_sixty_lines(settings: Settings) -> None:
+    """What is longer belongs into the package."""
+    files = list((settings.root / "dags").glob("*.py"))
+    assert files
+    assert [path.name for path in files if len(path.read_text().splitlines()) > 60] == []

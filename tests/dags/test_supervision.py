@@ -1,0 +1,716 @@
+"""The operator and the triggers on the real database, with real processes for drivers."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import os
+import signal
+import sys
+import threading
+from collections import Counter
+from collections.abc import Callable, Iterator
+from contextlib import closing, suppress
+from dataclasses import dataclass, replace
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any, cast
+
+import psutil
+import pymysql
+import pytest
+from airflow.sdk.exceptions import AirflowException, TaskDeferred
+from airflow.triggers.base import TaskSuccessEvent, TriggerEvent
+from pymysql.connections import Connection
+
+from tidemill.config import Account, Settings
+from tidemill.errors import DatabaseAway, Fenced
+from tidemill.local import passwords
+from tidemill.local.apply import apply_all
+from tidemill.spec import Pipeline, load_pipeline
+from tidemill.store import control
+from tidemill.store.connect import session
+from tidemill.supervise import applied, launcher, slo, triggers, watch
+from tidemill.supervise.hand import Hand
+from tidemill.supervise.hook import open_connection
+from tidemill.supervise.launcher import stop_driver
+from tidemill.supervise.lifecycle import LIMITS, View
+from tidemill.supervise.operators import StreamOperator
+from tidemill.supervise.triggers import FAILING, StreamTrigger, WantedTrigger
+from tidemill.testing import wait_until
+
+STREAM = "tides"
+
+
+@dataclass
+class Scene:
+    """A stream that is wanted, and a hand on all that acts on it."""
+
+    settings: Settings
+    connection: Connection[Any]
+
+    @property
+    def row(self) -> control.StreamRow:
+        """The stream now."""
+        found = control.read_stream(self.connection, STREAM)
+        assert found is not None
+        return found
+
+    def behave(self, how: str) -> None:
+        """How drivers started from now on behave."""
+        (self.settings.state / "behaviour").write_text(how)
+
+    def wish(self, wanted: str) -> None:
+        """What is wanted of the stream."""
+        control.wish(self.connection, STREAM, wanted, "a test")
+
+    def work(self) -> StreamTrigger | None:
+        """Let the task work until it defers; returns what it watches with, None where it has ended."""
+        try:
+            StreamOperator(task_id="run", pipeline=STREAM).execute({"run_id": "a run"})
+        except TaskDeferred as deferred:
+            return cast(StreamTrigger, deferred.trigger)
+        return None
+
+    def started(self) -> StreamTrigger:
+        """Let the task start a driver, and wait until it speaks."""
+        trigger = self.work()
+        assert trigger is not None
+        self.until(lambda row: row.beat_epoch == row.epoch)
+        return trigger
+
+    def until(self, condition: Callable[[control.StreamRow], bool]) -> control.StreamRow:
+        """The row as soon as it fulfils the condition."""
+        return wait_until(lambda: row if condition(row := self.row) else None, 20, "the row")
+
+    def kill(self) -> None:
+        """SIGKILL to the driver's process."""
+        os.kill(int(self.row.pid or 0), signal.SIGKILL)
+        wait_until(lambda: launcher.is_gone(self.row), 10, "the driver is gone")
+
+    def let_pass(self, seconds: float) -> None:
+        """Let time pass for the stream, though not for its heartbeat: all its other times move back."""
+        times = {"streams": ("wanted_at", "last_failed_at", "leave_at"), "leases": ("taken_at",)}
+        with self.connection.cursor() as cursor:
+            for table, columns in times.items():
+                changes = ", ".join(f"{each} = {each} - INTERVAL {seconds} SECOND" for each in columns)
+                cursor.execute(f"UPDATE {table} SET {changes} WHERE stream = %s", (STREAM,))
+
+    def incidents(self) -> list[tuple[str, bool]]:
+        """Kind of each incident of the stream, and whether it is open."""
+        with self.connection.cursor() as cursor:
+            cursor.execute(
+                "SELECT kind, closed_at IS NULL FROM incidents WHERE subject = %s ORDER BY id", (f"stream {STREAM}",)
+            )
+            return [(kind, bool(is_open)) for kind, is_open in cursor.fetchall()]
+
+
+@pytest.fixture
+def scene(tides: tuple[Settings, Pipeline], tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Scene]:
+    """A wanted stream without a driver, without a history; drivers behave well."""
+    program = tmp_path / "spark-submit"
+    entry = Path(__file__).with_name("tiny_driver.py")
+    program.write_text(f'#!/bin/sh\nexec {sys.executable} {entry} "$@"\n')
+    program.chmod(0o755)
+    monkeypatch.setattr(launcher, "spark_submit", lambda environment: str(program))
+    monkeypatch.setattr(watch, "POLL_SECONDS", 0.1)
+    with session(tides[0], Account.STREAM) as connection:
+        with connection.cursor() as cursor:
+            for table in ("streams", "leases", "heartbeats"):
+                cursor.execute(f"DELETE FROM {table} WHERE stream = %s", (STREAM,))
+            cursor.execute("DELETE FROM incidents WHERE subject = %s", (f"stream {STREAM}",))
+            # What was applied last is the folder as it stands.
+            cursor.execute("DELETE FROM pipelines WHERE pipeline = %s AND digest <> %s", (STREAM, tides[1].digest))
+        scene = Scene(tides[0], connection)
+        scene.behave("good")
+        scene.wish("running")
+        yield scene
+        stop_driver(scene.row, grace_seconds=0)
+
+
+QUIET_SECONDS = 1.0
+"""Ten looks of a trigger without news."""
+
+
+def event_of(trigger: StreamTrigger | WantedTrigger, seconds: float) -> TriggerEvent | None:
+    """What the trigger fires within some seconds, None if nothing."""
+    return asyncio.run(first_of(trigger, seconds))
+
+
+async def first_of(trigger: StreamTrigger | WantedTrigger, seconds: float) -> TriggerEvent | None:
+    """The same, beside others."""
+    with suppress(TimeoutError):
+        return await asyncio.wait_for(anext(trigger.run()), seconds)
+    return None
+
+
+def reason_of(trigger: StreamTrigger, seconds: float = 10) -> str:
+    """Why the trigger wakes its task."""
+    event = event_of(trigger, seconds)
+    assert event is not None
+    return str(event.payload["reason"])
+
+
+def test_a_wanted_stream_gets_a_driver_and_the_task_gives_its_worker_back(scene: Scene) -> None:
+    """The control plane knows where the driver runs, and its log is there."""
+    trigger = scene.started()
+    row = scene.row
+    assert (row.epoch, trigger.epoch) == (1, 1)
+    assert "is good" in Path(row.log_file or "").read_text()
+    assert psutil.Process(row.pid).is_running()
+
+
+def test_a_second_task_adopts_the_driver_of_the_first(scene: Scene) -> None:
+    """A retry, a cleared task or a restarted Airflow starts nothing beside what lives."""
+    scene.started()
+    before = scene.row
+    scene.work()
+    assert (scene.row.epoch, scene.row.pid) == (before.epoch, before.pid)
+
+
+def test_the_trigger_is_quiet_while_all_is_well(scene: Scene) -> None:
+    """It wakes nobody for nothing."""
+    assert event_of(scene.started(), QUIET_SECONDS) is None
+
+
+def test_a_killed_driver_is_noticed_at_once_and_the_same_task_starts_the_next(scene: Scene) -> None:
+    """The process is seen to be gone long before its heartbeat is old. What happened is an open incident."""
+    trigger = scene.started()
+    scene.kill()
+    assert "is gone without a word" in reason_of(trigger, 5)
+    scene.started()
+    assert (scene.row.epoch, scene.row.failures_in_a_row) == (2, 1)
+    assert scene.incidents() == [(FAILING, True)]
+
+
+def test_a_second_failure_without_a_commit_fails_the_task_with_the_drivers_own_words(scene: Scene) -> None:
+    """Who opens the red task reads the cause first, and then the end of the log."""
+    scene.behave("fails")
+
+    def work_on() -> None:
+        while trigger := scene.work():
+            assert reason_of(trigger) == "the table is full: tides; make room"
+
+    with pytest.raises(AirflowException) as caught:
+        work_on()
+    sentence, *tail = str(caught.value).splitlines()
+    assert sentence == "the driver of stream tides, epoch 2, failed: the table is full: tides; make room"
+    assert "driver of tides, epoch 2, is fails" in tail
+    assert scene.row.failures_in_a_row == 2
+
+
+def test_after_six_failures_without_a_commit_the_circuit_opens_until_the_next_wish(scene: Scene) -> None:
+    """A halted stream is left alone, with an incident; a wish to run closes it."""
+    scene.behave("fails")
+    said = []
+    for _ in range(20):
+        if scene.row.halted_reason:
+            break
+        try:
+            trigger = scene.work()
+        except AirflowException as error:
+            said.append(str(error))
+        else:
+            assert trigger is not None
+            reason_of(trigger)
+        scene.let_pass(61)
+    assert "stream tides is halted: 6 drivers broke without a commit" in said[-1]
+    assert scene.row.epoch == 6
+    assert ("halted", True) in scene.incidents()
+    assert event_of(WantedTrigger(STREAM), QUIET_SECONDS) is None
+    scene.behave("good")
+    scene.wish("running")
+    assert isinstance(event_of(WantedTrigger(STREAM), 5), TaskSuccessEvent)
+    scene.started()
+    assert ("halted", False) in scene.incidents()
+
+
+def test_a_stream_that_is_no_longer_wanted_ends_its_task_when_its_driver_has_left(scene: Scene) -> None:
+    """The driver leaves by itself; the task only sees it off."""
+    trigger = scene.started()
+    pid = scene.row.pid
+    scene.wish("stopped")
+    assert "not wanted and has no driver" in reason_of(trigger)
+    assert scene.work() is None
+    assert scene.row.state == "stopped"
+    assert not psutil.pid_exists(pid) or psutil.Process(pid).status() == psutil.STATUS_ZOMBIE
+
+
+def test_a_driver_that_does_not_leave_is_ended(scene: Scene) -> None:
+    """It was given its time. Ending it is no failure of the stream."""
+    scene.behave("stubborn")
+    trigger = scene.started()
+    scene.wish("stopped")
+    scene.let_pass(121)
+    assert "told to leave" in reason_of(trigger)
+    pid = scene.row.pid
+    assert scene.work() is None
+    assert not psutil.pid_exists(pid) or psutil.Process(pid).status() == psutil.STATUS_ZOMBIE
+    assert (scene.row.state, scene.row.failures_in_a_row) == ("stopped", 0)
+
+
+def test_a_driver_that_was_never_heard_of_dies_unheard(scene: Scene) -> None:
+    """Its process is what is known of it."""
+    scene.behave("mute")
+    trigger = scene.work()
+    assert trigger is not None
+    scene.kill()
+    assert "is gone without a word" in reason_of(trigger)
+
+
+def test_a_restart_lets_the_driver_leave_and_starts_the_next(scene: Scene) -> None:
+    """It finishes its batch; the next one is of the same version, and nothing has failed."""
+    trigger = scene.started()
+    old = scene.row
+    control.ask_to_leave(scene.connection, STREAM, "a person")
+    assert reason_of(trigger) == "it is wanted and has no driver"
+    assert (scene.row.epoch, scene.row.state) == (old.epoch, "stopped")
+    scene.started()
+    row = scene.row
+    assert (row.epoch, row.pipeline_version, row.failures_in_a_row) == (old.epoch + 1, old.pipeline_version, 0)
+    assert scene.incidents() == []
+
+
+@pytest.fixture
+def folder(tides: tuple[Settings, Pipeline], tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """The pipeline's folder, to be edited."""
+    copy = tmp_path / "pipelines" / STREAM
+    copy.mkdir(parents=True)
+    for path in tides[1].folder.iterdir():
+        if path.is_file():
+            (copy / path.name).write_text(path.read_text())
+    monkeypatch.setenv("TIDEMILL_PIPELINES", str(copy.parent))
+    return copy
+
+
+def edit(folder: Path, text: str) -> None:
+    """Add to the folder's declaration."""
+    with (folder / "pipeline.yaml").open("a") as file:
+        file.write(text)
+
+
+def test_a_newer_version_of_the_pipeline_rolls_the_driver(scene: Scene, folder: Path) -> None:
+    """The old driver leaves by itself, and only then the next one comes, of the version applied."""
+    trigger = scene.started()
+    old = scene.row
+    edit(folder, f"# {folder}\n")
+    apply_all(scene.settings, [load_pipeline(folder)], lambda line: None)
+    newest = scene.row.newest_version
+    assert reason_of(trigger) == f"version {old.pipeline_version} runs, version {newest} is applied"
+    leaving = scene.work()
+    assert leaving is not None
+    assert (scene.row.epoch, scene.row.leave_epoch) == (old.epoch, old.epoch)
+    assert reason_of(leaving) == "it is wanted and has no driver"
+    assert scene.row.state == "stopped"
+    scene.started()
+    assert (scene.row.epoch, scene.row.pipeline_version) == (old.epoch + 1, newest)
+    assert newest > (old.pipeline_version or 0)
+    assert (scene.row.failures_in_a_row, scene.incidents()) == (0, [])
+
+
+def test_a_driver_that_does_not_leave_for_the_next_is_ended(scene: Scene) -> None:
+    """It was given its time. Ending it is no failure of the stream."""
+    scene.behave("stubborn")
+    trigger = scene.started()
+    control.ask_to_leave(scene.connection, STREAM, "a person")
+    assert event_of(trigger, QUIET_SECONDS) is None
+    scene.let_pass(121)
+    assert reason_of(trigger) == "its driver has been leaving for more than 120 s"
+    scene.behave("good")
+    old = scene.row
+    scene.started()
+    # One epoch to shut the old driver out, and one for the next.
+    assert (scene.row.epoch, scene.row.failures_in_a_row) == (old.epoch + 2, 0)
+    assert not psutil.pid_exists(old.pid) or psutil.Process(old.pid).status() == psutil.STATUS_ZOMBIE
+
+
+@pytest.mark.parametrize("text", ["# edited\n", "nonsense: [\n"], ids=["edited", "broken"])
+def test_a_folder_that_was_not_applied_changes_nothing(scene: Scene, folder: Path, text: str) -> None:
+    """What was applied goes on, and is what is started again."""
+    applied.keep(scene.settings, load_pipeline(folder), scene.row.newest_version)
+    trigger = scene.started()
+    old = scene.row
+    edit(folder, text)
+    assert event_of(trigger, QUIET_SECONDS) is None
+    assert scene.work() is not None
+    assert scene.row.epoch == old.epoch
+    scene.kill()
+    reason_of(trigger, 5)
+    scene.started()
+    assert (scene.row.epoch, scene.row.pipeline_version) == (old.epoch + 1, old.pipeline_version)
+
+
+def test_a_driver_that_hangs_is_lost_once_it_was_watched_for_long_enough(
+    scene: Scene, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its process is there and says nothing. The task takes the watcher's word for it, and ends the process."""
+    monkeypatch.setattr(watch, "LIMITS", replace(LIMITS, silence_seconds=1, view_seconds=3))
+    trigger = scene.started()
+    old = scene.row
+    os.kill(int(old.pid or 0), signal.SIGSTOP)
+    wait_until(lambda: (scene.row.now - scene.row.beat_at).total_seconds() > 8, 20, "its heartbeat is old")  # type: ignore[operator]
+    # One look cannot tell: the database may have been away.
+    assert scene.work() is not None
+    assert scene.row.epoch == old.epoch
+    assert event_of(trigger, 1.5) is None
+    event = event_of(trigger, 10)
+    assert event is not None
+    assert "no heartbeat for" in event.payload["reason"]
+    with pytest.raises(TaskDeferred):
+        StreamOperator(task_id="run", pipeline=STREAM).resume({"run_id": "a run"}, event.payload)
+    assert (scene.row.epoch, scene.row.failures_in_a_row) == (old.epoch + 1, 1)
+    assert not psutil.pid_exists(old.pid) or psutil.Process(old.pid).status() == psutil.STATUS_ZOMBIE
+
+
+def test_a_hand_that_comes_too_late_starts_nothing(scene: Scene, tides: tuple[Settings, Pipeline]) -> None:
+    """It decided on a row that is no more: somebody else was faster, or a person has wished something else."""
+    hand = Hand(scene.settings, scene.connection, by="a test")
+    before = scene.row
+    scene.started()
+    now = scene.row
+    for stale in (before, replace(now, wanted_at=before.wanted_at.replace(year=2020))):
+        with pytest.raises(Fenced):
+            hand.start(stale, tides[1], now.newest_version, {})
+        with pytest.raises(Fenced):
+            hand.kill(stale)
+        hand.ask_to_leave(before)
+    assert (scene.row.epoch, scene.row.pid, scene.row.leave_epoch) == (now.epoch, now.pid, None)
+
+
+def test_a_circuit_that_opens_too_late_does_not_undo_a_wish(scene: Scene) -> None:
+    """Who decided that on the wish before looks again."""
+    before = scene.row
+    scene.wish("running")
+    assert not control.halt(scene.connection, STREAM, "it broke", wished_at=before.wanted_at)
+    assert scene.row.halted_reason is None
+    assert control.halt(scene.connection, STREAM, "it broke", wished_at=scene.row.wanted_at)
+    assert scene.incidents() == [("halted", True)]
+
+
+def test_a_late_word_of_the_driver_before_does_not_overwrite_the_next_ones(
+    scene: Scene, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It read its epoch, was taken over, and only then wrote."""
+    control.take_over(scene.connection, STREAM, 1, "a test")
+    stale = scene.row
+    control.take_over(scene.connection, STREAM, 1, "a test")
+    control.beat(scene.connection, STREAM, 2, "stopped", batches=7)
+    with monkeypatch.context() as patch:
+        patch.setattr(control, "read_stream", lambda connection, stream: stale)
+        control.beat(scene.connection, STREAM, 1, "running", batches=1)
+    assert (scene.row.beat_epoch, scene.row.state, scene.row.batches) == (2, "stopped", 7)
+
+
+def test_an_incident_wakes_the_task_which_tells_it(scene: Scene) -> None:
+    """Once; and then it watches on."""
+    trigger = scene.started()
+    control.open_incident(scene.connection, f"stream {STREAM}", "a kind", "something happened")
+    assert reason_of(trigger) == "an incident is to be told"
+    again = scene.work()
+    assert again is not None
+    assert (scene.row.untold, again.untold) == (0, 0)
+    assert event_of(again, QUIET_SECONDS) is None
+
+
+def test_an_incident_that_could_not_be_told_does_not_wake_the_task_at_once_again(
+    scene: Scene, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It is tried again after a while."""
+    epoch = scene.started().epoch
+    control.open_incident(scene.connection, f"stream {STREAM}", "a kind", "something happened")
+    assert event_of(StreamTrigger(STREAM, epoch, untold=1), QUIET_SECONDS) is None
+    monkeypatch.setattr(triggers, "AGAIN_SECONDS", 0.5)
+    assert event_of(StreamTrigger(STREAM, epoch, untold=1), 5) is not None
+
+
+def test_tables_that_are_older_than_promised_are_an_incident_while_they_are(
+    scene: Scene, tides: tuple[Settings, Pipeline]
+) -> None:
+    """The watcher opens it and the task tells it; the watcher closes it, and the task tells that."""
+    trigger = scene.started()
+    promised = tides[1].slo.freshness_seconds
+    assert trigger.freshness_seconds == promised
+    scene.let_pass(2 * promised)
+
+    def lags(seconds: float) -> None:
+        with scene.connection.cursor() as cursor:
+            cursor.execute("UPDATE heartbeats SET lag_seconds = %s WHERE stream = %s", (seconds, STREAM))
+
+    os.kill(int(scene.row.pid or 0), signal.SIGSTOP)
+    lags(2 * promised)
+    assert reason_of(trigger) == "an incident is to be told"
+    assert scene.incidents() == [(control.FRESHNESS, True)]
+    again = scene.work()
+    assert again is not None
+    lags(0)
+    assert reason_of(again) == "an incident is to be told"
+    assert scene.incidents() == [(control.FRESHNESS, False)]
+    os.kill(int(scene.row.pid or 0), signal.SIGCONT)
+
+
+@dataclass
+class Counted:
+    """What a watcher asks of the database."""
+
+    opened: int = 0
+    open: int = 0
+    statements: Counter[str] = None  # type: ignore[assignment]
+
+
+@pytest.fixture
+def counted(monkeypatch: pytest.MonkeyPatch) -> Counted:
+    """Counts connections and statements of watchers; they do their work."""
+    counts, lock = Counted(statements=Counter()), threading.Lock()
+
+    def opened(*args: Any, **kwargs: Any) -> Connection[Any]:
+        connection = open_connection(*args, **kwargs)
+        query, shut = connection.query, connection.close
+
+        def counting(sql: Any, *args: Any, **kwargs: Any) -> Any:
+            with lock:
+                counts.statements[str(sql).split()[0]] += 1
+            return query(sql, *args, **kwargs)
+
+        def closing() -> None:
+            counts.open -= 1
+            shut()
+
+        monkeypatch.setattr(connection, "query", counting)
+        monkeypatch.setattr(connection, "close", closing)
+        counts.opened += 1
+        counts.open += 1
+        return connection
+
+    monkeypatch.setattr(watch, "open_connection", opened)
+    return counts
+
+
+def test_one_query_a_look_serves_all_triggers_and_the_last_one_closes_the_connection(
+    scene: Scene, counted: Counted, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A hundred triggers cost what one does; news reach the one that they concern, and the others wait on."""
+    monkeypatch.setattr(watch, "POLL_SECONDS", 0.2)
+    epoch = scene.started().epoch
+    others = [StreamTrigger(STREAM, epoch, freshness_seconds=60) for _ in range(98)]
+    elsewhere = StreamTrigger(STREAM, epoch + 1)
+    unknown = WantedTrigger("nobody_ever_wished_this")
+
+    async def together() -> list[TriggerEvent | None]:
+        return await asyncio.gather(*(first_of(each, 2) for each in (elsewhere, unknown, *others)))
+
+    events = asyncio.run(together())
+    assert events[0] is not None
+    assert events[0].payload["reason"] == f"it was taken over: epoch {epoch}"
+    assert events[1:] == [None] * 99
+    assert (counted.opened, counted.open) == (1, 0)
+    # Two seconds hold ten looks. Those who come and go may cause one more each time, never one for each.
+    assert 5 <= counted.statements["SELECT"] <= 14
+    assert not {*counted.statements} - {"SELECT", "SET"}
+
+
+def test_a_trigger_that_raises_fails_alone(scene: Scene, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Its task is red and says why; the others are watched on."""
+    epoch = scene.started().epoch
+    good, bad = StreamTrigger(STREAM, epoch), StreamTrigger(STREAM, epoch)
+    monkeypatch.setattr(bad, "news", lambda seen: 1 / 0)
+
+    async def together() -> list[Any]:
+        return await asyncio.gather(*(first_of(each, 1) for each in (good, bad)), return_exceptions=True)
+
+    found = asyncio.run(together())
+    assert found[0] is None
+    assert isinstance(found[1], ZeroDivisionError)
+
+
+def test_a_take_over_by_somebody_else_wakes_the_task(scene: Scene) -> None:
+    """It then watches the new driver."""
+    trigger = scene.started()
+    control.take_over(scene.connection, STREAM, 1, "somebody else")
+    assert reason_of(trigger) == "it was taken over: epoch 2"
+
+
+def test_a_commit_closes_the_incident_of_the_failures_before_it(scene: Scene) -> None:
+    """Nobody has to tidy up after a stream that came back by itself; that it did is told."""
+    control.open_incident(scene.connection, f"stream {STREAM}", FAILING, "it broke")
+    trigger = scene.started()
+    scene.until(lambda row: row.state == "running")
+    control.beat(scene.connection, STREAM, scene.row.epoch, "running", batches=1)
+    assert reason_of(trigger) == "an incident is to be told"
+    assert scene.incidents() == [(FAILING, False)]
+
+
+def test_the_first_task_waits_for_the_wish_and_needs_no_worker(scene: Scene) -> None:
+    """Its trigger ends it."""
+    scene.wish("stopped")
+    assert event_of(WantedTrigger(STREAM), QUIET_SECONDS) is None
+    scene.wish("running")
+    assert isinstance(event_of(WantedTrigger(STREAM), 5), TaskSuccessEvent)
+
+
+def test_a_database_that_is_away_is_waited_for(
+    connections: Settings, scene: Scene, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A restart of the database is no failure of the stream. Each task's log says it once, and news come after it."""
+    epoch = scene.started().epoch
+    here = os.environ["AIRFLOW_CONN_TIDEMILL_DB"]
+    monkeypatch.setenv("AIRFLOW_CONN_TIDEMILL_DB", json.dumps(json.loads(here) | {"port": 1}))
+    said: Counter[int] = Counter()
+    watching = [StreamTrigger(STREAM, epoch) for _ in range(3)]
+    for number, trigger in enumerate(watching):
+        monkeypatch.setattr(trigger, "away", lambda error, number=number: said.update([number]))
+
+    async def outage() -> list[TriggerEvent | None]:
+        waiting = [asyncio.create_task(first_of(trigger, 20)) for trigger in watching]
+        await asyncio.wait(waiting, timeout=QUIET_SECONDS)
+        assert not any(each.done() for each in waiting)
+        os.environ["AIRFLOW_CONN_TIDEMILL_DB"] = here
+        await asyncio.wait(waiting, timeout=QUIET_SECONDS)
+        assert not any(each.done() for each in waiting)
+        control.take_over(scene.connection, STREAM, 1, "somebody else")
+        return await asyncio.gather(*waiting)
+
+    events = asyncio.run(outage())
+    assert said == {0: 1, 1: 1, 2: 1}
+    assert [event.payload["reason"] for event in events if event] == [f"it was taken over: epoch {epoch + 1}"] * 3
+
+
+@pytest.fixture
+def marked_failed(monkeypatch: pytest.MonkeyPatch) -> Callable[[str], None]:
+    """Has Airflow answer, after a while, that the task is in some state."""
+
+    def answer(state: str) -> None:
+        async def say(task: object) -> str:
+            await asyncio.sleep(0.3)
+            return state
+
+        monkeypatch.setattr(triggers, "_state_of_task", say)
+
+    return answer
+
+
+def kill_and_cancel_again(trigger: StreamTrigger, seconds: float = 2) -> None:
+    """What Airflow does with the trigger of a task that a person acted on."""
+
+    async def act() -> None:
+        trigger.task_instance = SimpleNamespace(dag_id="d", run_id="a run", task_id="run")
+        killing = asyncio.create_task(trigger.on_kill())
+        await asyncio.sleep(0.1)
+        killing.cancel()
+        with suppress(asyncio.CancelledError):
+            await killing
+        await asyncio.wait(triggers._acts, timeout=seconds)
+
+    asyncio.run(act())
+
+
+def test_marking_failed_is_heeded_though_airflow_cancels_the_trigger_again(
+    scene: Scene, marked_failed: Callable[[str], None]
+) -> None:
+    """Airflow does not wait for the answer to its own question."""
+    trigger = scene.started()
+    marked_failed("failed")
+    kill_and_cancel_again(trigger)
+    assert (scene.row.wanted, scene.row.wanted_by) == ("stopped", "airflow: run a run was marked failed")
+
+
+@pytest.mark.parametrize("state", ["scheduled", "queued", "deferred", "success"])
+def test_no_other_act_of_a_person_stops_the_stream(
+    scene: Scene, marked_failed: Callable[[str], None], state: str
+) -> None:
+    """A cleared task, one marked successful, and a trigger that only moves to another triggerer."""
+    trigger = scene.started()
+    marked_failed(state)
+    kill_and_cancel_again(trigger)
+    assert scene.row.wanted == "running"
+
+
+def test_an_old_task_that_is_marked_failed_does_not_stop_the_new_driver(
+    scene: Scene, marked_failed: Callable[[str], None]
+) -> None:
+    """The stream belongs to somebody else by now."""
+    trigger = scene.started()
+    control.take_over(scene.connection, STREAM, 1, "somebody else")
+    marked_failed("failed")
+    kill_and_cancel_again(trigger)
+    assert scene.row.wanted == "running"
+
+
+def test_a_driver_does_not_leave_for_a_version_that_cannot_be_started(
+    scene: Scene, folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A version was registered and its copy is nowhere: the old one goes on, and its task is asked at times only."""
+    trigger = scene.started()
+    old = scene.row
+    with session(scene.settings, Account.MIGRATE) as connection, connection.cursor() as cursor:
+        cursor.execute(
+            "INSERT INTO pipelines (pipeline, version, digest) VALUES (%s, %s, 'lost')",
+            (STREAM, old.newest_version + 1),
+        )
+    try:
+        assert "is applied" in reason_of(trigger)
+        patient = scene.work()
+        assert patient is not None
+        assert (scene.row.epoch, scene.row.leave_epoch, scene.row.state) == (old.epoch, None, "running")
+        assert event_of(patient, QUIET_SECONDS) is None
+        monkeypatch.setattr(triggers, "AGAIN_SECONDS", 0.2)
+        assert "is applied" in reason_of(StreamTrigger(**patient.serialize()[1]))
+    finally:
+        with session(scene.settings, Account.MIGRATE) as connection, connection.cursor() as cursor:
+            cursor.execute("DELETE FROM pipelines WHERE pipeline = %s AND digest = 'lost'", (STREAM,))
+
+
+def test_nobody_is_given_up_while_the_database_takes_no_writes(scene: Scene) -> None:
+    """A driver cannot say that it lives, then: a read-only server answers questions all the same."""
+    eyes = watch._Eyes()
+    eyes._connection = scene.connection
+    eyes._view = View(scene.row.now, scene.row.now)
+    password = scene.settings.secret(passwords.DB_ROOT).get_secret_value()
+    root = pymysql.connect(
+        host="127.0.0.1", port=scene.settings.db_port, user="root", password=password, ssl_disabled=True
+    )
+    with closing(root), root.cursor() as cursor:
+        cursor.execute("SET GLOBAL read_only = 1")
+        try:
+            assert not eyes._takes_writes(STREAM)
+            assert eyes._view is None
+        finally:
+            cursor.execute("SET GLOBAL read_only = 0")
+    eyes._view = View(scene.row.now, scene.row.now)
+    assert eyes._takes_writes(STREAM)
+
+
+def test_a_trigger_of_an_older_version_goes_on_watching() -> None:
+    """What waits in Airflow's database while it is upgraded has arguments that are of no use any more."""
+    former = {"stream": STREAM, "epoch": 3, "version": 1, "newest": 2, "conn_id": "tidemill_db"}
+    trigger = StreamTrigger(**former)
+    assert (trigger.epoch, trigger.freshness_seconds, trigger.missing) == (3, None, None)
+
+
+def test_what_was_wrong_with_a_stream_is_over_when_nobody_wants_it_to_run(scene: Scene) -> None:
+    """Neither that its drivers broke nor that its tables are late concerns anybody any more."""
+    subject = f"stream {STREAM}"
+    for kind in (FAILING, slo.FRESHNESS):
+        control.open_incident(scene.connection, subject, kind, "it is bad")
+    scene.wish("stopped")
+    assert event_of(WantedTrigger(STREAM, freshness_seconds=30), QUIET_SECONDS) is None
+    assert scene.incidents() == [(FAILING, False), (slo.FRESHNESS, False)]
+
+
+def test_marking_failed_is_heeded_once_the_database_is_back(
+    scene: Scene, marked_failed: Callable[[str], None], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A person's act is not lost because it came at a bad moment."""
+    trigger = scene.started()
+    marked_failed("failed")
+    real, tries = triggers.open_connection, []
+
+    def open_later(target: Any) -> Connection[Any]:
+        tries.append(target)
+        if len(tries) < 3:
+            raise DatabaseAway("the database cannot be reached")
+        return real(target)
+
+    monkeypatch.setattr(triggers, "open_connection", open_later)
+    monkeypatch.setattr(triggers, "POLL_SECONDS", 0.05)
+    kill_and_cancel_again(trigger, 5)
+    assert (scene.row.wanted, len(tries)) == ("stopped", 3)

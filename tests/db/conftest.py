@@ -1,0 +1,36 @@
+"""A small pipeline of its own for every test of the write path, on the real database."""
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from tidemill.config import Settings
+from writing import Writer, make_writer
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    """How thorough the test of histories is; known where tests/db is named on the command line."""
+    parser.addoption("--histories", type=int, default=500, metavar="N", help="how many histories are played")
+
+
+@pytest.fixture
+def number_of_histories(pytestconfig: pytest.Config) -> int:
+    """How many histories to play."""
+    return int(pytestconfig.getoption("--histories", 500))
+
+
+@pytest.fixture
+def entity(mariadb: Settings, tmp_path: Path) -> Iterator[Writer]:
+    """A writer of an entity table, versioned by ``seen``."""
+    writer = make_writer(mariadb, tmp_path, "entity")
+    yield writer
+    writer.connection.close()
+
+
+@pytest.fixture
+def event(mariadb: Settings, tmp_path: Path) -> Iterator[Writer]:
+    """A writer of an event table."""
+    writer = make_writer(mariadb, tmp_path, "event")
+    yield writer
+    writer.connection.close()

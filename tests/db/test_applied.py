@@ -1,0 +1,91 @@
+"""Which pipeline is the current one: what was applied last, from its copy or from a folder that equals it."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import pytest
+from pymysql.connections import Connection
+
+from recording import make_pipeline
+from settling import EVENT
+from tidemill.config import Account, Settings
+from tidemill.errors import StreamError
+from tidemill.spec import Pipeline, load_pipeline
+from tidemill.store.connect import session
+from tidemill.store.migrate import apply_pipeline, migrate_control
+from tidemill.supervise.applied import current, keep
+
+
+@pytest.fixture
+def here(mariadb: Settings, tmp_path: Path) -> Settings:
+    """The database's settings with a state folder and a pipelines folder of their own."""
+    shutil.copy(mariadb.secrets_file, tmp_path)
+    return mariadb.model_copy(update={"state": tmp_path, "pipelines": tmp_path / "pipelines"})
+
+
+@pytest.fixture
+def ebbing(here: Settings) -> Pipeline:
+    """A pipeline folder that is not applied yet."""
+    return make_pipeline(here.pipelines, "ebbing", (EVENT,))
+
+
+@contextmanager
+def connected(settings: Settings) -> Iterator[Connection[Any]]:
+    """As the migrate account, the control plane made and nothing of the pipeline in it."""
+    with session(settings, Account.MIGRATE) as connection:
+        migrate_control(connection, settings.root / "sql" / "control")
+        with connection.cursor() as cursor:
+            cursor.execute("DELETE FROM pipelines WHERE pipeline = 'ebbing'")
+        yield connection
+
+
+def edit(pipeline: Pipeline, comment: str) -> Pipeline:
+    """The folder with one more comment."""
+    with (pipeline.folder / "pipeline.yaml").open("a") as file:
+        file.write(f"\n# {comment}\n")
+    return load_pipeline(pipeline.folder)
+
+
+def test_what_was_applied_last_is_current_whatever_the_folder_holds(here: Settings, ebbing: Pipeline) -> None:
+    """Edited, broken or removed: it is the copy that counts, until something else is applied."""
+    with connected(here) as connection:
+        keep(here, ebbing, apply_pipeline(connection, here, ebbing))
+        edited = edit(ebbing, "edited")
+        assert current(here, connection, "ebbing")[0].digest == ebbing.digest
+        keep(here, edited, apply_pipeline(connection, here, edited))
+        found, version = current(here, connection, "ebbing")
+        assert (found.digest, version) == (edited.digest, 2)
+        assert found.folder.is_relative_to(here.state / "applied" / "ebbing" / "2")
+        (ebbing.folder / "pipeline.yaml").write_text("name: [")
+        assert current(here, connection, "ebbing")[1] == 2
+        shutil.rmtree(ebbing.folder)
+        assert current(here, connection, "ebbing")[1] == 2
+
+
+def test_where_no_copy_was_kept_the_folder_serves_if_it_is_the_applied_one(here: Settings, ebbing: Pipeline) -> None:
+    """Another machine applied it. A folder that differs is refused with the remedy; a damaged copy does not count."""
+    with connected(here) as connection:
+        version = apply_pipeline(connection, here, ebbing)
+        found, known = current(here, connection, "ebbing")
+        assert (found.folder, known) == (ebbing.folder, version)
+        place = keep(here, ebbing, version)
+        (place / "pipeline.yaml").write_text("name: [")
+        assert current(here, connection, "ebbing")[0].folder == ebbing.folder
+        edit(ebbing, "edited")
+        with pytest.raises(StreamError, match="applied and not kept here") as caught:
+            current(here, connection, "ebbing")
+        assert caught.value.remedy == "run ./tidemill apply ebbing"
+
+
+def test_what_was_never_applied_is_not_current(here: Settings, ebbing: Pipeline) -> None:
+    """A folder alone starts nothing."""
+    with (
+        connected(here) as connection,
+        pytest.raises(StreamError, match=r"is not applied: ebbing; run \./tidemill apply"),
+    ):
+        current(here, connection, "ebbing")

@@ -1,0 +1,290 @@
+"""From a refresh to what readers see, without Spark: the scores are written as the scoring job writes them."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import pyarrow as pa
+import pytest
+
+from learning import Shop, open_shop, own_schemas, some_orders, unlabelled
+from tidemill.config import Account, Settings
+from tidemill.errors import LearnError, StoreError
+from tidemill.learn import versions
+from tidemill.learn.holdout import as_datetime
+from tidemill.learn.judge import judge_refresh
+from tidemill.learn.publish import model_status, publish
+from tidemill.learn.refresh import Action, begin_refresh, decide_refresh, end_refresh, read_facts, settled_commit
+from tidemill.learn.score import Target, load
+from tidemill.store.connect import connect, session
+from tidemill.store.dialects import dialect, names
+
+METRIC = "areaUnderROC"
+
+
+@pytest.fixture
+def shop(mariadb: Settings, tmp_path: Path) -> Iterator[Shop]:
+    """A pipeline of ten orders, none of them scored."""
+    with own_schemas(mariadb, tmp_path / "models") as settings:
+        shop = open_shop(settings, tmp_path)
+        shop.commit(some_orders(10))
+        yield shop
+        shop.connection.close()
+
+
+def begin(shop: Shop, run: str = "a run") -> int:
+    return begin_refresh(shop.connection, shop.pipeline, shop.model, run)
+
+
+def trained(shop: Shop, refresh_id: int, measured: dict[int, float | None]) -> int:
+    """Record a version as training does; ``measured`` holds it under -1."""
+    with versions.transaction(shop.connection):
+        version = versions.next_version(shop.connection, "shop", shop.model)
+        described = {"artifact": "-", "as_of_commit": 1, "pipeline_version": 1, "train_seconds": 1.0}
+        times = dict.fromkeys(("train_from", "holdout_from", "holdout_until"), as_datetime(0))
+        values = {
+            "version": version,
+            "refresh_id": refresh_id,
+            "train_rows": 1,
+            "holdout_rows": 1,
+            **described,
+            **times,
+        }
+        versions.insert_version(shop.connection, "shop", shop.model, values)
+        numbered = {version if number == -1 else number: value for number, value in measured.items()}
+        versions.write_evaluations(shop.connection, refresh_id, METRIC, numbered)
+    return version
+
+
+def promoted(shop: Shop, refresh_id: int) -> int:
+    """A first champion."""
+    version = trained(shop, refresh_id, {0: 0.5, -1: 0.9})
+    assert judge_refresh(shop.connection, shop.pipeline, shop.model, refresh_id).promote
+    return version
+
+
+def unscored(shop: Shop, version: int) -> dict[int, int]:
+    """Row -> its commit, of the rows that scoring would read."""
+    model = shop.pipeline.models[shop.model]
+    rows = dialect(shop.settings.db_dialect).feature_rows(
+        shop.pipeline.sql(model.features), model, shop.pipeline.tables["orders"], ["amount"]
+    )
+    query = dialect(shop.settings.db_dialect).unscored(shop.settings.db_data, rows, model, version)
+    return dict(shop.query(f"SELECT id, _commit FROM ({query}) AS u"))
+
+
+def scored(shop: Shop, refresh_id: int, version: int, value: float = 0.5, *, complete: bool = True) -> int:
+    """Write the scores of a refresh as the scoring job does."""
+    model = shop.pipeline.models[shop.model]
+    rows = unscored(shop, version)
+    columns = [*model.key, *names.SCORE_COLUMNS]
+    statement = dialect(shop.settings.db_dialect).load(shop.settings.db_data, names.pending(model.score.table), columns)
+    batch = pa.table({"id": list(rows), "score": [value] * len(rows), "_commit": list(rows.values())})
+    load(Target(shop.settings, statement, model.key, version, 1), batch)
+    if complete:
+        with shop.connection.cursor() as cursor:
+            cursor.execute("UPDATE refreshes SET scored_version = %s WHERE id = %s", (version, refresh_id))
+    return len(rows)
+
+
+def seen(shop: Shop) -> list[tuple[int | None, float | None]]:
+    """What the application reads: version and score of each row."""
+    return shop.query("SELECT model_version, score FROM orders_scored ORDER BY id")
+
+
+def test_a_run_has_one_refresh(shop: Shop) -> None:
+    """Beginning again for the same run opens its refresh again, as of the newest commit; another run has its own."""
+    first = begin(shop)
+    end_refresh(shop.connection, first, "failed", reason="a reason")
+    newest = shop.commit(some_orders(1, first=11))
+    assert begin(shop) == first
+    assert begin(shop, "another run") != first
+    assert shop.control(f"SELECT state, as_of_commit, reason, ended_at FROM refreshes WHERE id = {first}") == [
+        ("running", newest, None, None)
+    ]
+
+
+def test_a_refresh_is_as_of_what_is_complete(shop: Shop) -> None:
+    """A commit that is still open holds the as-of mark below it, even when a later one has ended."""
+    complete = settled_commit(shop.connection, "shop")
+    other = connect(shop.settings, Account.STREAM)
+    other.begin()
+    held = Shop(shop.settings, shop.pipeline, other)
+    opened = held.commit(some_orders(1, first=50))
+    later = shop.commit(some_orders(1, first=60))
+    assert later > opened
+    assert settled_commit(shop.connection, "shop") == opened - 1 == complete
+    other.commit()
+    other.close()
+    assert settled_commit(shop.connection, "shop") == later
+
+
+def test_the_first_model_must_beat_the_baseline(shop: Shop) -> None:
+    """A first challenger below the baseline is rejected, with the reason kept, and there is still no champion."""
+    refresh = begin(shop)
+    version = trained(shop, refresh, {0: 0.7, -1: 0.6})
+    verdict = judge_refresh(shop.connection, shop.pipeline, shop.model, refresh)
+    assert not verdict.promote
+    assert versions.champion(shop.connection, "shop", shop.model) is None
+    assert shop.control("SELECT version, state, reason FROM model_versions") == [(version, "rejected", verdict.reason)]
+
+
+def test_judging_again_says_the_same(shop: Shop) -> None:
+    """A verdict is recorded once; a repeated task reads it, and a later champion is not touched by it."""
+    first = begin(shop)
+    promoted(shop, first)
+    second = begin(shop, "second")
+    trained(shop, second, {0: 0.5, 1: 0.8, -1: 0.85})
+    verdict = judge_refresh(shop.connection, shop.pipeline, shop.model, second)
+    assert verdict.promote
+    assert judge_refresh(shop.connection, shop.pipeline, shop.model, second) == verdict
+    assert judge_refresh(shop.connection, shop.pipeline, shop.model, first).promote
+    assert shop.control("SELECT version, state FROM model_versions ORDER BY version") == [
+        (1, "retired"),
+        (2, "champion"),
+    ]
+    assert shop.control("SELECT champion_version FROM models") == [(2,)]
+
+
+def test_a_champion_that_cannot_read_the_features_is_no_rival(shop: Shop) -> None:
+    """A champion whose measure is NULL leaves the baseline to beat."""
+    promoted(shop, begin(shop))
+    second = begin(shop, "second")
+    trained(shop, second, {0: 0.5, 1: None, -1: 0.6})
+    assert judge_refresh(shop.connection, shop.pipeline, shop.model, second).promote
+
+
+def test_judges_only_measures_of_the_champion_that_is(shop: Shop) -> None:
+    """A champion promoted after the challenger was measured was not measured beside it: train again."""
+    late = begin(shop, "late")
+    trained(shop, late, {0: 0.5, -1: 0.9})
+    promoted(shop, begin(shop, "quick"))
+    with pytest.raises(LearnError, match=rf"refresh {late} did not measure areaUnderROC of version 2; train again"):
+        judge_refresh(shop.connection, shop.pipeline, shop.model, late)
+
+
+def test_a_refresh_without_training_promotes_nothing(shop: Shop) -> None:
+    """Judging a refresh that only scores is harmless."""
+    assert not judge_refresh(shop.connection, shop.pipeline, shop.model, begin(shop)).promote
+
+
+def test_scores_become_visible_all_at_once(shop: Shop) -> None:
+    """A publication that fails at its last step shows nothing of it; repeated, it shows everything, once."""
+    refresh = begin(shop)
+    version = promoted(shop, refresh)
+    assert scored(shop, refresh, version) == 10
+    assert seen(shop) == [(None, None)] * 10
+    with session(shop.settings, Account.MIGRATE) as migrating, migrating.cursor() as cursor:
+        cursor.execute("CREATE TRIGGER refuse BEFORE UPDATE ON refreshes FOR EACH ROW SIGNAL SQLSTATE '45000'")
+        with pytest.raises(StoreError):
+            publish(shop.connection, shop.settings, shop.pipeline, shop.model, refresh)
+        assert seen(shop) == [(None, None)] * 10
+        assert shop.query("SELECT COUNT(*) FROM order_scores") == [(0,)]
+        assert shop.query("SELECT COUNT(*) FROM order_scores_pending") == [(10,)]
+        cursor.execute("DROP TRIGGER refuse")
+    for _ in range(2):
+        assert publish(shop.connection, shop.settings, shop.pipeline, shop.model, refresh) == 10
+    assert seen(shop) == [(version, 0.5)] * 10
+    assert shop.query("SELECT COUNT(*) FROM order_scores_pending") == [(0,)]
+    assert shop.control("SELECT state, scored_rows FROM refreshes") == [("published", 10)]
+
+
+def test_a_half_written_set_is_not_published(shop: Shop) -> None:
+    """Scores of a scoring that did not end stay where they are."""
+    refresh = begin(shop)
+    scored(shop, refresh, promoted(shop, refresh), complete=False)
+    with pytest.raises(LearnError, match="not complete"):
+        publish(shop.connection, shop.settings, shop.pipeline, shop.model, refresh)
+    assert seen(shop) == [(None, None)] * 10
+
+
+def test_scores_of_a_former_champion_are_not_published_as_the_new_ones(shop: Shop) -> None:
+    """When another version was promoted after scoring, that refresh is refused: the new one has scored nothing."""
+    refresh = begin(shop)
+    scored(shop, refresh, promoted(shop, refresh))
+    second = begin(shop, "second")
+    trained(shop, second, {0: 0.5, 1: 0.8, -1: 0.85})
+    judge_refresh(shop.connection, shop.pipeline, shop.model, second)
+    with pytest.raises(LearnError, match="another version became champion"):
+        publish(shop.connection, shop.settings, shop.pipeline, shop.model, refresh)
+
+
+def test_a_new_champion_replaces_all_scores_at_once(shop: Shop) -> None:
+    """Readers see the old version's scores of every row until the new one is published, then the new one's."""
+    refresh = begin(shop)
+    scored(shop, refresh, promoted(shop, refresh), 0.1)
+    publish(shop.connection, shop.settings, shop.pipeline, shop.model, refresh)
+    second = begin(shop, "second")
+    version = trained(shop, second, {0: 0.5, 1: 0.8, -1: 0.85})
+    judge_refresh(shop.connection, shop.pipeline, shop.model, second)
+    assert scored(shop, second, version, 0.2) == 10
+    assert seen(shop) == [(1, 0.1)] * 10
+    publish(shop.connection, shop.settings, shop.pipeline, shop.model, second)
+    assert seen(shop) == [(2, 0.2)] * 10
+
+
+def test_scores_what_changed_whatever_its_commit_is_called(shop: Shop) -> None:
+    """Rows written since are scored again, also by a commit whose id is lower than those scored; others are not."""
+    refresh = begin(shop)
+    low, high = 1_000, 2_000
+    shop.commit(some_orders(2, first=20), commit_id=high)
+    version = promoted(shop, refresh)
+    assert scored(shop, refresh, version, 0.1) == 12
+    assert unscored(shop, version) == {}, "pending scores count"
+    publish(shop.connection, shop.settings, shop.pipeline, shop.model, refresh)
+    assert unscored(shop, version) == {}, "published scores count"
+    shop.commit(unlabelled(some_orders(1, first=20)), commit_id=low)
+    assert unscored(shop, version) == {20: low}
+    second = begin(shop, "second")
+    scored(shop, second, version, 0.3)
+    assert publish(shop.connection, shop.settings, shop.pipeline, shop.model, second) == 1
+    assert dict(shop.query("SELECT id, score FROM orders_scored WHERE id >= 20")) == {20: 0.3, 21: 0.1}
+    assert shop.query("SELECT scored_commit FROM order_scores WHERE id = 20") == [(low,)]
+
+
+def test_does_nothing_until_something_is_committed(shop: Shop) -> None:
+    """After a publication there is nothing to do; a commit makes it score, and force makes it train."""
+
+    def action() -> Action:
+        return decide_refresh(read_facts(shop.connection, shop.pipeline, shop.model)).action
+
+    assert action() is Action.TRAIN
+    refresh = begin(shop)
+    scored(shop, refresh, promoted(shop, refresh))
+    assert action() is Action.SCORE
+    publish(shop.connection, shop.settings, shop.pipeline, shop.model, refresh)
+    assert action() is Action.SKIP
+    shop.commit(some_orders(1, first=30))
+    assert action() is Action.SCORE
+    forced = read_facts(shop.connection, shop.pipeline, shop.model, force=True)
+    assert decide_refresh(forced).action is Action.TRAIN
+
+
+def test_the_status_shows_the_measures_behind_the_scores(shop: Shop) -> None:
+    """A person sees the champion, its measure beside the baseline's, and how many rows have its scores."""
+    (before,) = model_status(shop.connection, shop.settings, shop.pipeline)
+    assert (before.champion_version, before.metric_value, before.scored_rows) == (None, None, 0)
+    refresh = begin(shop)
+    scored(shop, refresh, promoted(shop, refresh))
+    publish(shop.connection, shop.settings, shop.pipeline, shop.model, refresh)
+    second = begin(shop, "second")
+    trained(shop, second, {0: 0.55, 1: 0.8, -1: 0.7})
+    verdict = judge_refresh(shop.connection, shop.pipeline, shop.model, second)
+    (row,) = model_status(shop.connection, shop.settings, shop.pipeline)
+    assert (row.champion_version, row.metric, row.metric_value, row.baseline_value) == (1, METRIC, 0.9, 0.5)
+    assert (row.newest_version, row.newest_state, row.newest_reason) == (2, "rejected", verdict.reason)
+    assert (row.published_version, row.scored_rows) == (1, 10)
+    assert row.published_at is not None
+
+
+def test_unknown_names_are_sentences(shop: Shop, tmp_path: Path) -> None:
+    """A model, a refresh, or a pipeline that was not applied is named with its remedy."""
+    with pytest.raises(LearnError, match="shop has no such model: other; there are: returns"):
+        begin_refresh(shop.connection, shop.pipeline, "other", "a run")
+    with pytest.raises(LearnError, match=r"no such refresh of shop\.returns: 99"):
+        publish(shop.connection, shop.settings, shop.pipeline, shop.model, 99)
+    with shop.connection.cursor() as cursor:
+        cursor.execute("DELETE FROM models")
+    with pytest.raises(LearnError, match=r"does not know the model: shop\.returns; run \./tidemill apply"):
+        read_facts(shop.connection, shop.pipeline, shop.model)

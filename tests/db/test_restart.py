@@ -1,0 +1,76 @@
+"""``./tidemill restart`` asks the driver to leave, and waits for the next one to read."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+from pymysql.connections import Connection
+
+from tidemill.config import Account, Settings
+from tidemill.errors import StreamError
+from tidemill.local.restart import restart
+from tidemill.store import control
+from tidemill.store.connect import session
+from tidemill.store.migrate import migrate_control
+from tidemill.testing import wait_until
+
+STREAM = "restarted"
+
+
+@pytest.fixture
+def connection(mariadb: Settings) -> Iterator[Connection[Any]]:
+    """A stream whose driver of epoch 1 runs."""
+    with session(mariadb, Account.MIGRATE) as migrating:
+        migrate_control(migrating, mariadb.root / "sql" / "control")
+    with session(mariadb, Account.STREAM) as found:
+        with found.cursor() as cursor:
+            for table in ("streams", "leases", "heartbeats"):
+                cursor.execute(f"DELETE FROM {table} WHERE stream = %s", (STREAM,))
+        control.wish(found, STREAM, "running", "a test")
+        control.take_over(found, STREAM, 1, "a test")
+        control.beat(found, STREAM, 1, "running")
+        yield found
+
+
+def row_of(connection: Connection[Any]) -> control.StreamRow:
+    """The stream now."""
+    row = control.read_stream(connection, STREAM)
+    assert row is not None
+    return row
+
+
+def test_it_waits_until_the_next_driver_reads(mariadb: Settings, connection: Connection[Any]) -> None:
+    """The driver that is there hears of it with its next heartbeat, and a newer epoch is the answer."""
+    found: list[int | None] = []
+    asking = threading.Thread(target=lambda: found.append(restart(mariadb, STREAM, "a person", 20)))
+    asking.start()
+    wait_until(lambda: not control.beat(connection, STREAM, 1, "running"), 10, "the driver is asked to leave")
+    control.beat(connection, STREAM, 1, "stopped")
+    assert control.take_over(connection, STREAM, 1, "a test", expected=1, wished_at=row_of(connection).wanted_at) == 2
+    control.beat(connection, STREAM, 2, "starting")
+    assert not found
+    assert control.beat(connection, STREAM, 2, "running")
+    asking.join(10)
+    assert found == [2]
+
+
+def test_a_driver_that_does_not_come_is_one_sentence_and_the_wish_stands(
+    mariadb: Settings, connection: Connection[Any]
+) -> None:
+    """Airflow may be down; whenever it is up again, the wish is there."""
+    control.wish(connection, STREAM, "stopped", "a test")
+    with pytest.raises(
+        StreamError, match=r"no newer driver of restarted reads within 0\.1 s: epoch 1 is running; .*DAG"
+    ):
+        restart(mariadb, STREAM, "a person", 0.1)
+    row = row_of(connection)
+    assert (row.wanted, row.wanted_by, row.leave_epoch) == ("running", "a person", 1)
+
+
+def test_nobody_has_to_wait(mariadb: Settings, connection: Connection[Any]) -> None:
+    """With 0 seconds it only asks."""
+    assert restart(mariadb, STREAM, "a person", 0) is None
+    assert row_of(connection).leave_epoch == 1

@@ -1,0 +1,140 @@
+"""A driver that servers vanish under: it waits, in the same process and under the same epoch, and nothing is lost."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from pathlib import Path
+
+import pytest
+
+from crashing import Crashing, Failpoints
+from recording import make_pipeline
+from settling import ENTITY
+from tidemill.config import Account, Settings
+from tidemill.ingest import topics
+from tidemill.local import apply
+from tidemill.local.stack import Stack
+from tidemill.store import control
+from tidemill.store.connect import session
+from tidemill.supervise import launcher
+from tidemill.testing import wait_until
+
+SECONDS = 60
+
+
+@pytest.fixture(scope="module")
+def crashing(
+    stack: Stack, mariadb: Settings, kafka: Settings, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[Crashing]:
+    """One stream with one driver, which all tests of this module share; the last one stops it."""
+    folder = tmp_path_factory.mktemp("driver")
+    settings = stack.settings.model_copy(update={"pipelines": folder})
+    pipeline = make_pipeline(folder, "ebb", (ENTITY,), partitions=2)
+    apply.apply_all(settings, [pipeline], lambda _: None)
+    with session(settings, Account.STREAM) as connection:
+        control.wish(connection, pipeline.name, "running", "a test")
+    crashing = Crashing(settings, pipeline, stack, Failpoints(folder / "failpoints"), topics.admin(settings))
+    crashing.start_driver()
+    crashing.produce(seed=0)
+    crashing.drain()
+    yield crashing
+    crashing.stop_driver()
+
+
+@contextmanager
+def away(crashing: Crashing, server: str) -> Iterator[None]:
+    """SIGKILL to a server, which is back after the block."""
+    crashing.kill_server(server)
+    try:
+        yield
+    finally:
+        crashing.restart_server(server)
+
+
+def log_of(row: control.StreamRow) -> Callable[[], str]:
+    """What a driver says from here on."""
+    assert row.log_file is not None
+    log = Path(row.log_file)
+    said = len(log.read_text())
+    return lambda: log.read_text()[said:]
+
+
+def assert_same_driver(crashing: Crashing, before: control.StreamRow) -> None:
+    """The driver of ``before`` is at work, waits for nothing, and everything that was produced is in the tables."""
+    crashing.drain()
+    assert crashing.drivers == 1
+    wait_until(
+        lambda: (crashing.row().state, crashing.row().waiting_for, crashing.row().lag_records) == ("running", None, 0),
+        SECONDS,
+        "a heartbeat that says all is well",
+    )
+    row = crashing.row()
+    assert (row.pid, row.epoch, row.beat_epoch) == (before.pid, before.epoch, before.epoch)
+    assert not launcher.is_gone(row)
+    assert crashing.differences() == []
+
+
+def test_a_database_that_is_away_is_waited_for(crashing: Crashing) -> None:
+    """Its death ends a query; the driver finds the next one's positions in it as soon as it is back.
+
+    That a newer version of the pipeline was applied meanwhile is not its affair: it was started for its own.
+    """
+    before = crashing.row()
+    said = log_of(before)
+    with session(crashing.settings, Account.MIGRATE) as connection, connection.cursor() as cursor:
+        cursor.execute(
+            "INSERT INTO pipelines (pipeline, version, digest) VALUES (%s, %s, 'newer')",
+            (crashing.pipeline.name, before.newest_version + 1),
+        )
+    with away(crashing, "mariadb"):
+        crashing.produce(seed=1)
+        wait_until(lambda: "waiting: the database cannot be reached" in said(), SECONDS, "the driver waits")
+        crashing.produce(seed=2)
+    assert_same_driver(crashing, before)
+    assert "all servers answer" in said()
+
+
+def test_a_broker_that_is_away_is_waited_for(crashing: Crashing) -> None:
+    """The heartbeat goes on and says what is missing; records that producers held back meanwhile follow."""
+    before = crashing.row()
+    crashing.produce(seed=3)
+    with ThreadPoolExecutor(1) as pool:
+        with away(crashing, "kafka"):
+            producing = pool.submit(crashing.produce, 4)
+            row = wait_until(
+                lambda: row if (row := crashing.row()).waiting_for else None, SECONDS, "the driver says so"
+            )
+            assert (row.state, row.epoch) == ("running", before.epoch)
+            assert "is it up?" in (row.waiting_for or "")
+            beat_at = row.beat_at
+            wait_until(lambda: crashing.row().beat_at != beat_at, SECONDS, "the next heartbeat")
+            wait_until(lambda: crashing.row().lag_records is None, SECONDS, "nobody knows what waits in Kafka")
+        producing.result(SECONDS)
+    assert_same_driver(crashing, before)
+
+
+def test_the_heartbeat_says_what_the_stream_is_measured_by(crashing: Crashing) -> None:
+    """Latency, throughput, lag and the newest record are there once records were committed."""
+    crashing.produce(seed=5)
+    crashing.drain()
+    row = wait_until(lambda: row if (row := crashing.row()).lag_seconds == 0 else None, SECONDS, "no lag")
+    assert 0 < (row.latency_p50_ms or 0) <= (row.latency_p99_ms or 0)
+    assert row.records_per_second
+    assert row.batch_limit == 20_000
+    assert row.newest_at is not None
+    assert abs((row.now - row.newest_at).total_seconds()) < 2 * SECONDS
+
+
+def test_a_stream_that_is_stopped_while_its_broker_is_away_leaves(crashing: Crashing) -> None:
+    """The wish is in the database, which answers: the driver does not wait for the broker first."""
+    row = crashing.row()
+    with away(crashing, "kafka"):
+        wait_until(lambda: crashing.row().waiting_for, SECONDS, "the driver waits")
+        with session(crashing.settings, Account.STREAM) as connection:
+            control.wish(connection, crashing.pipeline.name, "stopped", "a test")
+        wait_until(lambda: launcher.is_gone(row), SECONDS, "the driver has left")
+    left = crashing.row()
+    assert (left.state, left.epoch, left.last_error, left.waiting_for) == ("stopped", row.epoch, None, None)
+    assert crashing.differences() == []

@@ -1,0 +1,235 @@
+"""What Airflow, Kafka, the database and people can do to a running stream: nobody is needed, and nothing is lost.
+
+One stream with a steady feed lives through all of it, in this order. After each fault one driver lives, there never
+were two at once, and the tables hold every record that was sent, and no other. A driver that is killed while all else
+runs is in ``test_trinity.py``; parts that are killed at each point of a commit are in ``test_crashes.py``.
+"""
+
+from __future__ import annotations
+
+import shutil
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from faulting import Feed, Observer, Surf, processes, write_second_version
+from recording import make_pipeline
+from settling import ENTITY
+from tidemill.config import Account
+from tidemill.ingest import topics
+from tidemill.local import apply, process
+from tidemill.local.airflow_api import AirflowApi
+from tidemill.local.stack import Stack
+from tidemill.local.up import connections
+from tidemill.spec import load_pipeline
+from tidemill.store.connect import session
+from tidemill.testing import wait_until
+
+NAME = "surf"
+RECORDS_PER_SECOND = 200
+PAUSE_SECONDS = 15.0
+"""Between two commits of a stream that did not notice anything, while a whole Airflow starts on the same two cores."""
+SCHEDULER, TRIGGERER, API = "airflow-scheduler", "airflow-triggerer", "airflow-api-server"
+AIRFLOW = (API, SCHEDULER, "airflow-dag-processor", TRIGGERER)
+
+
+@pytest.fixture(scope="module")
+def surf(airflow_stack: Stack) -> Iterator[Surf]:
+    """The stream, fed and running, under an Airflow that found its folder by itself."""
+    settings = airflow_stack.settings
+    folder = settings.pipelines / NAME
+    pipeline = make_pipeline(settings.pipelines, NAME, (ENTITY,), partitions=2)
+    apply.apply_all(settings, [pipeline], lambda _: None)
+    feed, observer = Feed(settings, pipeline, RECORDS_PER_SECOND), Observer(settings, NAME)
+    with AirflowApi(settings) as api:
+        surf = Surf(settings, api, NAME, airflow_stack, pipeline, feed, observer, topics.admin(settings))
+        try:
+            feed.start()
+            observer.start()
+            for connection in connections(settings):
+                api.put_connection(connection)
+            api.wait_for_dag(surf.dag)
+            api.unpause(surf.dag)
+            surf.wish("running")
+            surf.until_state("running", 1)
+            yield surf
+        finally:
+            feed.end()
+            observer.end()
+            surf.wish("stopped")
+            wait_until(lambda: not [*processes(surf.settings, NAME)], 120, "the driver has left")
+            api.pause(surf.dag)
+            shutil.rmtree(folder)
+
+
+def test_a_killed_scheduler_is_not_noticed(surf: Surf) -> None:
+    """The driver commits on while there is none, and the next one finds it watched."""
+    before, watched = surf.row, surf.until_deferred()
+    surf.take_away(SCHEDULER)
+    surf.until_commits()
+    surf.bring_back(SCHEDULER)
+    surf.assert_same_driver(before, PAUSE_SECONDS)
+    assert surf.until_deferred()["try_number"] == watched["try_number"]
+    surf.assert_sound()
+
+
+def test_a_driver_killed_while_no_triggerer_watches_comes_back(surf: Surf) -> None:
+    """Without a triggerer the stream runs on; what dies meanwhile, the next triggerer notices."""
+    before = surf.row
+    surf.take_away(TRIGGERER)
+    surf.until_commits()
+    surf.assert_same_driver(before, PAUSE_SECONDS)
+    surf.kill_driver()
+    surf.bring_back(TRIGGERER)
+    after = surf.until_state("running", before.epoch + 1)
+    assert after.epoch == before.epoch + 1
+    surf.until_commits()
+    surf.assert_sound()
+
+
+def test_a_killed_airflow_is_not_noticed(surf: Surf) -> None:
+    """With all four processes gone the driver commits on; the Airflow that is started next watches it as it is."""
+    before = surf.row
+    surf.take_away(*AIRFLOW)
+    surf.until_commits()
+    surf.bring_back(*AIRFLOW)
+    surf.until_deferred()
+    surf.assert_same_driver(before, PAUSE_SECONDS)
+    surf.assert_sound()
+
+
+def test_airflows_api_is_away_for_90_s_and_kafka_for_60_of_them(surf: Surf) -> None:
+    """Neither ends the driver: it commits on without the API, and goes on by itself when Kafka is back.
+
+    The two outages overlap, because the driver needs nothing of the API, and what supervises it in the triggerer asks
+    the database. Supervision works afterwards, as all the tests that follow show: they share this Airflow.
+    """
+    before = surf.row
+    api_away = surf.take_away(API)
+    surf.until_commits()
+    surf.assert_same_driver(before, PAUSE_SECONDS)
+    broker_away = surf.take_away("kafka")
+    _until(broker_away + 60)
+    surf.bring_back("kafka")
+    _until(api_away + 90)
+    surf.bring_back(API)
+    surf.until_commits()
+    after = surf.assert_sound()
+    assert (after.epoch, after.pid, after.failures_in_a_row) == (before.epoch, before.pid, 0)
+    surf.until_deferred()
+
+
+def test_the_database_is_away_for_60_s(surf: Surf) -> None:
+    """The driver waits for it and goes on, and is not taken for dead when it can be asked about again."""
+    before = surf.row
+    away = surf.take_away("mariadb")
+    _until(away + 60)
+    surf.bring_back("mariadb")
+    surf.until_commits()
+    after = surf.assert_sound()
+    assert (after.epoch, after.pid, after.failures_in_a_row) == (before.epoch, before.pid, 0)
+
+
+def test_a_cleared_task_adopts_the_driver(surf: Surf) -> None:
+    """The driver does not notice."""
+    before, task = surf.row, surf.until_deferred()
+    surf.clear(task)
+    surf.until_deferred(tries=task["try_number"] + 1)
+    surf.assert_same_driver(before, PAUSE_SECONDS)
+    surf.assert_sound()
+
+
+def test_a_paused_dag_leaves_the_stream_alone(surf: Surf) -> None:
+    """Pausing stops nobody. A task that is cleared meanwhile is not run; when the DAG goes on it adopts the driver."""
+    before, task = surf.row, surf.until_deferred()
+    surf.api.pause(surf.dag)
+    surf.clear(task)
+    surf.until_commits()
+    assert surf.task()["state"] != "deferred"
+    surf.api.unpause(surf.dag)
+    surf.until_deferred(tries=task["try_number"] + 1)
+    surf.assert_same_driver(before, PAUSE_SECONDS)
+    surf.assert_sound()
+
+
+def test_marking_the_task_failed_stops_the_stream_until_somebody_wishes_it(surf: Surf) -> None:
+    """It is a wish like any other, and says whose it was; the next run of the DAG waits for the opposite one."""
+    before, task = surf.row, surf.until_deferred()
+    surf.mark(task, "failed")
+    row = surf.until_state("stopped", before.epoch)
+    assert (row.epoch, row.wanted) == (before.epoch, "stopped")
+    assert row.wanted_by.startswith("airflow: run ")
+    wait_until(lambda: not [*processes(surf.settings, NAME)], 30, "the driver has left")
+    surf.wish("running")
+    after = surf.until_state("running", before.epoch + 1)
+    assert after.epoch == before.epoch + 1
+    surf.assert_sound()
+
+
+def test_a_changed_pipeline_is_rolled_to(surf: Surf) -> None:
+    """Once applied, the driver finishes its batch and leaves, and one of the new version follows: no failure."""
+    before = surf.row
+    write_second_version(surf.pipeline)
+    said = _tidemill(surf, "apply", NAME)
+    assert said.returncode == 0, said.stderr
+    after = surf.until_state("running", before.epoch + 1)
+    assert (after.epoch, after.pipeline_version) == (before.epoch + 1, 2)
+    assert (after.failures_in_a_row, after.last_failed_at) == (0, before.last_failed_at)
+    assert "was taken over" not in Path(before.log_file or "").read_text()
+    surf.pipeline = load_pipeline(surf.pipeline.folder)
+    surf.until_commits()
+    surf.assert_sound()
+
+
+def test_a_broken_change_is_refused_and_what_was_applied_goes_on(surf: Surf) -> None:
+    """``apply`` says in one sentence why, and Airflow as an import error; the stream outlives even its driver.
+
+    Its DAG stays, because what counts is the version that was applied, not the folder as somebody left it.
+    """
+    before, declaration = surf.row, surf.pipeline.folder / "pipeline.yaml"
+    sound = declaration.read_text()
+    declaration.write_text(sound.replace("rollups:", "rollup:"))
+    try:
+        said = _tidemill(surf, "apply", NAME)
+        assert said.returncode != 0
+        assert said.stderr.startswith("tidemill: ")
+        assert "rollups" in said.stderr
+        assert said.stderr.count("\n") == 1
+        wait_until(lambda: any(NAME in each["stack_trace"] for each in surf.api.import_errors()), 60, "an import error")
+        surf.assert_same_driver(before, PAUSE_SECONDS)
+        surf.kill_driver()
+        after = surf.until_state("running", before.epoch + 1)
+        assert (after.epoch, after.pipeline_version) == (before.epoch + 1, before.pipeline_version)
+        assert surf.api.wait_for_dag(surf.dag)["is_stale"] is False
+        surf.until_commits()
+        surf.assert_sound()
+    finally:
+        declaration.write_text(sound)
+
+
+def test_no_incident_is_left_open(surf: Surf) -> None:
+    """What was wrong for a while has cleared by itself."""
+
+    def is_clear() -> bool:
+        with session(surf.settings, Account.READ) as connection, connection.cursor() as cursor:
+            cursor.execute("SELECT kind FROM incidents WHERE subject = %s AND closed_at IS NULL", (f"stream {NAME}",))
+            return not cursor.fetchall()
+
+    wait_until(is_clear, 60, "all incidents of the stream are closed")
+
+
+def _until(moment: float) -> None:
+    """Let an outage last."""
+    wait_until(lambda: time.monotonic() >= moment, 120, "the outage is over")
+
+
+def _tidemill(surf: Surf, *words: str) -> subprocess.CompletedProcess[str]:
+    """A command, as a user gives it."""
+    return subprocess.run(
+        [sys.executable, "-m", "tidemill", *words],
+        env=process.environment(surf.settings), capture_output=True, text=True, check=False, timeout=60,
+    )  # fmt: skip

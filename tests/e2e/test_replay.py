@@ -1,0 +1,302 @@
+"""Records read again beside the stream: corrected, counted, exactly once, from Kafka and from the quarantine."""
+
+from __future__ import annotations
+
+import json
+import os
+import random
+import subprocess
+import sys
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import pytest
+from confluent_kafka import Producer
+from pyspark.sql import SparkSession
+
+from replaying import Course, forget, in_spark, make_course, record, send
+from tidemill.config import Account, Settings
+from tidemill.errors import Fenced, SpecError
+from tidemill.ingest.selection import Asked
+from tidemill.ingest.session import STREAM_CONF
+from tidemill.ingest.topics import admin, topic_id
+from tidemill.local.aside import list_aside, show_one
+from tidemill.local.stack import Stack
+from tidemill.store import control, replays
+from tidemill.store.connect import session
+from tidemill.store.dialects.names import NO_PARTITION
+from tidemill.store.quarantine import Choice
+
+EVERYTHING = Asked("time", since="earliest")
+
+
+@pytest.fixture(scope="module")
+def spark(stack: Stack, mariadb: Settings, kafka: Settings) -> Iterator[SparkSession]:
+    """A local Spark with the Kafka connector, of the process's own context if it has one already."""
+    ours = SparkSession.getActiveSession() is None
+    builder = SparkSession.builder.master("local[2]").appName("tidemill tests")
+    for key, value in {**STREAM_CONF, "spark.ui.enabled": "false", "spark.driver.memory": "1g"}.items():
+        builder = builder.config(key, value)
+    session = builder.getOrCreate()
+    session.sparkContext.setLogLevel("ERROR")
+    yield in_spark(stack.settings, session)
+    if ours:
+        session.stop()
+
+
+@pytest.fixture
+def course(stack: Stack, spark: SparkSession, tmp_path: Path) -> Course:
+    """A stream at its first version, with 160 records read."""
+    found = make_course(stack.settings, spark, tmp_path)
+    send(stack.settings, found.topic, 160, seed=1)
+    found.declare(1)
+    found.load()
+    return found
+
+
+def test_a_mended_transform_replayed_over_history_makes_what_a_fresh_stream_makes(course: Course) -> None:
+    """Changed values, keys and versions, records newly filtered, kept, refused and accepted, beside the live stream.
+
+    A dry run before it says what would change, and changes nothing. The same replay again changes nothing.
+    """
+    course.declare(2)
+    before = course.content()
+    dry = course.replay(Asked("time", since="earliest", dry_run=True))
+    assert course.content() == before
+    assert course.query(f"SELECT COUNT(*) FROM commits WHERE stream = '{course.name}' AND replay_id > 0") == [(0,)]
+    with ThreadPoolExecutor(1) as beside:
+        replay_id = course.ask(EVERYTHING)
+        send(course.settings, course.topic, 80, seed=2)
+        live = beside.submit(lambda: course.load(in_spark(course.settings, course.spark), step=15))
+        done = course.run(replay_id)
+        live.result()
+    assert done["passes"] == 2
+    assert done["restored"] > 0
+    assert dry["retracted"] >= done["retracted"] > 10
+    same = ("records", "filtered", "quarantined", "gap", "unselected")
+    assert {name: dry[name] for name in same} == {name: done[name] for name in same}
+    fresh = make_course(course.settings, course.spark, course.folder.parent, course.topic)
+    fresh.declare(2)
+    fresh.load()
+    assert differences(course, fresh) == []
+    assert course.verify() == []
+    row = course.row(replay_id)
+    assert (row.state, row.retracted_rows) == ("done", done["retracted"])
+    after = course.content()
+    again = course.replay(EVERYTHING)
+    assert (again["written"], again["retracted"], again["passes"]) == (0, 0, 1)
+    assert course.content() == after
+    assert course.verify() == []
+
+
+def differences(one: Course, other: Course) -> list[str]:
+    """What two streams of the same records do not have in common."""
+    ours, theirs = one.content(), other.content()
+    return [f"{what}: {row}" for what in ours for row in {*ours[what]} ^ {*theirs[what]}]
+
+
+class Crash(BaseException):
+    """The end of a job, as by SIGKILL: nothing of it is told to anybody."""
+
+
+def test_a_replay_that_broke_goes_on_after_its_last_commit(course: Course, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Its ranges are the same, each is committed once, and the ledger counts each record once."""
+    course.declare(2)
+    replay_id = course.ask(Asked("offsets", offsets="0:0-70, 1:10-9999"))
+
+    def crash(*arguments: object) -> None:
+        raise Crash
+
+    with monkeypatch.context() as patch:
+        patch.setattr(replays, "progress", crash)
+        with pytest.raises(Crash):
+            course.run(replay_id)
+    assert course.row(replay_id).state == "running"
+    done = course.run(replay_id)
+    assert course.run(replay_id) == done
+    commits = course.query(
+        "SELECT batch_id, partition_id, from_offset, until_offset FROM commits"
+        f" WHERE replay_id = {replay_id} ORDER BY partition_id, from_offset, batch_id"
+    )
+    end = course.positions()[1]
+    slices = -(-max(70, end - 10) // 60)
+    first = [commit[1:] for commit in commits if commit[0] < slices]
+    assert [span for span in first if span[0] == 0] == [(0, 0, 60), (0, 60, 70)]
+    assert [span for span in first if span[0] == 1] == [(1, at, min(at + 60, end)) for at in range(10, end, 60)]
+    assert done["records"] + done["gap"] == 70 + end - 10
+    assert course.verify() == []
+
+
+def test_records_of_the_quarantine_become_rows_once_they_can(course: Course) -> None:
+    """By id, by reason, all: from the bytes that were kept, or from Kafka where they were cut; the rest stays."""
+    chance = random.Random(3)
+    producer = Producer({"bootstrap.servers": course.settings.kafka_bootstrap})
+    headers = [("trace", b"\xff7"), ("empty", None)]
+    big = record(chance, 7_000_001, "big", flag="", note="é" * 100_000)
+    producer.produce(course.topic, big, "big", 0, headers=headers)
+    producer.produce(course.topic, b"{", "torn", 1)
+    assert producer.flush(30) == 0
+    course.load()
+    aside = f"SELECT id FROM quarantine WHERE resolved_commit IS NULL AND stream = '{course.name}' AND "
+    ((large,),) = course.query(aside + "value_bytes > LENGTH(record_value)")
+    poor = [number for (number,) in course.query(aside + "reason = 'column points is NULL' ORDER BY id")]
+    assert len(poor) > 5
+    course.declare(2)
+    one = course.replay(Asked("quarantine", ids=(large,)))
+    assert (one["records"], one["written"]) == (1, 1)
+    assert course.query("SELECT code, _pipeline_version FROM {}_all WHERE id = 7000001") == [("big", course.version)]
+    before = course.content()
+    dry = course.replay(Asked("quarantine", reason="points is", dry_run=True))
+    assert course.content() == before
+    assert dry["records"] == len(poor)
+    done = course.replay(Asked("quarantine", reason="points is"))
+    assert done["records"] == len(poor)
+    assert done["written"] + done["stale"] + done["duplicate"] == len(poor)
+    assert done["unselected"] > 0
+    rest = course.query(aside + "TRUE")
+    again = course.replay(Asked("quarantine"))
+    assert (again["records"], again["quarantined"], again["written"]) == (len(rest), len(rest), 0)
+    assert course.query(aside + "TRUE") == rest
+    assert course.verify() == []
+    with pytest.raises(SpecError, match="no such unresolved record: " + str(large)):
+        course.ask(Asked("quarantine", ids=(large,)))
+
+
+def test_a_record_of_a_topic_that_was_made_again_is_not_taken_for_a_new_one(course: Course) -> None:
+    """It is processed under its own generation: no row of the same coordinates counts as its older self."""
+    with session(course.settings, Account.STREAM) as connection, connection.cursor() as cursor:
+        cursor.execute("SELECT MAX(id) FROM commits")
+        ((newest,),) = cursor.fetchall()
+        cursor.execute(
+            "INSERT INTO topics (stream, topic, topic_id, generation, since) SELECT stream, topic, %s, 2, 0 FROM"
+            " commits WHERE id = %s",
+            (_topic_id(course), newest),
+        )
+        cursor.execute("UPDATE commits SET generation = 2 WHERE stream = %s", (course.name,))
+    (poor, partition, offset), *_ = course.query(
+        f"SELECT id, partition_id, record_offset FROM quarantine WHERE stream = '{course.name}'"
+        " AND reason = 'column points is NULL' ORDER BY id"
+    )
+    (code, number, _, _), *_ = course.query(
+        f"SELECT code, id, _offset, seen FROM {{}}_latest WHERE _partition = {partition} ORDER BY seen DESC"
+    )
+    with session(course.settings, Account.STREAM) as connection, connection.cursor() as cursor:
+        # A newer row of another record stands at the coordinates of the old one.
+        cursor.execute(
+            f"UPDATE {course.settings.db_data}.{course.name}_latest SET _offset = %s WHERE code = %s", (offset, code)
+        )
+        value = record(random.Random(1), 5, code, flag="", seen="2020-01-01T00:00:00Z").decode()
+        cursor.execute(
+            "UPDATE quarantine SET record_value = %s, value_bytes = %s WHERE id = %s", (value, len(value), poor)
+        )
+    course.declare(2)
+    done = course.replay(Asked("quarantine", ids=(poor,)))
+    assert done["records"] == 1
+    assert course.query(f"SELECT id FROM {{}}_latest WHERE code = '{code}'") == [(number,)]
+    assert course.query("SELECT _partition FROM {}_all WHERE id = 5") == [(NO_PARTITION,)]
+    assert course.query(f"SELECT generation FROM commits WHERE replay_id > 0 AND stream = '{course.name}'") == [(1,)]
+
+
+def _topic_id(course: Course) -> str:
+    return topic_id(admin(course.settings), course.topic)
+
+
+@pytest.mark.parametrize(
+    ("asked", "sentence"),
+    [
+        (Asked("offsets", offsets="0:5-20"), "Kafka has forgotten 5 of these offsets: 0:5-20; partition 0 begins at"),
+        (Asked("offsets", offsets="7:5-20"), "the topic has no such partition: 7; it has 2"),
+        (Asked("offsets", offsets="1:99999-100000"), "the stream has not read these offsets yet: 1:99999-100000; it"),
+        (Asked("time", since="2999-01-01"), "there is nothing to replay: the stream has read no record of that time"),
+        (Asked("quarantine", reason="nobody wrote this"), "there is nothing in quarantine to replay"),
+    ],
+    ids=lambda value: value.kind if isinstance(value, Asked) else "",
+)
+def test_what_cannot_be_replayed_is_refused_with_the_reason(refusing: Course, asked: Asked, sentence: str) -> None:
+    """Before anything is written down."""
+    with pytest.raises(SpecError) as caught:
+        refusing.ask(asked)
+    assert str(caught.value).startswith(sentence)
+    assert refusing.query(f"SELECT COUNT(*) FROM replays WHERE stream = '{refusing.name}'") == [(0,)]
+
+
+@pytest.fixture(scope="module")
+def refusing(stack: Stack, spark: SparkSession, tmp_path_factory: pytest.TempPathFactory) -> Course:
+    """A stream of whose first partition Kafka has forgotten the beginning."""
+    found = make_course(stack.settings, spark, tmp_path_factory.mktemp("refusing"))
+    send(stack.settings, found.topic, 80, seed=4)
+    found.declare(1)
+    found.load()
+    forget(stack.settings, found.topic, {0: 10})
+    return found
+
+
+def test_a_topic_made_again_since_a_replay_was_asked_for_is_not_read(refusing: Course) -> None:
+    """Whether a driver has gone on to it or not, and however often the replay is tried."""
+    with session(refusing.settings, Account.STREAM) as connection, connection.cursor() as cursor:
+        cursor.execute("INSERT INTO topics VALUES (%s, %s, %s, 1, 0)", (refusing.name, refusing.topic, "formerly"))
+        known = f"UPDATE topics SET topic_id = %s, generation = %s WHERE stream = '{refusing.name}'"
+        cursor.execute(known, (_topic_id(refusing), 1))
+        replay_id = refusing.ask(EVERYTHING)
+        for of_topic, generation in (("formerly", 1), (_topic_id(refusing), 2)):
+            cursor.execute(known, (of_topic, generation))
+            with pytest.raises(Fenced, match=r"was made again since the replay was asked for: .*; ask again"):
+                refusing.run(replay_id)
+        cursor.execute("DELETE FROM topics WHERE stream = %s", (refusing.name,))
+    row = refusing.row(replay_id)
+    assert (row.state, row.records) == ("failed", 0)
+
+
+def test_an_outdated_version_replays_nothing(refusing: Course) -> None:
+    """Neither is it taken on, nor does it go on when a newer driver came meanwhile."""
+    replay_id = refusing.ask(EVERYTHING)
+    with session(refusing.settings, Account.STREAM) as connection:
+        control.take_over(connection, refusing.name, refusing.version + 1, "a test")
+    with pytest.raises(Fenced, match="runs a newer pipeline version"):
+        refusing.ask(EVERYTHING)
+    with pytest.raises(Fenced, match="runs a newer pipeline version"):
+        refusing.run(replay_id)
+    row = refusing.row(replay_id)
+    assert (row.state, row.records) == ("failed", 0)
+    assert "runs a newer pipeline version" in (row.last_error or "")
+
+
+def test_the_command_submits_a_job_and_says_what_came_of_it(course: Course) -> None:
+    """As sentences or as JSON; nonsense is one sentence and exit code 2."""
+    settings = course.settings.model_copy(update={"pipelines": course.folder.parent})
+
+    def tidemill(*arguments: str) -> subprocess.CompletedProcess[str]:
+        argv = [sys.executable, "-m", "tidemill", *arguments]
+        environment = os.environ | settings.environment()
+        return subprocess.run(argv, env=environment, capture_output=True, text=True, check=False)
+
+    refused = tidemill("replay", course.name, "--offsets", "0-5")
+    sentence = "tidemill: these are no offsets: 0-5; write 0:100-200,1:0-50\n"
+    assert (refused.returncode, refused.stderr) == (2, sentence)
+    course.declare(2)
+    done = tidemill("replay", course.name, "--quarantine", "--reason", "points is NULL", "--json")
+    assert done.returncode == 0, done.stderr
+    facts = json.loads(done.stdout)
+    assert facts["state"] == "done"
+    assert facts["selection"]["result"]["written"] > 0
+    assert course.verify() == []
+
+
+def test_the_quarantine_can_be_looked_at(course: Course) -> None:
+    """By reason, without what is resolved unless it is asked for, and one record with its bytes."""
+    bad = Choice("COLUMN points")
+    facts, lines = list_aside(course.settings, course.name, bad, 1000)
+    assert {fact["reason"] for fact in facts} == {"column points is NULL"}
+    assert lines[0].startswith(f"{facts[0]['id']}: {course.topic}/")
+    assert " bytes: column points is NULL" in lines[0]
+    one, lines = show_one(course.settings, course.name, facts[0]["id"])
+    assert json.loads(one["value"])["flag"] == "poor"
+    assert lines[0].startswith("key: c")
+    with session(course.settings, Account.STREAM) as connection, connection.cursor() as cursor:
+        cursor.execute("UPDATE quarantine SET resolved_commit = 1 WHERE id = %s", (facts[0]["id"],))
+    assert len(list_aside(course.settings, course.name, bad, 1000)[0]) == len(facts) - 1
+    everything = Choice("COLUMN points", resolved=True)
+    assert len(list_aside(course.settings, course.name, everything, 1000)[0]) == len(facts)
+    with pytest.raises(SpecError, match="no such record: 0"):
+        show_one(course.settings, course.name, 0)

@@ -1,0 +1,159 @@
+"""The whole loop on real servers: what is in the end in the tables equals a computation that shares no code with it."""
+
+from __future__ import annotations
+
+import os
+import signal
+import threading
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any
+
+import pandas as pd
+import pytest
+from confluent_kafka.admin import AdminClient
+
+import oracle
+from tidemill.config import Account, Settings
+from tidemill.ingest import topics
+from tidemill.local import apply
+from tidemill.local.airflow_api import AirflowApi
+from tidemill.local.feed import Chaos, FeedOptions, play
+from tidemill.local.stack import Stack
+from tidemill.local.up import switch_on
+from tidemill.spec import Pipeline, load_pipeline
+from tidemill.store import control, ledger
+from tidemill.store.connect import session
+from tidemill.store.verify import verify
+from tidemill.testing import wait_until
+
+
+@dataclass
+class Trinity:
+    """The running stack with the pipeline ``flights``."""
+
+    settings: Settings
+    pipeline: Pipeline
+    api: AirflowApi
+    client: AdminClient
+
+    def row(self) -> control.StreamRow:
+        with session(self.settings, Account.READ) as connection:
+            row = control.read_stream(connection, "flights")
+        assert row is not None
+        return row
+
+    def totals(self) -> ledger.Totals:
+        with session(self.settings, Account.READ) as connection:
+            return ledger.totals(connection, "flights")
+
+    def table(self, name: str) -> pd.DataFrame:
+        with session(self.settings, Account.READ, schema=self.settings.db_data) as connection:
+            cursor = connection.cursor()
+            cursor.execute(f"SELECT * FROM {name}")
+            names = [column[0] for column in cursor.description]
+            return pd.DataFrame(cursor.fetchall(), columns=names, dtype=object)
+
+    def lag(self) -> int:
+        ends = topics.offsets_at(self.client, "flights", "latest")
+        with session(self.settings, Account.READ) as connection:
+            at = ledger.positions(connection, "flights", "flights")
+        return sum(end - at.get(partition, 0) for partition, end in ends.items())
+
+    def wait_drained(self, seconds: float = 150) -> None:
+        """Wait until everything that is in the topic is in the ledger."""
+        wait_until(lambda: self.lag() == 0 and self.totals().records > 0, seconds, f"stream drained ({self.row()})")
+
+    def assert_exact(self, flights: int) -> None:
+        """Table and rollup equal the independent computation; the ledger agrees with Kafka and the tables."""
+        assert oracle.differences(oracle.final_flights(flights), self.table("flights"), ["id"]) == []
+        rollup = self.table("delays_by_hour")
+        assert oracle.differences(oracle.final_rollup(flights), rollup, ["origin", "hour"]) == []
+        ends = topics.offsets_at(self.client, "flights", "latest")
+        with session(self.settings, Account.READ) as connection:
+            assert verify(connection, self.settings, self.pipeline, ends) == []
+
+    def clear(self) -> None:
+        """As if nothing had ever come: the stream stopped, tables and topic made anew."""
+        assert apply.stop_streams(self.settings, 60) == []
+        kept = ("migrations", "pipelines", "streams", "leases", "heartbeats", "models")
+        with session(self.settings, Account.MIGRATE) as connection, connection.cursor() as cursor:
+            for schema in (self.settings.db_data, self.settings.db_control):
+                cursor.execute(
+                    "SELECT table_name FROM information_schema.tables WHERE table_schema = %s"
+                    " AND table_type = 'BASE TABLE'",
+                    (schema,),
+                )
+                for (table,) in cursor.fetchall():
+                    if schema == self.settings.db_data or table not in kept:
+                        cursor.execute(f"TRUNCATE TABLE {schema}.{table}")
+        self.client.delete_topics(["flights"])["flights"].result(15)
+        wait_until(lambda: "flights" not in self.client.list_topics(timeout=10).topics, 30, "topic deleted")
+        topics.create_topic(self.client, self.pipeline.source)
+        wait_until(lambda: "flights" in self.client.list_topics(timeout=10).topics, 30, "topic made anew")
+
+
+@pytest.fixture(scope="module")
+def running(airflow_stack: Stack) -> Iterator[Trinity]:
+    """Everything up, DAGs switched on, the stream wished to run."""
+    settings = airflow_stack.settings
+    pipeline = load_pipeline(settings.pipelines / "flights")
+    apply.apply_all(settings, [pipeline], print)
+    with AirflowApi(settings) as api:
+        switch_on(api, settings, [pipeline], print)
+        yield Trinity(settings, pipeline, api, topics.admin(settings))
+        apply.stop_streams(settings, 60)
+        for dag in ("stream__flights", "refresh__flights__late_arrival"):
+            api.pause(dag)
+
+
+@pytest.fixture
+def trinity(running: Trinity) -> Trinity:
+    """An empty pipeline whose stream is wanted."""
+    running.clear()
+    with session(running.settings, Account.STREAM) as connection:
+        control.wish(connection, "flights", "running", apply.STACK)
+    return running
+
+
+def test_the_loop_turns_and_the_tables_are_exact(trinity: Trinity) -> None:
+    """Records become rows; table, rollup and ledger are exact; Airflow trains, judges, scores and publishes."""
+    flights = 20_000
+    play(trinity.settings.kafka_bootstrap, "flights", FeedOptions(limit=flights), lambda *_: None)
+    trinity.wait_drained()
+    trinity.assert_exact(flights)
+    total, counts = trinity.totals(), oracle.record_counts(flights)
+    assert total.records == counts["total"] == total.written + total.stale
+    assert (total.filtered, total.quarantined, total.gap) == (0, 0, 0)
+
+    run = trinity.api.trigger("refresh__flights__late_arrival")
+    ended = trinity.api.wait_for_run("refresh__flights__late_arrival", run, 300)
+    assert ended["state"] == "success", trinity.api.task_instances("refresh__flights__late_arrival", run)
+    scored = trinity.table("flights_scored")
+    departed = scored["departed_at"].notna()
+    assert scored.loc[departed, "score"].between(0, 1).all()
+    assert scored.loc[~departed, "score"].isna().all()
+
+
+def test_a_driver_that_is_killed_comes_back_by_itself(trinity: Trinity) -> None:
+    """SIGKILL in mid-load, with duplicates, disorder and malformed records: Airflow starts another, all is exact."""
+    flights = 15_000
+    chaos = Chaos.parse("duplicates=0.1,disorder=500,malformed=0.01")
+    wait_until(lambda: trinity.row().state == "running", 120, "stream running")
+    # 90 days of flights, so slowly that the load is still under way when the driver is killed.
+    options = FeedOptions(speed=90 * 86_400 / 25, limit=flights, chaos=chaos)
+    feed = threading.Thread(target=play, args=(trinity.settings.kafka_bootstrap, "flights", options, lambda *_: None))
+    feed.start()
+    wait_until(lambda: trinity.totals().commits > 4, 60, "some commits")
+    before = trinity.row()
+    assert before.pid is not None
+    os.kill(before.pid, signal.SIGKILL)
+    after: Any = wait_until(lambda: trinity.row().epoch > before.epoch and trinity.row(), 90, "another driver")
+    assert after.wanted == "running"
+    feed.join()
+    trinity.wait_drained()
+    trinity.assert_exact(flights)
+    total, counts = trinity.totals(), oracle.record_counts(flights)
+    assert total.records == total.written + total.stale + total.quarantined
+    assert total.records > counts["total"]
+    assert total.quarantined > 0

@@ -1,0 +1,45 @@
+"""The transform of the example pipeline over the real feed."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+from pyspark.sql import SparkSession
+
+import oracle
+from casework import outcome
+from tidemill.local.chaos import Chaos, Kind
+from tidemill.local.feed import Feed, FeedOptions
+from tidemill.spec import Pipeline, load_pipeline
+
+FLIGHTS = 3000
+
+
+@pytest.fixture(scope="module")
+def pipeline() -> Pipeline:
+    """The example pipeline."""
+    return load_pipeline(Path(__file__).parents[2] / "pipelines" / "flights")
+
+
+def test_last_records_become_the_final_table(spark: SparkSession, pipeline: Pipeline) -> None:
+    """The newest record of each flight is, transformed, the row that the data itself gives."""
+    feed = Feed(FeedOptions(limit=FLIGHTS), partitions=1)
+    newest = {key: value for key, value, _, _ in feed.messages(feed.remaining([0]))}
+    rows, quarantine = outcome(spark, pipeline, "flights", list(newest.values()))
+    assert quarantine == []
+    assert list(rows[0]) == list(oracle.final_flights(1).columns)
+    assert oracle.differences(oracle.final_flights(FLIGHTS), pd.DataFrame(rows, dtype=object), ["id"]) == []
+
+
+def test_every_malformed_record_is_set_aside(spark: SparkSession, pipeline: Pipeline) -> None:
+    """Whatever kind of malformed record chaos makes, the decoder or the table refuses it, and nothing else."""
+    feed = Feed(FeedOptions(limit=100, chaos=Chaos(malformed=1.0)), partitions=1)
+    bad = feed.sequence.kind > Kind.DUPLICATE
+    assert set(feed.sequence.kind[bad]) == {kind for kind in Kind if kind > Kind.DUPLICATE}
+    values = [value for _, value, _, _ in feed.messages(feed.remaining([0]))]
+    rows, quarantine = outcome(spark, pipeline, "flights", values)
+    assert len(quarantine) == np.count_nonzero(bad)
+    assert len(rows) == len(feed.records)

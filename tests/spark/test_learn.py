@@ -1,0 +1,262 @@
+"""Training and scoring of the made-up shop, by Spark, on the real database."""
+
+from __future__ import annotations
+
+import datetime as dt
+import shutil
+from collections.abc import Callable, Iterator
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+from pyspark.sql import SparkSession
+
+from learning import BEGIN, FEATURES, Order, Shop, open_shop, own_schemas, some_orders, unlabelled
+from tidemill.config import Account, Settings
+from tidemill.errors import LearnError
+from tidemill.learn import versions
+from tidemill.learn.evaluate import load_model
+from tidemill.learn.features_frame import read_features
+from tidemill.learn.judge import judge_refresh
+from tidemill.learn.publish import publish
+from tidemill.learn.refresh import begin_refresh
+from tidemill.learn.score import score
+from tidemill.learn.train import train
+from tidemill.local.jars import part
+
+ORDERS, DAYS = 1_500, 60
+ODD = [
+    Order(9_001, BEGIN + dt.timedelta(days=70), None, None, None, None),
+    Order(9_002, BEGIN + dt.timedelta(days=70), 10, "Rom", 3.0, None),
+    Order(9_003, BEGIN + dt.timedelta(days=70), -(10**9), "", -1e300, None),
+]
+"""Nothing known; a city never seen in training; numbers far from any other."""
+
+
+@pytest.fixture(scope="module")
+def jdbc(mariadb: Settings, spark: SparkSession) -> SparkSession:
+    """The lane's Spark, with the database's driver."""
+    for jar in part(mariadb, "spark"):
+        if jar.name.startswith("mariadb"):
+            spark.sql(f"ADD JAR '{jar}'")
+    return spark
+
+
+@pytest.fixture
+def empty(mariadb: Settings, tmp_path: Path) -> Iterator[Shop]:
+    """A shop without orders."""
+    with own_schemas(mariadb, tmp_path / "models") as settings:
+        shop = open_shop(settings, tmp_path)
+        yield shop
+        shop.connection.close()
+
+
+@pytest.fixture
+def shop(empty: Shop) -> Shop:
+    """A shop of two months."""
+    empty.commit(some_orders(ORDERS, DAYS))
+    return empty
+
+
+def begin(shop: Shop, run: str = "first") -> int:
+    return begin_refresh(shop.connection, shop.pipeline, shop.model, run)
+
+
+def trained(spark: SparkSession, shop: Shop, run: str = "first") -> int:
+    """A refresh that has trained and judged; returns its id."""
+    refresh = begin(shop, run)
+    train(spark, shop.settings, shop.pipeline, shop.model, refresh)
+    judge_refresh(shop.connection, shop.pipeline, shop.model, refresh)
+    return refresh
+
+
+def scored(spark: SparkSession, shop: Shop, refresh: int) -> int:
+    return score(spark, shop.settings, shop.pipeline, shop.model, refresh)
+
+
+def test_from_rows_to_published_scores(jdbc: SparkSession, shop: Shop) -> None:
+    """A model is trained on the past, beats the baseline on what came after, and every row gets its score.
+
+    Rows that nobody has a label for get one too, and so do rows with missing and never seen values. Repeating a step
+    repeats nothing. What is written later is scored later, and nothing else.
+    """
+    shop.commit(ODD)
+    refresh = trained(jdbc, shop)
+    champion = versions.champion(shop.connection, "shop", shop.model)
+    assert champion is not None
+    assert champion.holdout_until == BEGIN + dt.timedelta(days=DAYS * (ORDERS - 1) / ORDERS)
+    assert champion.holdout_from == champion.holdout_until - dt.timedelta(days=10)
+    assert (champion.train_rows, champion.holdout_rows) == (1249, 251)
+    measured = versions.read_evaluations(shop.connection, refresh, "areaUnderROC")
+    assert measured[champion.version] > measured[versions.BASELINE] > 0
+    assert train(jdbc, shop.settings, shop.pipeline, shop.model, refresh) == champion.version
+
+    assert scored(jdbc, shop, refresh) == ORDERS + len(ODD)
+    assert scored(jdbc, shop, refresh) == 0
+    assert publish(shop.connection, shop.settings, shop.pipeline, shop.model, refresh) == ORDERS + len(ODD)
+    (row,) = shop.query(
+        "SELECT COUNT(*), SUM(score BETWEEN 0 AND 1), MIN(model_version), MAX(as_of_commit) FROM orders_scored"
+    )
+    assert tuple(map(int, row)) == (ORDERS + len(ODD), ORDERS + len(ODD), champion.version, 2)
+    ((likely, unlikely),) = shop.query(
+        "SELECT AVG(IF(returned = 1, score, NULL)), AVG(IF(returned = 0, score, NULL)) FROM orders_scored"
+    )
+    assert likely > unlikely + 0.05
+
+    changed = [replace(some_orders(ORDERS, DAYS)[0], amount=1), *unlabelled(some_orders(2, first=5_000))]
+    shop.commit(changed)
+    second = begin(shop, "second")
+    assert scored(jdbc, shop, second) == len(changed)
+
+
+def test_the_same_rows_give_the_same_model(jdbc: SparkSession, shop: Shop) -> None:
+    """A second training on the same rows measures exactly the same, and so does not replace the champion."""
+    trained(jdbc, shop)
+    second = trained(jdbc, shop, "second")
+    measured = versions.read_evaluations(shop.connection, second, "areaUnderROC")
+    assert measured[1] == pytest.approx(measured[2], abs=1e-12)
+    assert shop.control("SELECT version, state FROM model_versions ORDER BY version") == [
+        (1, "champion"),
+        (2, "rejected"),
+    ]
+
+
+def test_a_champion_of_other_features_gives_way(jdbc: SparkSession, shop: Shop, tmp_path: Path) -> None:
+    """After the author took a feature away the champion cannot read the rows, is not measured, and is replaced."""
+    trained(jdbc, shop)
+    poorer = shop.changed(tmp_path, features=FEATURES.replace(" o.city,", ""))
+    second = trained(jdbc, poorer, "second")
+    assert versions.read_evaluations(shop.connection, second, "areaUnderROC")[1] is None
+    champion = versions.champion(shop.connection, "shop", shop.model)
+    assert champion is not None
+    assert champion.version == 2
+    assert scored(jdbc, poorer, second) == ORDERS
+
+
+@pytest.mark.parametrize(
+    ("estimator", "parameters"),
+    [
+        pytest.param("logistic_regression", {"maxIter": 5}, id="logistic-regression"),
+        pytest.param("random_forest_classifier", {"numTrees": 3, "maxBins": 2}, id="forest-with-too-few-bins"),
+    ],
+)
+def test_every_estimator_takes_missing_and_unseen_values(
+    jdbc: SparkSession, shop: Shop, tmp_path: Path, estimator: str, parameters: dict[str, int]
+) -> None:
+    """Whatever the estimator, rows with missing and never seen values are scored, and PR is measured if asked for."""
+    other = shop.changed(
+        tmp_path, estimator=estimator, parameters=parameters, judge={"metric": "areaUnderPR", "margin": 0.0}
+    )
+    refresh = begin(other)
+    train(jdbc, other.settings, other.pipeline, other.model, refresh)
+    model = load_model(versions.newest(other.connection, "shop", other.model))
+    other.commit(ODD)
+    rows = read_features(jdbc, other.settings, other.pipeline, other.model)
+    odd = model.transform(rows.where("id > 9000")).select("id", "_probability").collect()
+    assert sorted(row["id"] for row in odd) == [order.id for order in ODD]
+    assert all(0 <= row["_probability"][1] <= 1 for row in odd)
+    assert set(versions.read_evaluations(other.connection, refresh, "areaUnderPR")) == {0, 1}
+
+
+def test_times_and_order_of_the_read(jdbc: SparkSession, empty: Shop) -> None:
+    """A DATETIME arrives as the µs since 1970 that it is in UTC, also in an hour that summer time skips elsewhere."""
+    when = dt.datetime(2026, 3, 29, 2, 30, 0, 123456)
+    empty.commit([replace(ODD[1], ordered_at=when)])
+    (row,) = read_features(jdbc, empty.settings, empty.pipeline, empty.model).collect()
+    assert row["_known_us"] == int(when.replace(tzinfo=dt.UTC).timestamp()) * 1_000_000 + 123456
+    assert (row["amount"], row["city"], row["_label"], row["_commit"]) == (10, "Rom", None, 1)
+
+
+@pytest.mark.parametrize(
+    ("kind", "as_key"),
+    [
+        pytest.param("VARCHAR(12)", lambda n: f"n° {n}", id="text"),
+        pytest.param("DATETIME(6)", lambda n: BEGIN + dt.timedelta(hours=n, microseconds=n), id="time"),
+    ],
+)
+def test_keys_that_are_no_numbers(
+    jdbc: SparkSession, mariadb: Settings, tmp_path: Path, kind: str, as_key: Callable[[int], object]
+) -> None:
+    """Nothing rests on whole-number keys: rows with any other are read, scored and published, each under its own."""
+    with own_schemas(mariadb, tmp_path / "models") as settings:
+        shop = open_shop(settings, tmp_path, key=kind)
+        shop.commit([replace(order, id=as_key(order.id)) for order in some_orders(600, DAYS)])
+        refresh = trained(jdbc, shop)
+        assert scored(jdbc, shop, refresh) == 600
+        assert publish(shop.connection, settings, shop.pipeline, shop.model, refresh) == 600
+        assert shop.query("SELECT COUNT(score) FROM orders_scored") == [(600,)]
+        shop.connection.close()
+
+
+@pytest.mark.parametrize(
+    ("change", "sentence"),
+    [
+        pytest.param(
+            {"parameters": {"depth": 3}}, r"gbt_classifier has no such parameter: depth; there are: ", id="name"
+        ),
+        pytest.param({"parameters": {"maxIter": "many"}}, r"does not take this maxIter: 'many'; ", id="value"),
+        pytest.param(
+            {"features": FEATURES.replace("o.city", "o.ordered_at AS placed_at")},
+            r"feature placed_at is neither a number nor text: timestamp\w*; cast it",
+            id="time-as-feature",
+        ),
+        pytest.param({"baseline": "city"}, r"the baseline is not a number: city; ", id="baseline-of-text"),
+    ],
+)
+def test_what_the_author_got_wrong_is_a_sentence(
+    jdbc: SparkSession, shop: Shop, tmp_path: Path, change: dict[str, object], sentence: str
+) -> None:
+    """What only Spark can know is said in the author's words, and leaves no version behind."""
+    wrong = shop.changed(tmp_path, **change)
+    with pytest.raises(LearnError, match=sentence):
+        train(jdbc, wrong.settings, wrong.pipeline, wrong.model, begin(wrong))
+    assert shop.control("SELECT COUNT(*) FROM model_versions") == [(0,)]
+
+
+def test_what_cannot_be_learned_from_is_a_sentence(jdbc: SparkSession, empty: Shop, tmp_path: Path) -> None:
+    """No label yet, too few rows, labels of more than two classes, or of one class only: each is said as that."""
+
+    def fails(sentence: str) -> None:
+        with pytest.raises(LearnError, match=sentence):
+            train(jdbc, empty.settings, empty.pipeline, empty.model, begin(empty))
+
+    empty.commit(unlabelled(some_orders(10)))
+    fails(r"no row has a label yet: returned; ")
+    empty.commit(some_orders(50))
+    fails(r"too few labelled rows to train on: 41; ")
+    odd = empty.changed(tmp_path, features=FEATURES.replace("o.returned = 1 AS", "o.returned * 2 AS"))
+    empty.commit(some_orders(ORDERS))
+    with pytest.raises(LearnError, match=r"\d+ labels to train on are neither 0 nor 1; select a comparison"):
+        train(jdbc, odd.settings, odd.pipeline, odd.model, begin(odd))
+    empty.changed(tmp_path)
+    empty.commit([replace(order, returned=1) for order in some_orders(ORDERS)])
+    fails(r"all 1249 labelled rows to train on are of one class: 1; ")
+
+
+def test_scoring_needs_a_champion_and_its_artifact(jdbc: SparkSession, shop: Shop) -> None:
+    """Without a champion, or without the files of the one there is, scoring says so and completes nothing."""
+    refresh = begin(shop)
+    with pytest.raises(LearnError, match=r"shop\.returns has no champion to score with; train first"):
+        scored(jdbc, shop, refresh)
+    trained(jdbc, shop)
+    shutil.rmtree(shop.settings.models / "shop" / "returns" / "1")
+    with pytest.raises(LearnError, match=r"the artifact of model version 1 is gone: .*/shop/returns/1; restore"):
+        scored(jdbc, shop, refresh)
+    assert shop.control("SELECT scored_version FROM refreshes") == [(None,)]
+
+
+def test_what_an_interrupted_training_left_does_no_harm(jdbc: SparkSession, shop: Shop) -> None:
+    """A folder that no row knows, of the number that comes next, is replaced."""
+    left = shop.settings.models / "shop" / "returns" / "1" / "metadata"
+    left.mkdir(parents=True)
+    trained(jdbc, shop)
+    assert scored(jdbc, shop, begin(shop)) == ORDERS
+    assert [found.name for found in (shop.settings.models / "shop" / "returns").iterdir()] == ["1"]
+
+
+def test_the_password_is_in_no_plan(jdbc: SparkSession, shop: Shop) -> None:
+    """Spark does not show the account's password where it shows the read."""
+    rows = read_features(jdbc, shop.settings, shop.pipeline, shop.model)
+    shown = rows._jdf.queryExecution().toString() + str(rows._jdf.queryExecution().logical().toJSON())
+    assert "orders" in shown
+    assert shop.settings.password(Account.READ).get_secret_value() not in shown

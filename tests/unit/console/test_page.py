@@ -1,0 +1,148 @@
+"""The console's page: what it shows, and that nothing in it is taken for markup."""
+
+import subprocess
+import sys
+from dataclasses import replace
+from datetime import UTC, datetime
+
+import pytest
+
+from streams import RUNNING, ago
+from tidemill.config import Settings
+from tidemill.console import routes
+from tidemill.console.ledgers import Ledger
+from tidemill.console.queries import Incident, ModelStatus, Status, stream_status
+
+AT = datetime(2026, 3, 1, 12, tzinfo=UTC)
+LEDGER = Ledger(commits=7, records=70_000, written_rows=69_000, quarantined_rows=12, last_committed_at=AT, newest_at=AT)
+ROW = replace(RUNNING, lag_records=1234, lag_seconds=1.6, records_per_second=5_432.1, latency_p99_ms=1_300)
+STREAM = stream_status(ROW, LEDGER, 30.0)
+MODEL = ModelStatus("flights", "late_arrival", 4, 3, AT, "areaUnderROC", 0.91234, 0.7, AT)
+INCIDENT = Incident("stream flights", "halted", "6 drivers broke without a commit", AT)
+
+
+def page(status: Status) -> str:
+    """The page as a person gets it."""
+    return routes.render(status, "n0nce")
+
+
+@pytest.mark.parametrize(
+    "shown",
+    [
+        *("flights", "running", "by a person", "1,234", "3 s", "promised: 30 s", "5,432", "50 ms", "100,000 records"),
+        *(
+            "120 ms / 1,300 ms",
+            "70,000 records",
+            "69,000 rows in 7 commits",
+            "12",
+            "2026-03-01 12:00:00 UTC",
+            "version 2",
+        ),
+        *("its driver catches up, with 1,234 records left at 5,432 records/s", 'href="logs/flights"'),
+        'href="/dags/stream__flights"',
+    ],
+)
+def test_a_stream_is_one_row(shown: str) -> None:
+    """State and what it means, whose wish, lag, the promise, speed, and what was committed."""
+    assert shown in page(Status([STREAM], [], []))
+
+
+@pytest.mark.parametrize(
+    ("change", "buttons"),
+    [
+        ({}, {"stop", "restart"}),
+        ({"wanted": "stopped", "state": "stopped"}, {"start"}),
+        ({"halted_reason": "6 drivers broke"}, {"start", "stop", "restart"}),
+    ],
+)
+def test_the_buttons_are_what_makes_sense(change: dict[str, str], buttons: set[str]) -> None:
+    """A stream that runs cannot be started; one that is halted can."""
+    text = page(Status([stream_status(replace(ROW, **change), LEDGER, 30.0)], [], []))
+    found = {each for each in ("start", "stop", "restart") if f'data-stream="flights" data-action="{each}"' in text}
+    assert found == buttons
+
+
+def test_what_a_driver_that_is_no_more_said_last_is_not_shown_as_how_things_are() -> None:
+    """Its lag and its speed are history; how far the tables are behind goes on."""
+    gone = stream_status(replace(ROW, state="failed", last_error="the disk is full", beat_at=ago(60)), LEDGER, 30.0)
+    assert (gone.state, gone.up, gone.lag_records, gone.records_per_second) == ("failed", False, None, None)
+    assert (gone.behind_seconds, gone.keeps_promise) == (61.6, False)
+    assert gone.sentence == "its driver broke, and another one follows: the disk is full"
+    assert gone.last_error == ""
+
+
+def test_an_error_that_the_state_does_not_tell_is_shown_beside_it() -> None:
+    """A driver that runs may have had trouble a moment ago."""
+    troubled = stream_status(replace(RUNNING, last_error="Kafka was slow"), LEDGER, 30.0)
+    assert "last error: Kafka was slow" in page(Status([troubled], [], []))
+
+
+def test_the_page_runs_nothing_but_itself() -> None:
+    """No other site can show it in a frame, and nothing from elsewhere is run or loaded."""
+    answer = routes.page(Status([STREAM], [], []))
+    policy = answer.headers["content-security-policy"]
+    [nonce] = {part.strip("'")[6:] for part in policy.replace(";", " ").split() if part.startswith("'nonce-")}
+    text = bytes(answer.body).decode()
+    assert f'<script nonce="{nonce}">' in text
+    assert f'<style nonce="{nonce}">' in text
+    assert "default-src 'none'" in policy
+    assert "frame-ancestors 'self'" in policy
+    assert "http://" not in text
+    assert "https://" not in text
+    assert " style=" not in text
+    assert " onclick=" not in text
+
+
+@pytest.mark.parametrize(
+    "shown", ["flights.late_arrival", "version 4", "areaUnderROC", "0.9123", "0.7000", "version 3"]
+)
+def test_a_model_stands_beside_its_baseline(shown: str) -> None:
+    """A number alone says nothing."""
+    assert shown in page(Status([], [MODEL], []))
+
+
+def test_an_open_incident_is_told_in_its_own_words() -> None:
+    """The sentence is what a person acts on; where to read on is named by its kind."""
+    text = page(Status([], [], [INCIDENT]))
+    assert INCIDENT.sentence in text
+    assert "“halted” in docs/operations.md" in text
+
+
+def test_what_is_not_known_yet_is_a_dash_and_no_error() -> None:
+    """A pipeline that was applied a minute ago has no figures."""
+    new = replace(
+        RUNNING, epoch=0, pipeline_version=None, taken_at=None, beat_at=None, beat_epoch=None, state=None,
+        lag_records=None, lag_seconds=None, batch_ms=None, latency_p50_ms=None, latency_p99_ms=None,
+    )  # fmt: skip
+    unknown = stream_status(new, Ledger(), None)
+    untrained = ModelStatus("flights", "late_arrival", None, None, None, None, None, None, None)
+    text = page(Status([unknown], [untrained], []))
+    assert "none yet" in text
+    assert "never" in text
+    assert "None" not in text.replace("None.", "")
+
+
+def test_an_empty_installation_has_a_page_too() -> None:
+    """It says that there is nothing."""
+    text = page(Status([], [], []))
+    assert "No stream was ever wished for." in text
+    assert "No model was applied." in text
+
+
+def test_text_from_outside_is_never_markup() -> None:
+    """A driver's error may quote a record, and a record may hold anything."""
+    text = page(Status([stream_status(replace(RUNNING, last_error="<script>alert(1)</script>"), LEDGER, 30.0)], [], []))
+    assert "<script>" not in text.replace('<script nonce="n0nce">', "")
+    assert "&lt;script&gt;alert(1)&lt;/script&gt;" in text
+
+
+def test_the_plugin_costs_the_other_processes_nothing(settings: Settings) -> None:
+    """Every task imports the plugins; the web framework and the database wait for the first request."""
+    plugin = settings.root / "plugins" / "tidemill_plugin.py"
+    code = (
+        "import runpy, sys; import airflow.plugins_manager; before = set(sys.modules);"
+        f"runpy.run_path({str(plugin)!r});"
+        "print(sorted({n.split('.')[0] for n in set(sys.modules) - before} & {'fastapi', 'jinja2', 'pymysql'}))"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.strip().splitlines()[-1] == "[]"

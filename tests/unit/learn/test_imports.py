@@ -1,0 +1,17 @@
+"""What may be imported where Spark is not."""
+
+import subprocess
+import sys
+
+import pytest
+
+_PLAIN = ("refresh", "judge", "publish", "status", "versions", "leakage", "holdout")
+
+
+@pytest.mark.parametrize(("modules", "spark"), [(_PLAIN, False), (("train",), True)])
+def test_only_spark_jobs_import_spark(modules: tuple[str, ...], spark: bool) -> None:
+    """Airflow's tasks and the console use the loop without loading pyspark; training does load it."""
+    imports = ", ".join(f"tidemill.learn.{name}" for name in modules)
+    code = f"import sys, {imports}; print('pyspark' in sys.modules)"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == str(spark)

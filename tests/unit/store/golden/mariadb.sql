@@ -1,0 +1,480 @@
+-- MariaDB 11.4 and later. The data are in schema `data`.
+
+-- session
+SET SESSION time_zone = '+00:00', tx_isolation = 'READ-COMMITTED', sql_mode = 'STRICT_ALL_TABLES,NO_ZERO_DATE,NO_ZERO_IN_DATE,ERROR_FOR_DIVISION_BY_ZERO,NO_ENGINE_SUBSTITUTION';
+
+-- snapshot_read
+SET TRANSACTION ISOLATION LEVEL REPEATABLE READ;
+START TRANSACTION WITH CONSISTENT SNAPSHOT, READ ONLY;
+
+-- first_row orders
+SELECT 1 FROM `data`.`orders` LIMIT 1;
+
+-- count_rows orders
+SELECT COUNT(*) FROM `data`.`orders`;
+
+-- empty orders
+DELETE FROM `data`.`orders`;
+
+-- offsets_in orders
+SELECT `_offset` FROM `data`.`_stage_orders`;
+
+-- create_table orders
+CREATE TABLE IF NOT EXISTS `data`.`orders` (
+    `shop` INT NOT NULL,
+    `id` BIGINT NOT NULL,
+    `state` VARCHAR(8),
+    `amount` DECIMAL(12,2),
+    `placed_at` DATETIME,
+    `changed_at` DATETIME(6) NOT NULL,
+    `_commit` BIGINT UNSIGNED NOT NULL,
+    `_partition` INT UNSIGNED NOT NULL,
+    `_offset` BIGINT UNSIGNED NOT NULL,
+    `_pipeline_version` INT UNSIGNED NOT NULL,
+    PRIMARY KEY (`shop`, `id`),
+    KEY `by_state_placed_at` (`state`, `placed_at`)
+) DEFAULT CHARACTER SET utf8mb4 COLLATE utf8mb4_nopad_bin COMMENT 'definition 606476bfe7185fde95d60b88e07f6dea';
+
+-- create_deleted orders
+CREATE TABLE IF NOT EXISTS `data`.`_deleted_orders` (`shop` INT NOT NULL, `id` BIGINT NOT NULL, `_commit` BIGINT UNSIGNED NOT NULL, `_partition` INT UNSIGNED NOT NULL, `_offset` BIGINT UNSIGNED NOT NULL, PRIMARY KEY (`shop`, `id`)) DEFAULT CHARACTER SET utf8mb4 COLLATE utf8mb4_nopad_bin;
+
+-- create_stage orders
+CREATE OR REPLACE TEMPORARY TABLE `data`.`_stage_orders` (`shop` INT NOT NULL, `id` BIGINT NOT NULL, `state` VARCHAR(8), `amount` DECIMAL(12,2), `placed_at` DATETIME, `changed_at` DATETIME(6) NOT NULL, `_offset` BIGINT UNSIGNED NOT NULL, PRIMARY KEY (`shop`, `id`)) DEFAULT CHARACTER SET utf8mb4 COLLATE utf8mb4_nopad_bin;
+
+-- create_stage orders keyed=False
+CREATE OR REPLACE TEMPORARY TABLE `data`.`_stage_orders` (`shop` INT NOT NULL, `id` BIGINT NOT NULL, `state` VARCHAR(8), `amount` DECIMAL(12,2), `placed_at` DATETIME, `changed_at` DATETIME(6) NOT NULL, `_offset` BIGINT UNSIGNED NOT NULL) DEFAULT CHARACTER SET utf8mb4 COLLATE utf8mb4_nopad_bin;
+
+-- load orders
+LOAD DATA LOCAL INFILE %(file)s REPLACE INTO TABLE `data`.`_stage_orders` CHARACTER SET utf8mb4 (`shop`, `id`, `state`, `amount`, `placed_at`, `changed_at`, `_offset`);
+
+-- load orders lenient=True
+LOAD DATA LOCAL INFILE %(file)s INTO TABLE `data`.`_stage_orders` CHARACTER SET utf8mb4 (`shop`, `id`, `state`, `amount`, `placed_at`, `changed_at`, `_offset`);
+
+-- claim orders
+INSERT INTO `data`.`orders` (`shop`, `id`, `state`, `amount`, `placed_at`, `changed_at`, `_commit`, `_partition`, `_offset`, `_pipeline_version`) SELECT s.`shop`, s.`id`, s.`state`, s.`amount`, s.`placed_at`, s.`changed_at`, %(commit)s, %(partition)s, s.`_offset`, %(pipeline_version)s FROM `data`.`_stage_orders` AS s ORDER BY s.`shop`, s.`id` ON DUPLICATE KEY UPDATE `shop` = `data`.`orders`.`shop`;
+
+-- lock_known orders
+
+-- update orders
+UPDATE `data`.`_stage_orders` AS s STRAIGHT_JOIN `data`.`orders` AS t ON t.`shop` = s.`shop` AND t.`id` = s.`id` SET t.`state` = s.`state`, t.`amount` = s.`amount`, t.`placed_at` = s.`placed_at`, t.`changed_at` = s.`changed_at`, t.`_commit` = %(commit)s, t.`_partition` = %(partition)s, t.`_offset` = s.`_offset`, t.`_pipeline_version` = %(pipeline_version)s WHERE t.`_commit` <> %(commit)s AND (s.`changed_at` > t.`changed_at` OR (t.`_partition` = %(partition)s AND t.`_offset` = s.`_offset` AND t.`_commit` > %(since)s AND t.`_pipeline_version` < %(pipeline_version)s));
+
+-- written_offsets orders
+SELECT s.`_offset` FROM `data`.`_stage_orders` AS s STRAIGHT_JOIN `data`.`orders` AS t ON t.`shop` = s.`shop` AND t.`id` = s.`id` WHERE t.`_commit` = %(commit)s;
+
+-- create_gone orders
+CREATE OR REPLACE TEMPORARY TABLE `data`.`_gone_orders` (`shop` INT NOT NULL, `id` BIGINT NOT NULL, `_offset` BIGINT UNSIGNED NOT NULL, PRIMARY KEY (`shop`, `id`)) DEFAULT CHARACTER SET utf8mb4 COLLATE utf8mb4_nopad_bin;
+CREATE OR REPLACE TEMPORARY TABLE `data`.`_held_orders` (`shop` INT NOT NULL, `id` BIGINT NOT NULL, `_offset` BIGINT UNSIGNED NOT NULL, PRIMARY KEY (`shop`, `id`)) DEFAULT CHARACTER SET utf8mb4 COLLATE utf8mb4_nopad_bin;
+
+-- drop_known_tombstones orders
+DELETE g FROM `data`.`_gone_orders` AS g STRAIGHT_JOIN `data`.`_deleted_orders` AS d ON d.`shop` = g.`shop` AND d.`id` = g.`id` WHERE d.`_partition` = %(partition)s AND d.`_offset` >= g.`_offset` AND d.`_commit` > %(since)s;
+
+-- note_held orders
+INSERT INTO `data`.`_held_orders` (`shop`, `id`, `_offset`) VALUES (%s, %s, %s);
+
+-- lock_gone orders
+SELECT g.`shop`, g.`id`, g.`_offset` FROM `data`.`_gone_orders` AS g STRAIGHT_JOIN `data`.`orders` AS t ON t.`shop` = g.`shop` AND t.`id` = g.`id` WHERE NOT (t.`_partition` = %(partition)s AND t.`_offset` > g.`_offset` AND t.`_commit` > %(since)s) FOR UPDATE;
+
+-- remove_held orders
+DELETE t FROM `data`.`_held_orders` AS g STRAIGHT_JOIN `data`.`orders` AS t ON t.`shop` = g.`shop` AND t.`id` = g.`id`;
+
+-- mark_deleted orders
+INSERT INTO `data`.`_deleted_orders` (`shop`, `id`, `_commit`, `_partition`, `_offset`) SELECT `shop`, `id`, %(commit)s, %(partition)s, `_offset` FROM `data`.`_gone_orders` ORDER BY `shop`, `id` ON DUPLICATE KEY UPDATE `_commit` = IF(`data`.`_deleted_orders`.`_partition` = %(partition)s AND `data`.`_deleted_orders`.`_offset` > VALUES(`_offset`) AND `data`.`_deleted_orders`.`_commit` > %(since)s, `data`.`_deleted_orders`.`_commit`, %(commit)s), `_offset` = IF(`data`.`_deleted_orders`.`_commit` = %(commit)s, VALUES(`_offset`), `data`.`_deleted_orders`.`_offset`), `_partition` = IF(`data`.`_deleted_orders`.`_commit` = %(commit)s, VALUES(`_partition`), `data`.`_deleted_orders`.`_partition`);
+
+-- markers_of orders
+SELECT s.`shop`, s.`id`, d.`_offset` FROM `data`.`_stage_orders` AS s STRAIGHT_JOIN `data`.`_deleted_orders` AS d ON d.`shop` = s.`shop` AND d.`id` = s.`id` WHERE d.`_partition` = %(partition)s AND d.`_commit` > %(since)s;
+
+-- drop_deleted orders
+DELETE s FROM `data`.`_stage_orders` AS s STRAIGHT_JOIN `data`.`_deleted_orders` AS d ON d.`shop` = s.`shop` AND d.`id` = s.`id` WHERE d.`_partition` = %(partition)s AND d.`_offset` >= s.`_offset` AND d.`_commit` > %(since)s;
+
+-- create_table clicks
+CREATE TABLE IF NOT EXISTS `data`.`clicks` (
+    `code` CHAR(12) NOT NULL,
+    `page` TEXT,
+    `at` DATETIME(6) NOT NULL,
+    `_commit` BIGINT UNSIGNED NOT NULL,
+    `_partition` INT UNSIGNED NOT NULL,
+    `_offset` BIGINT UNSIGNED NOT NULL,
+    `_pipeline_version` INT UNSIGNED NOT NULL,
+    PRIMARY KEY (`code`)
+) DEFAULT CHARACTER SET utf8mb4 COLLATE utf8mb4_nopad_bin COMMENT 'definition e2f07a35db901a5ab5cac56ebd7d9fec';
+
+-- create_deleted clicks
+CREATE TABLE IF NOT EXISTS `data`.`_deleted_clicks` (`code` CHAR(12) NOT NULL, `_commit` BIGINT UNSIGNED NOT NULL, `_partition` INT UNSIGNED NOT NULL, `_offset` BIGINT UNSIGNED NOT NULL, PRIMARY KEY (`code`)) DEFAULT CHARACTER SET utf8mb4 COLLATE utf8mb4_nopad_bin;
+
+-- create_stage clicks
+CREATE OR REPLACE TEMPORARY TABLE `data`.`_stage_clicks` (`code` CHAR(12) NOT NULL, `page` TEXT, `at` DATETIME(6) NOT NULL, `_offset` BIGINT UNSIGNED NOT NULL, PRIMARY KEY (`code`)) DEFAULT CHARACTER SET utf8mb4 COLLATE utf8mb4_nopad_bin;
+
+-- create_stage clicks keyed=False
+CREATE OR REPLACE TEMPORARY TABLE `data`.`_stage_clicks` (`code` CHAR(12) NOT NULL, `page` TEXT, `at` DATETIME(6) NOT NULL, `_offset` BIGINT UNSIGNED NOT NULL) DEFAULT CHARACTER SET utf8mb4 COLLATE utf8mb4_nopad_bin;
+
+-- load clicks
+LOAD DATA LOCAL INFILE %(file)s REPLACE INTO TABLE `data`.`_stage_clicks` CHARACTER SET utf8mb4 (`code`, `page`, `at`, `_offset`);
+
+-- load clicks lenient=True
+LOAD DATA LOCAL INFILE %(file)s INTO TABLE `data`.`_stage_clicks` CHARACTER SET utf8mb4 (`code`, `page`, `at`, `_offset`);
+
+-- claim clicks
+INSERT INTO `data`.`clicks` (`code`, `page`, `at`, `_commit`, `_partition`, `_offset`, `_pipeline_version`) SELECT s.`code`, s.`page`, s.`at`, %(commit)s, %(partition)s, s.`_offset`, %(pipeline_version)s FROM `data`.`_stage_clicks` AS s ORDER BY s.`code` ON DUPLICATE KEY UPDATE `code` = `data`.`clicks`.`code`;
+
+-- lock_known clicks
+
+-- update clicks
+UPDATE `data`.`_stage_clicks` AS s STRAIGHT_JOIN `data`.`clicks` AS t ON t.`code` = s.`code` SET t.`page` = s.`page`, t.`at` = s.`at`, t.`_commit` = %(commit)s, t.`_partition` = %(partition)s, t.`_offset` = s.`_offset`, t.`_pipeline_version` = %(pipeline_version)s WHERE t.`_commit` <> %(commit)s AND (t.`_partition` = %(partition)s AND t.`_offset` > s.`_offset` AND t.`_commit` > %(since)s OR (t.`_partition` = %(partition)s AND t.`_offset` = s.`_offset` AND t.`_commit` > %(since)s AND t.`_pipeline_version` < %(pipeline_version)s));
+
+-- written_offsets clicks
+SELECT s.`_offset` FROM `data`.`_stage_clicks` AS s STRAIGHT_JOIN `data`.`clicks` AS t ON t.`code` = s.`code` WHERE t.`_commit` = %(commit)s;
+
+-- create_gone clicks
+CREATE OR REPLACE TEMPORARY TABLE `data`.`_gone_clicks` (`code` CHAR(12) NOT NULL, `_offset` BIGINT UNSIGNED NOT NULL, PRIMARY KEY (`code`)) DEFAULT CHARACTER SET utf8mb4 COLLATE utf8mb4_nopad_bin;
+CREATE OR REPLACE TEMPORARY TABLE `data`.`_held_clicks` (`code` CHAR(12) NOT NULL, `_offset` BIGINT UNSIGNED NOT NULL, PRIMARY KEY (`code`)) DEFAULT CHARACTER SET utf8mb4 COLLATE utf8mb4_nopad_bin;
+
+-- drop_known_tombstones clicks
+DELETE g FROM `data`.`_gone_clicks` AS g STRAIGHT_JOIN `data`.`_deleted_clicks` AS d ON d.`code` = g.`code` WHERE d.`_partition` = %(partition)s AND d.`_offset` >= g.`_offset` AND d.`_commit` > %(since)s;
+
+-- note_held clicks
+INSERT INTO `data`.`_held_clicks` (`code`, `_offset`) VALUES (%s, %s);
+
+-- lock_gone clicks
+SELECT g.`code`, g.`_offset` FROM `data`.`_gone_clicks` AS g STRAIGHT_JOIN `data`.`clicks` AS t ON t.`code` = g.`code` WHERE NOT (t.`_partition` = %(partition)s AND t.`_offset` > g.`_offset` AND t.`_commit` > %(since)s) FOR UPDATE;
+
+-- remove_held clicks
+DELETE t FROM `data`.`_held_clicks` AS g STRAIGHT_JOIN `data`.`clicks` AS t ON t.`code` = g.`code`;
+
+-- mark_deleted clicks
+INSERT INTO `data`.`_deleted_clicks` (`code`, `_commit`, `_partition`, `_offset`) SELECT `code`, %(commit)s, %(partition)s, `_offset` FROM `data`.`_gone_clicks` ORDER BY `code` ON DUPLICATE KEY UPDATE `_commit` = IF(`data`.`_deleted_clicks`.`_partition` = %(partition)s AND `data`.`_deleted_clicks`.`_offset` > VALUES(`_offset`) AND `data`.`_deleted_clicks`.`_commit` > %(since)s, `data`.`_deleted_clicks`.`_commit`, %(commit)s), `_offset` = IF(`data`.`_deleted_clicks`.`_commit` = %(commit)s, VALUES(`_offset`), `data`.`_deleted_clicks`.`_offset`), `_partition` = IF(`data`.`_deleted_clicks`.`_commit` = %(commit)s, VALUES(`_partition`), `data`.`_deleted_clicks`.`_partition`);
+
+-- markers_of clicks
+SELECT s.`code`, d.`_offset` FROM `data`.`_stage_clicks` AS s STRAIGHT_JOIN `data`.`_deleted_clicks` AS d ON d.`code` = s.`code` WHERE d.`_partition` = %(partition)s AND d.`_commit` > %(since)s;
+
+-- drop_deleted clicks
+DELETE s FROM `data`.`_stage_clicks` AS s STRAIGHT_JOIN `data`.`_deleted_clicks` AS d ON d.`code` = s.`code` WHERE d.`_partition` = %(partition)s AND d.`_offset` >= s.`_offset` AND d.`_commit` > %(since)s;
+
+-- create_rollup orders_by_hour
+CREATE TABLE IF NOT EXISTS `data`.`orders_by_hour` (
+    `_group` BINARY(16) NOT NULL,
+    `state` VARCHAR(8),
+    `hour` DATETIME,
+    `orders` BIGINT NOT NULL,
+    `amount` DECIMAL(65,2) NOT NULL,
+    `dear` BIGINT NOT NULL,
+    `_rows` BIGINT NOT NULL,
+    PRIMARY KEY (`_group`),
+    KEY `by_keys` (`state`, `hour`)
+) DEFAULT CHARACTER SET utf8mb4 COLLATE utf8mb4_nopad_bin COMMENT 'definition 79c614729f3024a846b699baadd3f85c';
+
+-- create_built orders_by_hour
+CREATE TABLE IF NOT EXISTS `data`.`_built_orders_by_hour` (`shop` INT NOT NULL, `id` BIGINT NOT NULL) DEFAULT CHARACTER SET utf8mb4 COLLATE utf8mb4_nopad_bin;
+
+-- create_delta orders_by_hour
+CREATE OR REPLACE TEMPORARY TABLE `data`.`_delta_orders_by_hour` LIKE `data`.`orders_by_hour`;
+
+-- move_rollup orders_by_hour all_new=True built=True
+INSERT INTO `data`.`_delta_orders_by_hour` (`_group`, `state`, `hour`, `orders`, `amount`, `dear`, `_rows`) SELECT UNHEX(MD5(CONCAT_WS(',', QUOTE(`state`), QUOTE(`hour`)))), `state`, `hour`, SUM(`orders`), SUM(`amount`), SUM(`dear`), SUM(`_rows`) FROM (SELECT CAST(NULLIF(`s`.`state`, '') AS CHAR(8)) AS `state`, CAST(DATE_FORMAT(`s`.`placed_at`, '%%Y-%%m-%%d %%H:00:00') AS DATETIME) AS `hour`, 1 AS `orders`, COALESCE(`s`.`amount`, 0) AS `amount`, COALESCE(`s`.`amount` > 100, 0) AS `dear`, 1 AS `_rows` FROM `data`.`_stage_orders` AS s) AS d GROUP BY `state`, `hour`;
+INSERT INTO `data`.`orders_by_hour` SELECT * FROM `data`.`_delta_orders_by_hour` ORDER BY `_group` ON DUPLICATE KEY UPDATE `data`.`orders_by_hour`.`orders` = `data`.`orders_by_hour`.`orders` + VALUES(`orders`), `data`.`orders_by_hour`.`amount` = `data`.`orders_by_hour`.`amount` + VALUES(`amount`), `data`.`orders_by_hour`.`dear` = `data`.`orders_by_hour`.`dear` + VALUES(`dear`), `data`.`orders_by_hour`.`_rows` = `data`.`orders_by_hour`.`_rows` + VALUES(`_rows`);
+
+-- move_rollup orders_by_hour all_new=False built=True
+INSERT INTO `data`.`_delta_orders_by_hour` (`_group`, `state`, `hour`, `orders`, `amount`, `dear`, `_rows`) SELECT UNHEX(MD5(CONCAT_WS(',', QUOTE(`state`), QUOTE(`hour`)))), `state`, `hour`, SUM(`orders`), SUM(`amount`), SUM(`dear`), SUM(`_rows`) FROM (SELECT CAST(NULLIF(`s`.`state`, '') AS CHAR(8)) AS `state`, CAST(DATE_FORMAT(`s`.`placed_at`, '%%Y-%%m-%%d %%H:00:00') AS DATETIME) AS `hour`, 1 AS `orders`, COALESCE(`s`.`amount`, 0) AS `amount`, COALESCE(`s`.`amount` > 100, 0) AS `dear`, 1 AS `_rows` FROM `data`.`_stage_orders` AS s STRAIGHT_JOIN `data`.`orders` AS t ON t.`shop` = s.`shop` AND t.`id` = s.`id` WHERE t.`_commit` = %(commit)s OR (s.`changed_at` > t.`changed_at` OR (t.`_partition` = %(partition)s AND t.`_offset` = s.`_offset` AND t.`_commit` > %(since)s AND t.`_pipeline_version` < %(pipeline_version)s)) UNION ALL SELECT CAST(NULLIF(`t`.`state`, '') AS CHAR(8)) AS `state`, CAST(DATE_FORMAT(`t`.`placed_at`, '%%Y-%%m-%%d %%H:00:00') AS DATETIME) AS `hour`, -1 AS `orders`, -COALESCE(`t`.`amount`, 0) AS `amount`, -COALESCE(`t`.`amount` > 100, 0) AS `dear`, -1 AS `_rows` FROM `data`.`_stage_orders` AS s STRAIGHT_JOIN `data`.`orders` AS t ON t.`shop` = s.`shop` AND t.`id` = s.`id` WHERE t.`_commit` <> %(commit)s AND (s.`changed_at` > t.`changed_at` OR (t.`_partition` = %(partition)s AND t.`_offset` = s.`_offset` AND t.`_commit` > %(since)s AND t.`_pipeline_version` < %(pipeline_version)s))) AS d GROUP BY `state`, `hour`;
+INSERT INTO `data`.`orders_by_hour` SELECT * FROM `data`.`_delta_orders_by_hour` ORDER BY `_group` ON DUPLICATE KEY UPDATE `data`.`orders_by_hour`.`orders` = `data`.`orders_by_hour`.`orders` + VALUES(`orders`), `data`.`orders_by_hour`.`amount` = `data`.`orders_by_hour`.`amount` + VALUES(`amount`), `data`.`orders_by_hour`.`dear` = `data`.`orders_by_hour`.`dear` + VALUES(`dear`), `data`.`orders_by_hour`.`_rows` = `data`.`orders_by_hour`.`_rows` + VALUES(`_rows`);
+DELETE r FROM `data`.`_delta_orders_by_hour` AS d STRAIGHT_JOIN `data`.`orders_by_hour` AS r ON r.`_group` = d.`_group` WHERE r.`_rows` = 0;
+
+-- remove_from_rollup orders_by_hour built=True
+INSERT INTO `data`.`_delta_orders_by_hour` (`_group`, `state`, `hour`, `orders`, `amount`, `dear`, `_rows`) SELECT UNHEX(MD5(CONCAT_WS(',', QUOTE(`state`), QUOTE(`hour`)))), `state`, `hour`, SUM(`orders`), SUM(`amount`), SUM(`dear`), SUM(`_rows`) FROM (SELECT CAST(NULLIF(`t`.`state`, '') AS CHAR(8)) AS `state`, CAST(DATE_FORMAT(`t`.`placed_at`, '%Y-%m-%d %H:00:00') AS DATETIME) AS `hour`, -1 AS `orders`, -COALESCE(`t`.`amount`, 0) AS `amount`, -COALESCE(`t`.`amount` > 100, 0) AS `dear`, -1 AS `_rows` FROM `data`.`_held_orders` AS g STRAIGHT_JOIN `data`.`orders` AS t ON t.`shop` = g.`shop` AND t.`id` = g.`id`) AS d GROUP BY `state`, `hour`;
+INSERT INTO `data`.`orders_by_hour` SELECT * FROM `data`.`_delta_orders_by_hour` ORDER BY `_group` ON DUPLICATE KEY UPDATE `data`.`orders_by_hour`.`orders` = `data`.`orders_by_hour`.`orders` + VALUES(`orders`), `data`.`orders_by_hour`.`amount` = `data`.`orders_by_hour`.`amount` + VALUES(`amount`), `data`.`orders_by_hour`.`dear` = `data`.`orders_by_hour`.`dear` + VALUES(`dear`), `data`.`orders_by_hour`.`_rows` = `data`.`orders_by_hour`.`_rows` + VALUES(`_rows`);
+DELETE r FROM `data`.`_delta_orders_by_hour` AS d STRAIGHT_JOIN `data`.`orders_by_hour` AS r ON r.`_group` = d.`_group` WHERE r.`_rows` = 0;
+DELETE FROM `data`.`_delta_orders_by_hour`;
+
+-- move_rollup orders_by_hour all_new=True built=False
+INSERT INTO `data`.`_delta_orders_by_hour` (`_group`, `state`, `hour`, `orders`, `amount`, `dear`, `_rows`) SELECT UNHEX(MD5(CONCAT_WS(',', QUOTE(`state`), QUOTE(`hour`)))), `state`, `hour`, SUM(`orders`), SUM(`amount`), SUM(`dear`), SUM(`_rows`) FROM (SELECT CAST(NULLIF(`s`.`state`, '') AS CHAR(8)) AS `state`, CAST(DATE_FORMAT(`s`.`placed_at`, '%%Y-%%m-%%d %%H:00:00') AS DATETIME) AS `hour`, 1 AS `orders`, COALESCE(`s`.`amount`, 0) AS `amount`, COALESCE(`s`.`amount` > 100, 0) AS `dear`, 1 AS `_rows` FROM `data`.`_stage_orders` AS s JOIN `data`.`_built_orders_by_hour` AS b ON ((b.`shop` > s.`shop`) OR (b.`shop` = s.`shop` AND b.`id` > s.`id`) OR (b.`shop` = s.`shop` AND b.`id` = s.`id`))) AS d GROUP BY `state`, `hour`;
+INSERT INTO `data`.`orders_by_hour` SELECT * FROM `data`.`_delta_orders_by_hour` ORDER BY `_group` ON DUPLICATE KEY UPDATE `data`.`orders_by_hour`.`orders` = `data`.`orders_by_hour`.`orders` + VALUES(`orders`), `data`.`orders_by_hour`.`amount` = `data`.`orders_by_hour`.`amount` + VALUES(`amount`), `data`.`orders_by_hour`.`dear` = `data`.`orders_by_hour`.`dear` + VALUES(`dear`), `data`.`orders_by_hour`.`_rows` = `data`.`orders_by_hour`.`_rows` + VALUES(`_rows`);
+
+-- move_rollup orders_by_hour all_new=False built=False
+INSERT INTO `data`.`_delta_orders_by_hour` (`_group`, `state`, `hour`, `orders`, `amount`, `dear`, `_rows`) SELECT UNHEX(MD5(CONCAT_WS(',', QUOTE(`state`), QUOTE(`hour`)))), `state`, `hour`, SUM(`orders`), SUM(`amount`), SUM(`dear`), SUM(`_rows`) FROM (SELECT CAST(NULLIF(`s`.`state`, '') AS CHAR(8)) AS `state`, CAST(DATE_FORMAT(`s`.`placed_at`, '%%Y-%%m-%%d %%H:00:00') AS DATETIME) AS `hour`, 1 AS `orders`, COALESCE(`s`.`amount`, 0) AS `amount`, COALESCE(`s`.`amount` > 100, 0) AS `dear`, 1 AS `_rows` FROM `data`.`_stage_orders` AS s STRAIGHT_JOIN `data`.`orders` AS t ON t.`shop` = s.`shop` AND t.`id` = s.`id` JOIN `data`.`_built_orders_by_hour` AS b ON ((b.`shop` > s.`shop`) OR (b.`shop` = s.`shop` AND b.`id` > s.`id`) OR (b.`shop` = s.`shop` AND b.`id` = s.`id`)) WHERE t.`_commit` = %(commit)s OR (s.`changed_at` > t.`changed_at` OR (t.`_partition` = %(partition)s AND t.`_offset` = s.`_offset` AND t.`_commit` > %(since)s AND t.`_pipeline_version` < %(pipeline_version)s)) UNION ALL SELECT CAST(NULLIF(`t`.`state`, '') AS CHAR(8)) AS `state`, CAST(DATE_FORMAT(`t`.`placed_at`, '%%Y-%%m-%%d %%H:00:00') AS DATETIME) AS `hour`, -1 AS `orders`, -COALESCE(`t`.`amount`, 0) AS `amount`, -COALESCE(`t`.`amount` > 100, 0) AS `dear`, -1 AS `_rows` FROM `data`.`_stage_orders` AS s STRAIGHT_JOIN `data`.`orders` AS t ON t.`shop` = s.`shop` AND t.`id` = s.`id` JOIN `data`.`_built_orders_by_hour` AS b ON ((b.`shop` > s.`shop`) OR (b.`shop` = s.`shop` AND b.`id` > s.`id`) OR (b.`shop` = s.`shop` AND b.`id` = s.`id`)) WHERE t.`_commit` <> %(commit)s AND (s.`changed_at` > t.`changed_at` OR (t.`_partition` = %(partition)s AND t.`_offset` = s.`_offset` AND t.`_commit` > %(since)s AND t.`_pipeline_version` < %(pipeline_version)s))) AS d GROUP BY `state`, `hour`;
+INSERT INTO `data`.`orders_by_hour` SELECT * FROM `data`.`_delta_orders_by_hour` ORDER BY `_group` ON DUPLICATE KEY UPDATE `data`.`orders_by_hour`.`orders` = `data`.`orders_by_hour`.`orders` + VALUES(`orders`), `data`.`orders_by_hour`.`amount` = `data`.`orders_by_hour`.`amount` + VALUES(`amount`), `data`.`orders_by_hour`.`dear` = `data`.`orders_by_hour`.`dear` + VALUES(`dear`), `data`.`orders_by_hour`.`_rows` = `data`.`orders_by_hour`.`_rows` + VALUES(`_rows`);
+DELETE r FROM `data`.`_delta_orders_by_hour` AS d STRAIGHT_JOIN `data`.`orders_by_hour` AS r ON r.`_group` = d.`_group` WHERE r.`_rows` = 0;
+
+-- remove_from_rollup orders_by_hour built=False
+INSERT INTO `data`.`_delta_orders_by_hour` (`_group`, `state`, `hour`, `orders`, `amount`, `dear`, `_rows`) SELECT UNHEX(MD5(CONCAT_WS(',', QUOTE(`state`), QUOTE(`hour`)))), `state`, `hour`, SUM(`orders`), SUM(`amount`), SUM(`dear`), SUM(`_rows`) FROM (SELECT CAST(NULLIF(`t`.`state`, '') AS CHAR(8)) AS `state`, CAST(DATE_FORMAT(`t`.`placed_at`, '%Y-%m-%d %H:00:00') AS DATETIME) AS `hour`, -1 AS `orders`, -COALESCE(`t`.`amount`, 0) AS `amount`, -COALESCE(`t`.`amount` > 100, 0) AS `dear`, -1 AS `_rows` FROM `data`.`_held_orders` AS g STRAIGHT_JOIN `data`.`orders` AS t ON t.`shop` = g.`shop` AND t.`id` = g.`id` JOIN `data`.`_built_orders_by_hour` AS b ON ((b.`shop` > t.`shop`) OR (b.`shop` = t.`shop` AND b.`id` > t.`id`) OR (b.`shop` = t.`shop` AND b.`id` = t.`id`))) AS d GROUP BY `state`, `hour`;
+INSERT INTO `data`.`orders_by_hour` SELECT * FROM `data`.`_delta_orders_by_hour` ORDER BY `_group` ON DUPLICATE KEY UPDATE `data`.`orders_by_hour`.`orders` = `data`.`orders_by_hour`.`orders` + VALUES(`orders`), `data`.`orders_by_hour`.`amount` = `data`.`orders_by_hour`.`amount` + VALUES(`amount`), `data`.`orders_by_hour`.`dear` = `data`.`orders_by_hour`.`dear` + VALUES(`dear`), `data`.`orders_by_hour`.`_rows` = `data`.`orders_by_hour`.`_rows` + VALUES(`_rows`);
+DELETE r FROM `data`.`_delta_orders_by_hour` AS d STRAIGHT_JOIN `data`.`orders_by_hour` AS r ON r.`_group` = d.`_group` WHERE r.`_rows` = 0;
+DELETE FROM `data`.`_delta_orders_by_hour`;
+
+-- probe_rollup orders_by_hour
+DELETE FROM `data`.`_delta_orders_by_hour`;
+INSERT INTO `data`.`_delta_orders_by_hour` (`_group`, `state`, `hour`, `orders`, `amount`, `dear`, `_rows`) SELECT UNHEX(MD5(CONCAT_WS(',', QUOTE(`state`), QUOTE(`hour`)))), `state`, `hour`, SUM(`orders`), SUM(`amount`), SUM(`dear`), SUM(`_rows`) FROM (SELECT CAST(NULLIF(`s`.`state`, '') AS CHAR(8)) AS `state`, CAST(DATE_FORMAT(`s`.`placed_at`, '%%Y-%%m-%%d %%H:00:00') AS DATETIME) AS `hour`, 1 AS `orders`, COALESCE(`s`.`amount`, 0) AS `amount`, COALESCE(`s`.`amount` > 100, 0) AS `dear`, 1 AS `_rows` FROM `data`.`_stage_orders` AS s LEFT JOIN `data`.`orders` AS t ON t.`shop` = s.`shop` AND t.`id` = s.`id` WHERE s.`_offset` BETWEEN %(first)s AND %(last)s AND (t.`_commit` IS NULL OR (s.`changed_at` > t.`changed_at` OR (t.`_partition` = %(partition)s AND t.`_offset` = s.`_offset` AND t.`_commit` > %(since)s AND t.`_pipeline_version` < %(pipeline_version)s)))) AS d GROUP BY `state`, `hour`;
+
+-- next_built orders_by_hour first=True
+SELECT `shop`, `id` FROM (SELECT t.`shop`, t.`id` FROM `data`.`orders` AS t ORDER BY t.`shop`, t.`id` LIMIT %(rows)s) AS c ORDER BY `shop` DESC, `id` DESC LIMIT 1;
+
+-- build_rollup orders_by_hour first=True
+INSERT INTO `data`.`_delta_orders_by_hour` (`_group`, `state`, `hour`, `orders`, `amount`, `dear`, `_rows`) SELECT UNHEX(MD5(CONCAT_WS(',', QUOTE(`state`), QUOTE(`hour`)))), `state`, `hour`, SUM(`orders`), SUM(`amount`), SUM(`dear`), SUM(`_rows`) FROM (SELECT CAST(NULLIF(`t`.`state`, '') AS CHAR(8)) AS `state`, CAST(DATE_FORMAT(`t`.`placed_at`, '%%Y-%%m-%%d %%H:00:00') AS DATETIME) AS `hour`, 1 AS `orders`, COALESCE(`t`.`amount`, 0) AS `amount`, COALESCE(`t`.`amount` > 100, 0) AS `dear`, 1 AS `_rows` FROM `data`.`orders` AS t WHERE ((t.`shop` < %(k0)s) OR (t.`shop` = %(k0)s AND t.`id` < %(k1)s) OR (t.`shop` = %(k0)s AND t.`id` = %(k1)s)) AND t.`shop` <= %(k0)s) AS d GROUP BY `state`, `hour`;
+INSERT INTO `data`.`orders_by_hour` SELECT * FROM `data`.`_delta_orders_by_hour` ORDER BY `_group` ON DUPLICATE KEY UPDATE `data`.`orders_by_hour`.`orders` = `data`.`orders_by_hour`.`orders` + VALUES(`orders`), `data`.`orders_by_hour`.`amount` = `data`.`orders_by_hour`.`amount` + VALUES(`amount`), `data`.`orders_by_hour`.`dear` = `data`.`orders_by_hour`.`dear` + VALUES(`dear`), `data`.`orders_by_hour`.`_rows` = `data`.`orders_by_hour`.`_rows` + VALUES(`_rows`);
+DELETE FROM `data`.`_built_orders_by_hour`;
+INSERT INTO `data`.`_built_orders_by_hour` (`shop`, `id`) VALUES (%(k0)s, %(k1)s);
+
+-- next_built orders_by_hour first=False
+SELECT `shop`, `id` FROM (SELECT t.`shop`, t.`id` FROM `data`.`orders` AS t WHERE t.`shop` >= (SELECT `shop` FROM `data`.`_built_orders_by_hour`) AND EXISTS (SELECT 1 FROM `data`.`_built_orders_by_hour` AS b WHERE ((t.`shop` > b.`shop`) OR (t.`shop` = b.`shop` AND t.`id` > b.`id`))) ORDER BY t.`shop`, t.`id` LIMIT %(rows)s) AS c ORDER BY `shop` DESC, `id` DESC LIMIT 1;
+
+-- build_rollup orders_by_hour first=False
+INSERT INTO `data`.`_delta_orders_by_hour` (`_group`, `state`, `hour`, `orders`, `amount`, `dear`, `_rows`) SELECT UNHEX(MD5(CONCAT_WS(',', QUOTE(`state`), QUOTE(`hour`)))), `state`, `hour`, SUM(`orders`), SUM(`amount`), SUM(`dear`), SUM(`_rows`) FROM (SELECT CAST(NULLIF(`t`.`state`, '') AS CHAR(8)) AS `state`, CAST(DATE_FORMAT(`t`.`placed_at`, '%%Y-%%m-%%d %%H:00:00') AS DATETIME) AS `hour`, 1 AS `orders`, COALESCE(`t`.`amount`, 0) AS `amount`, COALESCE(`t`.`amount` > 100, 0) AS `dear`, 1 AS `_rows` FROM `data`.`orders` AS t WHERE t.`shop` >= (SELECT `shop` FROM `data`.`_built_orders_by_hour`) AND EXISTS (SELECT 1 FROM `data`.`_built_orders_by_hour` AS b WHERE ((t.`shop` > b.`shop`) OR (t.`shop` = b.`shop` AND t.`id` > b.`id`))) AND ((t.`shop` < %(k0)s) OR (t.`shop` = %(k0)s AND t.`id` < %(k1)s) OR (t.`shop` = %(k0)s AND t.`id` = %(k1)s)) AND t.`shop` <= %(k0)s) AS d GROUP BY `state`, `hour`;
+INSERT INTO `data`.`orders_by_hour` SELECT * FROM `data`.`_delta_orders_by_hour` ORDER BY `_group` ON DUPLICATE KEY UPDATE `data`.`orders_by_hour`.`orders` = `data`.`orders_by_hour`.`orders` + VALUES(`orders`), `data`.`orders_by_hour`.`amount` = `data`.`orders_by_hour`.`amount` + VALUES(`amount`), `data`.`orders_by_hour`.`dear` = `data`.`orders_by_hour`.`dear` + VALUES(`dear`), `data`.`orders_by_hour`.`_rows` = `data`.`orders_by_hour`.`_rows` + VALUES(`_rows`);
+DELETE FROM `data`.`_built_orders_by_hour`;
+INSERT INTO `data`.`_built_orders_by_hour` (`shop`, `id`) VALUES (%(k0)s, %(k1)s);
+
+-- recompute_rollup orders_by_hour
+SELECT `state`, `hour`, SUM(`orders`) AS `orders`, SUM(`amount`) AS `amount`, SUM(`dear`) AS `dear`, SUM(`_rows`) AS `_rows` FROM (SELECT CAST(NULLIF(`t`.`state`, '') AS CHAR(8)) AS `state`, CAST(DATE_FORMAT(`t`.`placed_at`, '%Y-%m-%d %H:00:00') AS DATETIME) AS `hour`, 1 AS `orders`, COALESCE(`t`.`amount`, 0) AS `amount`, COALESCE(`t`.`amount` > 100, 0) AS `dear`, 1 AS `_rows` FROM `data`.`orders` AS t) AS d GROUP BY `state`, `hour`;
+
+-- compare_rollup orders_by_hour
+SELECT COUNT(*) FROM (((SELECT `state`, `hour`, `orders`, `amount`, `dear`, `_rows` FROM `data`.`orders_by_hour`) EXCEPT (SELECT `state`, `hour`, `orders`, `amount`, `dear`, `_rows` FROM (SELECT `state`, `hour`, SUM(`orders`) AS `orders`, SUM(`amount`) AS `amount`, SUM(`dear`) AS `dear`, SUM(`_rows`) AS `_rows` FROM (SELECT CAST(NULLIF(`t`.`state`, '') AS CHAR(8)) AS `state`, CAST(DATE_FORMAT(`t`.`placed_at`, '%Y-%m-%d %H:00:00') AS DATETIME) AS `hour`, 1 AS `orders`, COALESCE(`t`.`amount`, 0) AS `amount`, COALESCE(`t`.`amount` > 100, 0) AS `dear`, 1 AS `_rows` FROM `data`.`orders` AS t) AS d GROUP BY `state`, `hour`) AS q)) UNION ALL ((SELECT `state`, `hour`, `orders`, `amount`, `dear`, `_rows` FROM (SELECT `state`, `hour`, SUM(`orders`) AS `orders`, SUM(`amount`) AS `amount`, SUM(`dear`) AS `dear`, SUM(`_rows`) AS `_rows` FROM (SELECT CAST(NULLIF(`t`.`state`, '') AS CHAR(8)) AS `state`, CAST(DATE_FORMAT(`t`.`placed_at`, '%Y-%m-%d %H:00:00') AS DATETIME) AS `hour`, 1 AS `orders`, COALESCE(`t`.`amount`, 0) AS `amount`, COALESCE(`t`.`amount` > 100, 0) AS `dear`, 1 AS `_rows` FROM `data`.`orders` AS t) AS d GROUP BY `state`, `hour`) AS q) EXCEPT (SELECT `state`, `hour`, `orders`, `amount`, `dear`, `_rows` FROM `data`.`orders_by_hour`))) AS difference;
+
+-- create_rollup clicks_by_page
+CREATE TABLE IF NOT EXISTS `data`.`clicks_by_page` (
+    `_group` BINARY(16) NOT NULL,
+    `page` VARCHAR(20),
+    `clicks` BIGINT NOT NULL,
+    `_rows` BIGINT NOT NULL,
+    PRIMARY KEY (`_group`),
+    KEY `by_keys` (`page`)
+) DEFAULT CHARACTER SET utf8mb4 COLLATE utf8mb4_nopad_bin COMMENT 'definition a0fc199ac710083427dccbcbdbce9bb3';
+
+-- create_built clicks_by_page
+CREATE TABLE IF NOT EXISTS `data`.`_built_clicks_by_page` (`code` CHAR(12) NOT NULL) DEFAULT CHARACTER SET utf8mb4 COLLATE utf8mb4_nopad_bin;
+
+-- create_delta clicks_by_page
+CREATE OR REPLACE TEMPORARY TABLE `data`.`_delta_clicks_by_page` LIKE `data`.`clicks_by_page`;
+
+-- move_rollup clicks_by_page all_new=True built=True
+INSERT INTO `data`.`_delta_clicks_by_page` (`_group`, `page`, `clicks`, `_rows`) SELECT UNHEX(MD5(CONCAT_WS(',', QUOTE(`page`)))), `page`, SUM(`clicks`), SUM(`_rows`) FROM (SELECT CAST(LEFT(`s`.`page`, 20) AS CHAR(20)) AS `page`, 1 AS `clicks`, 1 AS `_rows` FROM `data`.`_stage_clicks` AS s) AS d GROUP BY `page`;
+INSERT INTO `data`.`clicks_by_page` SELECT * FROM `data`.`_delta_clicks_by_page` ORDER BY `_group` ON DUPLICATE KEY UPDATE `data`.`clicks_by_page`.`clicks` = `data`.`clicks_by_page`.`clicks` + VALUES(`clicks`), `data`.`clicks_by_page`.`_rows` = `data`.`clicks_by_page`.`_rows` + VALUES(`_rows`);
+
+-- move_rollup clicks_by_page all_new=False built=True
+INSERT INTO `data`.`_delta_clicks_by_page` (`_group`, `page`, `clicks`, `_rows`) SELECT UNHEX(MD5(CONCAT_WS(',', QUOTE(`page`)))), `page`, SUM(`clicks`), SUM(`_rows`) FROM (SELECT CAST(LEFT(`s`.`page`, 20) AS CHAR(20)) AS `page`, 1 AS `clicks`, 1 AS `_rows` FROM `data`.`_stage_clicks` AS s STRAIGHT_JOIN `data`.`clicks` AS t ON t.`code` = s.`code` WHERE t.`_commit` = %(commit)s OR (t.`_partition` = %(partition)s AND t.`_offset` > s.`_offset` AND t.`_commit` > %(since)s OR (t.`_partition` = %(partition)s AND t.`_offset` = s.`_offset` AND t.`_commit` > %(since)s AND t.`_pipeline_version` < %(pipeline_version)s)) UNION ALL SELECT CAST(LEFT(`t`.`page`, 20) AS CHAR(20)) AS `page`, -1 AS `clicks`, -1 AS `_rows` FROM `data`.`_stage_clicks` AS s STRAIGHT_JOIN `data`.`clicks` AS t ON t.`code` = s.`code` WHERE t.`_commit` <> %(commit)s AND (t.`_partition` = %(partition)s AND t.`_offset` > s.`_offset` AND t.`_commit` > %(since)s OR (t.`_partition` = %(partition)s AND t.`_offset` = s.`_offset` AND t.`_commit` > %(since)s AND t.`_pipeline_version` < %(pipeline_version)s))) AS d GROUP BY `page`;
+INSERT INTO `data`.`clicks_by_page` SELECT * FROM `data`.`_delta_clicks_by_page` ORDER BY `_group` ON DUPLICATE KEY UPDATE `data`.`clicks_by_page`.`clicks` = `data`.`clicks_by_page`.`clicks` + VALUES(`clicks`), `data`.`clicks_by_page`.`_rows` = `data`.`clicks_by_page`.`_rows` + VALUES(`_rows`);
+DELETE r FROM `data`.`_delta_clicks_by_page` AS d STRAIGHT_JOIN `data`.`clicks_by_page` AS r ON r.`_group` = d.`_group` WHERE r.`_rows` = 0;
+
+-- remove_from_rollup clicks_by_page built=True
+INSERT INTO `data`.`_delta_clicks_by_page` (`_group`, `page`, `clicks`, `_rows`) SELECT UNHEX(MD5(CONCAT_WS(',', QUOTE(`page`)))), `page`, SUM(`clicks`), SUM(`_rows`) FROM (SELECT CAST(LEFT(`t`.`page`, 20) AS CHAR(20)) AS `page`, -1 AS `clicks`, -1 AS `_rows` FROM `data`.`_held_clicks` AS g STRAIGHT_JOIN `data`.`clicks` AS t ON t.`code` = g.`code`) AS d GROUP BY `page`;
+INSERT INTO `data`.`clicks_by_page` SELECT * FROM `data`.`_delta_clicks_by_page` ORDER BY `_group` ON DUPLICATE KEY UPDATE `data`.`clicks_by_page`.`clicks` = `data`.`clicks_by_page`.`clicks` + VALUES(`clicks`), `data`.`clicks_by_page`.`_rows` = `data`.`clicks_by_page`.`_rows` + VALUES(`_rows`);
+DELETE r FROM `data`.`_delta_clicks_by_page` AS d STRAIGHT_JOIN `data`.`clicks_by_page` AS r ON r.`_group` = d.`_group` WHERE r.`_rows` = 0;
+DELETE FROM `data`.`_delta_clicks_by_page`;
+
+-- move_rollup clicks_by_page all_new=True built=False
+INSERT INTO `data`.`_delta_clicks_by_page` (`_group`, `page`, `clicks`, `_rows`) SELECT UNHEX(MD5(CONCAT_WS(',', QUOTE(`page`)))), `page`, SUM(`clicks`), SUM(`_rows`) FROM (SELECT CAST(LEFT(`s`.`page`, 20) AS CHAR(20)) AS `page`, 1 AS `clicks`, 1 AS `_rows` FROM `data`.`_stage_clicks` AS s JOIN `data`.`_built_clicks_by_page` AS b ON ((b.`code` > s.`code`) OR (b.`code` = s.`code`))) AS d GROUP BY `page`;
+INSERT INTO `data`.`clicks_by_page` SELECT * FROM `data`.`_delta_clicks_by_page` ORDER BY `_group` ON DUPLICATE KEY UPDATE `data`.`clicks_by_page`.`clicks` = `data`.`clicks_by_page`.`clicks` + VALUES(`clicks`), `data`.`clicks_by_page`.`_rows` = `data`.`clicks_by_page`.`_rows` + VALUES(`_rows`);
+
+-- move_rollup clicks_by_page all_new=False built=False
+INSERT INTO `data`.`_delta_clicks_by_page` (`_group`, `page`, `clicks`, `_rows`) SELECT UNHEX(MD5(CONCAT_WS(',', QUOTE(`page`)))), `page`, SUM(`clicks`), SUM(`_rows`) FROM (SELECT CAST(LEFT(`s`.`page`, 20) AS CHAR(20)) AS `page`, 1 AS `clicks`, 1 AS `_rows` FROM `data`.`_stage_clicks` AS s STRAIGHT_JOIN `data`.`clicks` AS t ON t.`code` = s.`code` JOIN `data`.`_built_clicks_by_page` AS b ON ((b.`code` > s.`code`) OR (b.`code` = s.`code`)) WHERE t.`_commit` = %(commit)s OR (t.`_partition` = %(partition)s AND t.`_offset` > s.`_offset` AND t.`_commit` > %(since)s OR (t.`_partition` = %(partition)s AND t.`_offset` = s.`_offset` AND t.`_commit` > %(since)s AND t.`_pipeline_version` < %(pipeline_version)s)) UNION ALL SELECT CAST(LEFT(`t`.`page`, 20) AS CHAR(20)) AS `page`, -1 AS `clicks`, -1 AS `_rows` FROM `data`.`_stage_clicks` AS s STRAIGHT_JOIN `data`.`clicks` AS t ON t.`code` = s.`code` JOIN `data`.`_built_clicks_by_page` AS b ON ((b.`code` > s.`code`) OR (b.`code` = s.`code`)) WHERE t.`_commit` <> %(commit)s AND (t.`_partition` = %(partition)s AND t.`_offset` > s.`_offset` AND t.`_commit` > %(since)s OR (t.`_partition` = %(partition)s AND t.`_offset` = s.`_offset` AND t.`_commit` > %(since)s AND t.`_pipeline_version` < %(pipeline_version)s))) AS d GROUP BY `page`;
+INSERT INTO `data`.`clicks_by_page` SELECT * FROM `data`.`_delta_clicks_by_page` ORDER BY `_group` ON DUPLICATE KEY UPDATE `data`.`clicks_by_page`.`clicks` = `data`.`clicks_by_page`.`clicks` + VALUES(`clicks`), `data`.`clicks_by_page`.`_rows` = `data`.`clicks_by_page`.`_rows` + VALUES(`_rows`);
+DELETE r FROM `data`.`_delta_clicks_by_page` AS d STRAIGHT_JOIN `data`.`clicks_by_page` AS r ON r.`_group` = d.`_group` WHERE r.`_rows` = 0;
+
+-- remove_from_rollup clicks_by_page built=False
+INSERT INTO `data`.`_delta_clicks_by_page` (`_group`, `page`, `clicks`, `_rows`) SELECT UNHEX(MD5(CONCAT_WS(',', QUOTE(`page`)))), `page`, SUM(`clicks`), SUM(`_rows`) FROM (SELECT CAST(LEFT(`t`.`page`, 20) AS CHAR(20)) AS `page`, -1 AS `clicks`, -1 AS `_rows` FROM `data`.`_held_clicks` AS g STRAIGHT_JOIN `data`.`clicks` AS t ON t.`code` = g.`code` JOIN `data`.`_built_clicks_by_page` AS b ON ((b.`code` > t.`code`) OR (b.`code` = t.`code`))) AS d GROUP BY `page`;
+INSERT INTO `data`.`clicks_by_page` SELECT * FROM `data`.`_delta_clicks_by_page` ORDER BY `_group` ON DUPLICATE KEY UPDATE `data`.`clicks_by_page`.`clicks` = `data`.`clicks_by_page`.`clicks` + VALUES(`clicks`), `data`.`clicks_by_page`.`_rows` = `data`.`clicks_by_page`.`_rows` + VALUES(`_rows`);
+DELETE r FROM `data`.`_delta_clicks_by_page` AS d STRAIGHT_JOIN `data`.`clicks_by_page` AS r ON r.`_group` = d.`_group` WHERE r.`_rows` = 0;
+DELETE FROM `data`.`_delta_clicks_by_page`;
+
+-- probe_rollup clicks_by_page
+DELETE FROM `data`.`_delta_clicks_by_page`;
+INSERT INTO `data`.`_delta_clicks_by_page` (`_group`, `page`, `clicks`, `_rows`) SELECT UNHEX(MD5(CONCAT_WS(',', QUOTE(`page`)))), `page`, SUM(`clicks`), SUM(`_rows`) FROM (SELECT CAST(LEFT(`s`.`page`, 20) AS CHAR(20)) AS `page`, 1 AS `clicks`, 1 AS `_rows` FROM `data`.`_stage_clicks` AS s LEFT JOIN `data`.`clicks` AS t ON t.`code` = s.`code` WHERE s.`_offset` BETWEEN %(first)s AND %(last)s AND (t.`_commit` IS NULL OR (t.`_partition` = %(partition)s AND t.`_offset` > s.`_offset` AND t.`_commit` > %(since)s OR (t.`_partition` = %(partition)s AND t.`_offset` = s.`_offset` AND t.`_commit` > %(since)s AND t.`_pipeline_version` < %(pipeline_version)s)))) AS d GROUP BY `page`;
+
+-- next_built clicks_by_page first=True
+SELECT `code` FROM (SELECT t.`code` FROM `data`.`clicks` AS t ORDER BY t.`code` LIMIT %(rows)s) AS c ORDER BY `code` DESC LIMIT 1;
+
+-- build_rollup clicks_by_page first=True
+INSERT INTO `data`.`_delta_clicks_by_page` (`_group`, `page`, `clicks`, `_rows`) SELECT UNHEX(MD5(CONCAT_WS(',', QUOTE(`page`)))), `page`, SUM(`clicks`), SUM(`_rows`) FROM (SELECT CAST(LEFT(`t`.`page`, 20) AS CHAR(20)) AS `page`, 1 AS `clicks`, 1 AS `_rows` FROM `data`.`clicks` AS t WHERE ((t.`code` < %(k0)s) OR (t.`code` = %(k0)s)) AND t.`code` <= %(k0)s) AS d GROUP BY `page`;
+INSERT INTO `data`.`clicks_by_page` SELECT * FROM `data`.`_delta_clicks_by_page` ORDER BY `_group` ON DUPLICATE KEY UPDATE `data`.`clicks_by_page`.`clicks` = `data`.`clicks_by_page`.`clicks` + VALUES(`clicks`), `data`.`clicks_by_page`.`_rows` = `data`.`clicks_by_page`.`_rows` + VALUES(`_rows`);
+DELETE FROM `data`.`_built_clicks_by_page`;
+INSERT INTO `data`.`_built_clicks_by_page` (`code`) VALUES (%(k0)s);
+
+-- next_built clicks_by_page first=False
+SELECT `code` FROM (SELECT t.`code` FROM `data`.`clicks` AS t WHERE t.`code` >= (SELECT `code` FROM `data`.`_built_clicks_by_page`) AND EXISTS (SELECT 1 FROM `data`.`_built_clicks_by_page` AS b WHERE ((t.`code` > b.`code`))) ORDER BY t.`code` LIMIT %(rows)s) AS c ORDER BY `code` DESC LIMIT 1;
+
+-- build_rollup clicks_by_page first=False
+INSERT INTO `data`.`_delta_clicks_by_page` (`_group`, `page`, `clicks`, `_rows`) SELECT UNHEX(MD5(CONCAT_WS(',', QUOTE(`page`)))), `page`, SUM(`clicks`), SUM(`_rows`) FROM (SELECT CAST(LEFT(`t`.`page`, 20) AS CHAR(20)) AS `page`, 1 AS `clicks`, 1 AS `_rows` FROM `data`.`clicks` AS t WHERE t.`code` >= (SELECT `code` FROM `data`.`_built_clicks_by_page`) AND EXISTS (SELECT 1 FROM `data`.`_built_clicks_by_page` AS b WHERE ((t.`code` > b.`code`))) AND ((t.`code` < %(k0)s) OR (t.`code` = %(k0)s)) AND t.`code` <= %(k0)s) AS d GROUP BY `page`;
+INSERT INTO `data`.`clicks_by_page` SELECT * FROM `data`.`_delta_clicks_by_page` ORDER BY `_group` ON DUPLICATE KEY UPDATE `data`.`clicks_by_page`.`clicks` = `data`.`clicks_by_page`.`clicks` + VALUES(`clicks`), `data`.`clicks_by_page`.`_rows` = `data`.`clicks_by_page`.`_rows` + VALUES(`_rows`);
+DELETE FROM `data`.`_built_clicks_by_page`;
+INSERT INTO `data`.`_built_clicks_by_page` (`code`) VALUES (%(k0)s);
+
+-- recompute_rollup clicks_by_page
+SELECT `page`, SUM(`clicks`) AS `clicks`, SUM(`_rows`) AS `_rows` FROM (SELECT CAST(LEFT(`t`.`page`, 20) AS CHAR(20)) AS `page`, 1 AS `clicks`, 1 AS `_rows` FROM `data`.`clicks` AS t) AS d GROUP BY `page`;
+
+-- compare_rollup clicks_by_page
+SELECT COUNT(*) FROM (((SELECT `page`, `clicks`, `_rows` FROM `data`.`clicks_by_page`) EXCEPT (SELECT `page`, `clicks`, `_rows` FROM (SELECT `page`, SUM(`clicks`) AS `clicks`, SUM(`_rows`) AS `_rows` FROM (SELECT CAST(LEFT(`t`.`page`, 20) AS CHAR(20)) AS `page`, 1 AS `clicks`, 1 AS `_rows` FROM `data`.`clicks` AS t) AS d GROUP BY `page`) AS q)) UNION ALL ((SELECT `page`, `clicks`, `_rows` FROM (SELECT `page`, SUM(`clicks`) AS `clicks`, SUM(`_rows`) AS `_rows` FROM (SELECT CAST(LEFT(`t`.`page`, 20) AS CHAR(20)) AS `page`, 1 AS `clicks`, 1 AS `_rows` FROM `data`.`clicks` AS t) AS d GROUP BY `page`) AS q) EXCEPT (SELECT `page`, `clicks`, `_rows` FROM `data`.`clicks_by_page`))) AS difference;
+
+-- create_scores comes_back
+CREATE TABLE IF NOT EXISTS `data`.`order_scores` (
+    `shop` INT NOT NULL,
+    `id` BIGINT NOT NULL,
+    `model_version` INT UNSIGNED NOT NULL,
+    `score` DOUBLE NOT NULL,
+    `scored_commit` BIGINT UNSIGNED NOT NULL COMMENT 'commit that wrote the row as it was scored',
+    `as_of_commit` BIGINT UNSIGNED NOT NULL COMMENT 'newest commit when its scoring began',
+    PRIMARY KEY (`model_version`, `shop`, `id`)
+) DEFAULT CHARACTER SET utf8mb4 COLLATE utf8mb4_nopad_bin;
+
+-- create_scores comes_back pending
+CREATE TABLE IF NOT EXISTS `data`.`order_scores_pending` (
+    `shop` INT NOT NULL,
+    `id` BIGINT NOT NULL,
+    `model_version` INT UNSIGNED NOT NULL,
+    `score` DOUBLE NOT NULL,
+    `scored_commit` BIGINT UNSIGNED NOT NULL COMMENT 'commit that wrote the row as it was scored',
+    `as_of_commit` BIGINT UNSIGNED NOT NULL COMMENT 'newest commit when its scoring began',
+    PRIMARY KEY (`model_version`, `shop`, `id`)
+) DEFAULT CHARACTER SET utf8mb4 COLLATE utf8mb4_nopad_bin;
+
+-- create_scored_view comes_back
+CREATE OR REPLACE VIEW `data`.`orders_scored` AS SELECT t.*, s.`score`, s.`model_version`, s.`as_of_commit` FROM `data`.`orders` AS t JOIN `control`.`models` AS m ON m.`pipeline` = 'shop' AND m.`model` = 'comes_back' LEFT JOIN `data`.`order_scores` AS s ON s.`model_version` = m.`published_version` AND s.`shop` = t.`shop` AND s.`id` = t.`id`;
+
+-- feature_rows comes_back
+SELECT f.`shop` AS `shop`, f.`id` AS `id`, TIMESTAMPDIFF(MICROSECOND, '1970-01-01', f.`changed_at`) AS `_known_us`, f.`amount`, f.`back` AS `_label`, CAST(f.`_commit` AS SIGNED) AS `_commit` FROM (
+SELECT o.shop, o.id, o.changed_at, o.amount, o.state = 'back' AS back, o._commit FROM orders AS o -- 5 %
+) AS f;
+
+-- unscored comes_back
+SELECT r.* FROM (SELECT f.`shop` AS `shop`, f.`id` AS `id`, TIMESTAMPDIFF(MICROSECOND, '1970-01-01', f.`changed_at`) AS `_known_us`, f.`amount`, f.`back` AS `_label`, CAST(f.`_commit` AS SIGNED) AS `_commit` FROM (
+SELECT o.shop, o.id, o.changed_at, o.amount, o.state = 'back' AS back, o._commit FROM orders AS o -- 5 %
+) AS f) AS r WHERE NOT EXISTS (SELECT 1 FROM `data`.`order_scores` AS s WHERE s.`model_version` = 3 AND s.`shop` = r.`shop` AND s.`id` = r.`id` AND s.`scored_commit` = r.`_commit`) AND NOT EXISTS (SELECT 1 FROM `data`.`order_scores_pending` AS s WHERE s.`model_version` = 3 AND s.`shop` = r.`shop` AND s.`id` = r.`id` AND s.`scored_commit` = r.`_commit`);
+
+-- key_range comes_back
+SELECT MIN(`id`), MAX(`id`) FROM `data`.`orders`;
+
+-- key_slices comes_back by range
+`id` < 33;
+`id` >= 33 AND `id` < 66;
+`id` >= 66;
+
+-- key_slices comes_back by digest
+CRC32(`id`) % 3 = 0;
+CRC32(`id`) % 3 = 1;
+CRC32(`id`) % 3 = 2;
+
+-- publish_scores comes_back
+INSERT INTO `data`.`order_scores` (`shop`, `id`, `model_version`, `score`, `scored_commit`, `as_of_commit`) SELECT `shop`, `id`, `model_version`, `score`, `scored_commit`, `as_of_commit` FROM `data`.`order_scores_pending` WHERE `model_version` = %(version)s ORDER BY `shop`, `id` ON DUPLICATE KEY UPDATE `score` = VALUES(`score`), `scored_commit` = VALUES(`scored_commit`), `as_of_commit` = VALUES(`as_of_commit`);
+
+-- clear_pending comes_back
+DELETE FROM `data`.`order_scores_pending` WHERE `model_version` <= %(version)s;
+
+-- count_pending comes_back
+SELECT COUNT(*) FROM `data`.`order_scores_pending` WHERE `model_version` = %(version)s;
+
+-- count_scores comes_back
+SELECT COUNT(*) FROM `data`.`order_scores` WHERE `model_version` = %(version)s;
+
+-- create_snapshot comes_back
+CREATE OR REPLACE TEMPORARY TABLE `data`.`_features_comes_back` (PRIMARY KEY (`shop`, `id`)) AS SELECT f.* FROM (
+SELECT o.shop, o.id, o.changed_at, o.amount, o.state = 'back' AS back, o._commit FROM orders AS o -- 5 %
+) AS f WHERE FALSE;
+
+-- extend_snapshot comes_back
+INSERT INTO `data`.`_features_comes_back` SELECT k.* FROM (SELECT f.* FROM (
+SELECT o.shop, o.id, o.changed_at, o.amount, o.state = 'back' AS back, o._commit FROM orders AS o -- 5 %
+) AS f WHERE f.`changed_at` <= '2026-01-02 03:04:05.000000') AS k ON DUPLICATE KEY UPDATE `shop` = `data`.`_features_comes_back`.`shop`;
+
+-- compare_snapshot comes_back
+SELECT COALESCE(SUM(n.`shop` IS NOT NULL AND NOT (n.`amount` <=> s.`amount`)), 0), COALESCE(SUM(NOT n.`shop` IS NOT NULL), 0) FROM `data`.`_features_comes_back` AS s LEFT JOIN (
+SELECT o.shop, o.id, o.changed_at, o.amount, o.state = 'back' AS back, o._commit FROM orders AS o -- 5 %
+) AS n ON n.`shop` = s.`shop` AND n.`id` = s.`id`;
+
+-- count_missing comes_back
+SELECT COUNT(*) FROM (SELECT f.* FROM (
+SELECT o.shop, o.id, o.changed_at, o.amount, o.state = 'back' AS back, o._commit FROM orders AS o -- 5 %
+) AS f WHERE f.`changed_at` <= '2026-01-02 03:04:05.000000') AS k WHERE NOT EXISTS (SELECT 1 FROM `data`.`_features_comes_back` AS s WHERE s.`shop` = k.`shop` AND s.`id` = k.`id`);
+
+-- outdated_rows orders after=False
+SELECT `shop`, `id`, `_partition`, `_offset` FROM `data`.`orders` WHERE `_pipeline_version` < %(pipeline_version)s AND `_commit` > %(since)s AND ((`_partition` = %(p0)s AND `_offset` >= %(a0)s AND `_offset` < %(b0)s) OR (`_partition` = %(p1)s AND `_offset` >= %(a1)s AND `_offset` < %(b1)s)) ORDER BY `shop`, `id` LIMIT %(rows)s;
+
+-- outdated_rows orders after=True
+SELECT `shop`, `id`, `_partition`, `_offset` FROM `data`.`orders` WHERE `shop` >= %(k0)s AND ((`shop` > %(k0)s) OR (`shop` = %(k0)s AND `id` > %(k1)s)) AND `_pipeline_version` < %(pipeline_version)s AND `_commit` > %(since)s AND ((`_partition` = %(p0)s AND `_offset` >= %(a0)s AND `_offset` < %(b0)s) OR (`_partition` = %(p1)s AND `_offset` >= %(a1)s AND `_offset` < %(b1)s)) ORDER BY `shop`, `id` LIMIT %(rows)s;
+
+-- put_gone orders
+INSERT INTO `data`.`_gone_orders` (`shop`, `id`, `_offset`) VALUES (%s, %s, %s);
+
+-- lock_gone orders outdated
+SELECT g.`shop`, g.`id`, g.`_offset` FROM `data`.`_gone_orders` AS g STRAIGHT_JOIN `data`.`orders` AS t ON t.`shop` = g.`shop` AND t.`id` = g.`id` WHERE t.`_partition` = %(partition)s AND t.`_offset` = g.`_offset` AND t.`_commit` > %(since)s AND t.`_pipeline_version` < %(pipeline_version)s FOR UPDATE;
+
+-- count_rewritable orders
+SELECT COUNT(*) FROM `data`.`_stage_orders` AS s STRAIGHT_JOIN `data`.`orders` AS t ON t.`shop` = s.`shop` AND t.`id` = s.`id` WHERE t.`_partition` = %(partition)s AND t.`_offset` = s.`_offset` AND t.`_commit` > %(since)s AND t.`_pipeline_version` < %(pipeline_version)s;
+
+-- deleted_meanwhile orders
+SELECT 1 FROM `data`.`_stage_orders` AS s STRAIGHT_JOIN `data`.`_deleted_orders` AS d ON d.`shop` = s.`shop` AND d.`id` = s.`id` WHERE d.`_partition` = %(partition)s AND d.`_offset` >= s.`_offset` AND d.`_commit` > %(since)s LIMIT 1 LOCK IN SHARE MODE;
+
+-- row_bounds orders
+SELECT `_partition`, MIN(CASE WHEN `_commit` > %(since)s AND `_partition` <> 4294967295 THEN `_offset` END), MAX(CASE WHEN `_commit` > %(since)s AND `_partition` <> 4294967295 THEN `_offset` END), MAX(`_commit`) FROM `data`.`orders` GROUP BY `_partition` ORDER BY `_partition`;
+
+-- count_old orders
+SELECT COUNT(*) FROM `data`.`orders` AS t WHERE t.`placed_at` < %(cutoff)s;
+
+-- empty_gone orders
+DELETE FROM `data`.`_gone_orders`;
+
+-- stage_old orders source=orders first=True
+INSERT INTO `data`.`_gone_orders` (`shop`, `id`, `_offset`) SELECT t.`shop`, t.`id`, t.`_offset` FROM `data`.`orders` AS t WHERE t.`placed_at` < %(cutoff)s ORDER BY t.`shop`, t.`id` LIMIT %(rows)s;
+
+-- stage_old orders source=orders first=False
+INSERT INTO `data`.`_gone_orders` (`shop`, `id`, `_offset`) SELECT t.`shop`, t.`id`, t.`_offset` FROM `data`.`orders` AS t WHERE t.`placed_at` < %(cutoff)s AND t.`shop` >= %(k0)s AND ((t.`shop` > %(k0)s) OR (t.`shop` = %(k0)s AND t.`id` > %(k1)s)) ORDER BY t.`shop`, t.`id` LIMIT %(rows)s;
+
+-- stage_old orders source=_deleted_orders first=True
+INSERT INTO `data`.`_gone_orders` (`shop`, `id`, `_offset`) SELECT t.`shop`, t.`id`, t.`_offset` FROM `data`.`_deleted_orders` AS t WHERE t.`_commit` <= %(commit)s ORDER BY t.`shop`, t.`id` LIMIT %(rows)s;
+
+-- last_gone orders
+SELECT `shop`, `id` FROM `data`.`_gone_orders` ORDER BY `shop` DESC, `id` DESC LIMIT 1;
+
+-- remove_markers orders
+DELETE t FROM `data`.`_gone_orders` AS g STRAIGHT_JOIN `data`.`_deleted_orders` AS t ON t.`shop` = g.`shop` AND t.`id` = g.`id` WHERE t.`_commit` <= %(commit)s;
+
+-- outdated_rows clicks after=False
+SELECT `code`, `_partition`, `_offset` FROM `data`.`clicks` WHERE `_pipeline_version` < %(pipeline_version)s AND `_commit` > %(since)s AND ((`_partition` = %(p0)s AND `_offset` >= %(a0)s AND `_offset` < %(b0)s) OR (`_partition` = %(p1)s AND `_offset` >= %(a1)s AND `_offset` < %(b1)s)) ORDER BY `code` LIMIT %(rows)s;
+
+-- outdated_rows clicks after=True
+SELECT `code`, `_partition`, `_offset` FROM `data`.`clicks` WHERE `code` >= %(k0)s AND ((`code` > %(k0)s)) AND `_pipeline_version` < %(pipeline_version)s AND `_commit` > %(since)s AND ((`_partition` = %(p0)s AND `_offset` >= %(a0)s AND `_offset` < %(b0)s) OR (`_partition` = %(p1)s AND `_offset` >= %(a1)s AND `_offset` < %(b1)s)) ORDER BY `code` LIMIT %(rows)s;
+
+-- put_gone clicks
+INSERT INTO `data`.`_gone_clicks` (`code`, `_offset`) VALUES (%s, %s);
+
+-- lock_gone clicks outdated
+SELECT g.`code`, g.`_offset` FROM `data`.`_gone_clicks` AS g STRAIGHT_JOIN `data`.`clicks` AS t ON t.`code` = g.`code` WHERE t.`_partition` = %(partition)s AND t.`_offset` = g.`_offset` AND t.`_commit` > %(since)s AND t.`_pipeline_version` < %(pipeline_version)s FOR UPDATE;
+
+-- count_rewritable clicks
+SELECT COUNT(*) FROM `data`.`_stage_clicks` AS s STRAIGHT_JOIN `data`.`clicks` AS t ON t.`code` = s.`code` WHERE t.`_partition` = %(partition)s AND t.`_offset` = s.`_offset` AND t.`_commit` > %(since)s AND t.`_pipeline_version` < %(pipeline_version)s;
+
+-- deleted_meanwhile clicks
+SELECT 1 FROM `data`.`_stage_clicks` AS s STRAIGHT_JOIN `data`.`_deleted_clicks` AS d ON d.`code` = s.`code` WHERE d.`_partition` = %(partition)s AND d.`_offset` >= s.`_offset` AND d.`_commit` > %(since)s LIMIT 1 LOCK IN SHARE MODE;
+
+-- row_bounds clicks
+SELECT `_partition`, MIN(CASE WHEN `_commit` > %(since)s AND `_partition` <> 4294967295 THEN `_offset` END), MAX(CASE WHEN `_commit` > %(since)s AND `_partition` <> 4294967295 THEN `_offset` END), MAX(`_commit`) FROM `data`.`clicks` GROUP BY `_partition` ORDER BY `_partition`;
+
+-- count_old clicks
+SELECT COUNT(*) FROM `data`.`clicks` AS t WHERE t.`at` < %(cutoff)s;
+
+-- empty_gone clicks
+DELETE FROM `data`.`_gone_clicks`;
+
+-- stage_old clicks source=clicks first=True
+INSERT INTO `data`.`_gone_clicks` (`code`, `_offset`) SELECT t.`code`, t.`_offset` FROM `data`.`clicks` AS t WHERE t.`at` < %(cutoff)s ORDER BY t.`code` LIMIT %(rows)s;
+
+-- stage_old clicks source=clicks first=False
+INSERT INTO `data`.`_gone_clicks` (`code`, `_offset`) SELECT t.`code`, t.`_offset` FROM `data`.`clicks` AS t WHERE t.`at` < %(cutoff)s AND t.`code` >= %(k0)s AND ((t.`code` > %(k0)s)) ORDER BY t.`code` LIMIT %(rows)s;
+
+-- stage_old clicks source=_deleted_clicks first=True
+INSERT INTO `data`.`_gone_clicks` (`code`, `_offset`) SELECT t.`code`, t.`_offset` FROM `data`.`_deleted_clicks` AS t WHERE t.`_commit` <= %(commit)s ORDER BY t.`code` LIMIT %(rows)s;
+
+-- last_gone clicks
+SELECT `code` FROM `data`.`_gone_clicks` ORDER BY `code` DESC LIMIT 1;
+
+-- remove_markers clicks
+DELETE t FROM `data`.`_gone_clicks` AS g STRAIGHT_JOIN `data`.`_deleted_clicks` AS t ON t.`code` = g.`code` WHERE t.`_commit` <= %(commit)s;
+
+-- differing_groups orders_by_hour
+SELECT SUM(`_side`) AS `_sides`, `state`, `hour`, `orders`, `amount`, `dear`, `_rows` FROM (SELECT `state`, `hour`, `orders`, `amount`, `dear`, `_rows`, 1 AS `_side` FROM `data`.`orders_by_hour` UNION ALL SELECT `state`, `hour`, `orders`, `amount`, `dear`, `_rows`, -1 AS `_side` FROM (SELECT `state`, `hour`, SUM(`orders`) AS `orders`, SUM(`amount`) AS `amount`, SUM(`dear`) AS `dear`, SUM(`_rows`) AS `_rows` FROM (SELECT CAST(NULLIF(`t`.`state`, '') AS CHAR(8)) AS `state`, CAST(DATE_FORMAT(`t`.`placed_at`, '%Y-%m-%d %H:00:00') AS DATETIME) AS `hour`, 1 AS `orders`, COALESCE(`t`.`amount`, 0) AS `amount`, COALESCE(`t`.`amount` > 100, 0) AS `dear`, 1 AS `_rows` FROM `data`.`orders` AS t) AS d GROUP BY `state`, `hour`) AS q) AS sides GROUP BY `state`, `hour`, `orders`, `amount`, `dear`, `_rows` HAVING SUM(`_side`) <> 0 ORDER BY `state`, `hour` LIMIT 1000;
+
+-- differing_groups clicks_by_page
+SELECT SUM(`_side`) AS `_sides`, `page`, `clicks`, `_rows` FROM (SELECT `page`, `clicks`, `_rows`, 1 AS `_side` FROM `data`.`clicks_by_page` UNION ALL SELECT `page`, `clicks`, `_rows`, -1 AS `_side` FROM (SELECT `page`, SUM(`clicks`) AS `clicks`, SUM(`_rows`) AS `_rows` FROM (SELECT CAST(LEFT(`t`.`page`, 20) AS CHAR(20)) AS `page`, 1 AS `clicks`, 1 AS `_rows` FROM `data`.`clicks` AS t) AS d GROUP BY `page`) AS q) AS sides GROUP BY `page`, `clicks`, `_rows` HAVING SUM(`_side`) <> 0 ORDER BY `page` LIMIT 1000;
+
+-- scored_versions comes_back
+SELECT DISTINCT `model_version` FROM `data`.`order_scores` ORDER BY `model_version`;
+
+-- count_version comes_back
+SELECT COUNT(*) FROM `data`.`order_scores` WHERE `model_version` = %(version)s;
+
+-- remove_scores comes_back
+DELETE FROM `data`.`order_scores` WHERE `model_version` = %(version)s ORDER BY `model_version`, `shop`, `id` LIMIT %(rows)s;

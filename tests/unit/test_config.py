@@ -1,0 +1,52 @@
+"""One configuration object: built-in values, then the state's file, then the environment. Never a password."""
+
+import json
+from pathlib import Path
+
+import pytest
+
+from tidemill import config
+from tidemill.config import Account
+from tidemill.errors import ConfigError
+
+
+def test_the_environment_wins_over_the_file(tmp_path: Path) -> None:
+    """What an operator exports is what counts."""
+    (tmp_path / "settings.json").write_text(json.dumps({"db_port": 4000, "airflow_port": 4001}))
+    settings = config.load({"TIDEMILL_STATE": str(tmp_path), "TIDEMILL_DB_PORT": "5000"})
+    assert (settings.db_port, settings.airflow_port) == (5000, 4001)
+
+
+def test_the_environment_of_a_child_makes_the_same_settings(tmp_path: Path) -> None:
+    """Drivers and Airflow get the settings as variables."""
+    settings = config.load({"TIDEMILL_STATE": str(tmp_path), "TIDEMILL_DB_TLS": "true"})
+    assert config.load(settings.environment()) == settings
+
+
+def test_a_wrong_value_is_one_sentence(tmp_path: Path) -> None:
+    """The name of the variable, the value, and the remedy."""
+    with pytest.raises(ConfigError, match="TIDEMILL_DB_PORT") as caught:
+        config.load({"TIDEMILL_STATE": str(tmp_path), "TIDEMILL_DB_PORT": "three"})
+    assert caught.value.value == "three"
+
+
+def test_an_unknown_name_is_refused(tmp_path: Path) -> None:
+    """A misspelt variable would otherwise be silently without effect."""
+    with pytest.raises(ConfigError, match="TIDEMILL_DB_PROT"):
+        config.load({"TIDEMILL_STATE": str(tmp_path), "TIDEMILL_DB_PROT": "1"})
+
+
+def test_passwords_are_never_shown(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Neither the settings nor a password's own repr holds it."""
+    monkeypatch.setenv("TIDEMILL_DB_STREAM_PASSWORD", "hush-hush")
+    settings = config.load({"TIDEMILL_STATE": str(tmp_path)})
+    password = settings.password(Account.STREAM)
+    assert password.get_secret_value() == "hush-hush"
+    assert "hush-hush" not in f"{settings!r}{settings.environment()}{password!r}{password}"
+
+
+def test_a_missing_secret_says_where_it_was_looked_for(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The remedy is to start the stack once, or to set the variables."""
+    monkeypatch.delenv("TIDEMILL_DB_READ_PASSWORD", raising=False)
+    with pytest.raises(ConfigError, match=r"secrets\.json"):
+        config.load({"TIDEMILL_STATE": str(tmp_path)}).password(Account.READ)
