@@ -106,7 +106,7 @@ def _measure(
 ) -> dict[int, float | None]:
     metric = model.judge.metric
     measured: dict[int, float | None] = {
-        BASELINE: measure_baseline(model.baseline, sample, metric),
+        BASELINE: measure_baseline(model.baseline or "", sample, metric),
         _CHALLENGER: measure_model(fitted, sample, metric),
     }
     if champion is not None:

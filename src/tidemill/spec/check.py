@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import difflib
 import re
-from collections.abc import Collection
 from functools import lru_cache
 from pathlib import PurePath
 
@@ -13,14 +11,12 @@ from sqlglot import exp
 from sqlglot.errors import SqlglotError
 
 from tidemill.errors import SpecError
-from tidemill.spec.features import check_features
+from tidemill.spec.known import known
 from tidemill.spec.model import Kind, Pipeline, Table
+from tidemill.spec.models import check_model
 from tidemill.spec.resources import check_conf
 from tidemill.spec.rollup import check_group_key, check_group_type, parse_measure
 from tidemill.spec.transform import parse_transform
-
-METRICS = ("areaUnderROC", "areaUnderPR")
-ESTIMATORS = ("gbt_classifier", "logistic_regression", "random_forest_classifier")
 
 
 def check_pipeline(pipeline: Pipeline) -> None:
@@ -43,7 +39,7 @@ def check_pipeline(pipeline: Pipeline) -> None:
     check_conf("resources.conf", pipeline.resources.conf)
     _check_dimensions(pipeline)
     for name, rollup in pipeline.rollups.items():
-        _known(f"rollups.{name}.of", rollup.of, pipeline.tables)
+        known(f"rollups.{name}.of", rollup.of, pipeline.tables)
         if name in pipeline.tables:
             raise SpecError("a rollup has the name of a table", value=name, remedy="rename one of them")
         for key, grouped in rollup.by.items():
@@ -52,24 +48,15 @@ def check_pipeline(pipeline: Pipeline) -> None:
         for measure, expression in rollup.measures.items():
             parse_measure(f"rollups.{name}.measures.{measure}", expression, pipeline.tables[rollup.of].columns)
     for name, model in pipeline.models.items():
-        _known(f"models.{name}.table", model.table, pipeline.tables)
-        _known(f"models.{name}.judge.metric", model.judge.metric, METRICS)
-        _known(f"models.{name}.estimator", model.estimator, ESTIMATORS)
-        if set(model.key) != set(pipeline.tables[model.table].key):
-            raise SpecError(
-                f"models.{name}.key is not the key of {model.table}",
-                value=list(model.key),
-                remedy="make them equal",
-            )
-        check_features(name, model, read_sql(pipeline, f"models.{name}.features", model.features))
+        check_model(pipeline, name, read_sql(pipeline, f"models.{name}.features", model.features))
 
 
 def _check_names(place: str, table: Table) -> None:
     for column in table.key:
-        _known(f"{place}.key", column, table.columns)
+        known(f"{place}.key", column, table.columns)
     for index in table.indexes:
         for column in index:
-            _known(f"{place}.indexes", column, table.columns)
+            known(f"{place}.indexes", column, table.columns)
     reserved = [column for column in table.columns if column.startswith("_")]
     if reserved:
         raise SpecError(
@@ -105,7 +92,7 @@ def _check_version(place: str, name: str, table: Table) -> None:
                 value=name,
                 remedy="name the column that rises with each change",
             )
-        _known(f"{place}.version", table.version, table.columns)
+        known(f"{place}.version", table.version, table.columns)
         declared = table.columns[table.version].upper()
         if declared.startswith(("DATETIME", "TIMESTAMP")) and "(6)" not in declared:
             raise SpecError(
@@ -157,7 +144,7 @@ def _check_retention(place: str, table: Table) -> None:
     if table.retention is None:
         return
     column = table.retention.column
-    _known(f"{place}.column", column, table.columns)
+    known(f"{place}.column", column, table.columns)
     if not table.columns[column].upper().startswith(("DATE", "TIMESTAMP")):
         raise SpecError(
             f"{place}.column holds no time", value=f"{column}: {table.columns[column]}", remedy="name a DATETIME column"
@@ -175,7 +162,7 @@ def _check_checks(pipeline: Pipeline) -> None:
                 f"{place} names no table", value=check.expect, remedy=f"one of: {', '.join(pipeline.tables)}"
             )
         if check.table is not None:
-            _known(f"{place}.table", check.table, pipeline.tables)
+            known(f"{place}.table", check.table, pipeline.tables)
         table = pipeline.tables[check.table or next(iter(pipeline.tables))]
         try:
             parsed = sqlglot.parse_one(check.expect, dialect="spark")
@@ -184,7 +171,7 @@ def _check_checks(pipeline: Pipeline) -> None:
                 f"{place}.expect cannot be parsed", value=" ".join(str(error).split())[:200], remedy="mend it"
             ) from None
         for column in parsed.find_all(exp.Column):
-            _known(f"{place}.expect", column.name, table.columns)
+            known(f"{place}.expect", column.name, table.columns)
         if parsed.find(exp.AggFunc, exp.Window, exp.Subquery, exp.Select):
             raise SpecError(
                 f"{place}.expect is not about one row", value=check.expect, remedy="compare its columns only"
@@ -236,10 +223,3 @@ def read_sql(pipeline: Pipeline, place: str, file: str) -> str:
             value=pipeline.folder / file,
             remedy="write it, or correct the name",
         ) from None
-
-
-def _known(place: str, value: str, known: Collection[str]) -> None:
-    if value not in known:
-        near = difflib.get_close_matches(value, known, n=1, cutoff=0.5)
-        remedy = f"did you mean {near[0]}?" if near else f"there are: {', '.join(known)}"
-        raise SpecError(f"{place} names nothing known", value=value, remedy=remedy)

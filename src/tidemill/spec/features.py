@@ -22,10 +22,12 @@ def check_features(name: str, model: Model, sql: str) -> None:
     select = _parse(model.features, sql)
     outputs = {projection.alias_or_name: projection for projection in select.expressions}
     for column in (*model.key, model.known_at, model.label, model.baseline, COMMIT):
-        if column not in outputs:
+        if column is not None and column not in outputs:
             raise SpecError(
                 f"{model.features} does not select what models.{name} names", value=column, remedy="select it"
             )
+    if model.label is None:
+        return
     secret = {(c.table, c.name) for c in outputs[model.label].find_all(exp.Column)}
     for output in feature_names(model, sql):
         leaked = [c for c in outputs[output].find_all(exp.Column) if (c.table, c.name) in secret]

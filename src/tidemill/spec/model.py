@@ -139,20 +139,47 @@ class Train(_Frozen):
     holdout_days: Annotated[int, Field(ge=1)] = 30
 
 
+class Promote(StrEnum):
+    """Who says that a challenger that is better becomes champion."""
+
+    AUTOMATIC = "automatic"
+    """The measure alone."""
+    MANUAL = "manual"
+    """A person, asked by Airflow; nothing changes before."""
+
+
 class Judge(_Frozen):
     """What a challenger must show."""
 
     metric: str
     margin: Annotated[float, Field(ge=0)] = 0.0
     """By how much a challenger must beat the champion on the same held-out rows."""
+    promote: Promote = Promote.AUTOMATIC
 
 
 class Score(_Frozen):
     """When rows are scored, and where the scores go."""
 
-    schedule: str
+    schedule: str | None = None
     """Cron: when the refresh DAG runs."""
+    after_commits: Annotated[int, Field(ge=1)] | None = None
+    """The refresh DAG also runs when the stream has made so many commits since it last did."""
     table: Name
+    column: Column = "score"
+    """Name of the score in ``<table>_scored``; a table's second model needs another one."""
+    live: bool = False
+    """Whether the stream scores the rows it writes, in the same transaction."""
+
+
+class Drift(_Frozen):
+    """How far the rows to be scored may be from those that the champion was trained on."""
+
+    psi: Annotated[float, Field(gt=0)] = 0.25
+    """Population stability index of a feature above which nothing is scored."""
+    ignore: tuple[str, ...] = ()
+    """Features that may move as they like, such as a month."""
+    least_rows: Annotated[int, Field(ge=1)] = 500
+    """With fewer new rows than this nothing is said about them."""
 
 
 class Model(_Frozen):
@@ -162,16 +189,26 @@ class Model(_Frozen):
     """SQL file in the pipeline folder: one SELECT over operational tables."""
     table: str
     key: Key
-    label: str
+    label: str | None = None
+    """Column of the feature query that is to be foretold; a clustering has none."""
     known_at: str
     """Column of the feature query: when everything else in the row was known. Splits train from holdout."""
     estimator: str
+    """One of MLlib by name, or ``module:function`` for a function that returns an unfitted MLlib Pipeline."""
+    problem: Literal["classification", "regression", "clustering"] | None = None
+    """What an estimator of one's own learns; MLlib's say it by their names."""
     parameters: dict[str, Any] = {}
-    baseline: str
-    """Feature whose bare value is the ranking that a first model must beat."""
+    seed: int = 20130101
+    """The same rows and the same seed give the same model."""
+    baseline: str | None = None
+    """Feature whose bare value a first model must beat: the ranking of a classification, the prediction of a
+    regression. Without it the mean of the training rows; for a clustering, no structure at all."""
+    read_parallelism: Annotated[int, Field(ge=1, le=64)] = 2
+    """Connections that read the feature query at the same time, at most: the load on the live database."""
     train: Train
     judge: Judge
     score: Score
+    drift: Drift | None = None
 
 
 def _columns_of(value: object) -> object:

@@ -36,7 +36,8 @@ class Learning(Hooks):
         """
         keys = [f"{_plain(table.columns[key], 'f.' + quote(key))} AS {quote(key)}" for key in model.key]
         known_us = f"TIMESTAMPDIFF(MICROSECOND, '1970-01-01', f.{quote(model.known_at)}) AS `_known_us`"
-        label, commit = f"f.{quote(model.label)} AS `_label`", "CAST(f.`_commit` AS SIGNED) AS `_commit`"
+        label = f"f.{quote(model.label)} AS `_label`" if model.label else "NULL AS `_label`"
+        commit = "CAST(f.`_commit` AS SIGNED) AS `_commit`"
         columns = ", ".join([*keys, known_us, *(f"f.{quote(name)}" for name in features), label, commit])
         return f"SELECT {columns} FROM {_derived(sql)} AS f"
 
