@@ -1,0 +1,220 @@
+"""A fitted model as the database holds it, and how it scores rows without a JVM.
+
+Streams and the scoring job score with this code alone, so the same row and the same model give the same score to the
+last bit, whoever asks. For that a row's score may depend on no other row: everything is elementwise and in a fixed
+order. A matrix product would sum in another order for another number of rows, and vectorised exponentials may differ
+from scalar ones.
+
+The content is JSON, compressed by zlib::
+
+    problem  classification | regression | clustering
+    inputs   [{feature, kind: number, fill, flag} | {feature, kind: text, labels, one_hot}], in the order of the vector
+    scale    factor of each slot of the vector, or null
+    form     {kind: linear, coefficients, intercept}
+             {kind: trees, boosted, weights, trees: [{feature, threshold, left, right, value, categories}]}
+             {kind: centers, centers}
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import zlib
+from collections.abc import Iterator, Mapping, Sequence
+from decimal import Decimal
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from tidemill.errors import StoreError
+
+FORMAT = 1
+_CHUNK_ROWS = 8_192
+"""Bounds the memory of the vectors, of which a row may have hundreds of slots."""
+_LEAF = -1
+
+Floats = np.ndarray[Any, np.dtype[np.float64]]
+Numbers = np.ndarray[Any, np.dtype[np.int64]]
+
+
+class Scorer:
+    """One fitted model."""
+
+    def __init__(self, content: Mapping[str, Any]) -> None:
+        self._inputs: list[dict[str, Any]] = content["inputs"]
+        self._scale = None if content["scale"] is None else np.array(content["scale"], np.float64)
+        self._classifies = content["problem"] == "classification"
+        form = content["form"]
+        self._kind: str = form["kind"]
+        self._linear = (form.get("coefficients", []), float(form.get("intercept", 0.0)))
+        self._centers = np.array(form.get("centers", []), np.float64)
+        self._trees = [_Tree(tree) for tree in form.get("trees", [])]
+        self._weights = [float(weight) for weight in form.get("weights", [])]
+        self._boosted = bool(form.get("boosted", False))
+        self._places = {
+            each["feature"]: {label: place for place, label in enumerate(each["labels"])}
+            for each in self._inputs
+            if each["kind"] == "text"
+        }
+
+    @property
+    def features(self) -> tuple[str, ...]:
+        """The columns it reads."""
+        return tuple(each["feature"] for each in self._inputs)
+
+    def score(self, rows: pa.Table) -> Floats:
+        """The score of each row: probability of 1, prediction, or number of the cluster.
+
+        Args:
+            rows: with all of :attr:`features`, numbers and text of any Arrow type, NULLs among them.
+
+        Raises:
+            StoreError: a feature is missing, or holds what the model was not trained on.
+        """
+        missing = [name for name in self.features if name not in rows.column_names]
+        if missing:
+            raise StoreError(
+                "the model reads a feature that the query does not select", value=missing[0], remedy="train again"
+            )
+        parts = [self._score(rows.slice(start, _CHUNK_ROWS)) for start in range(0, rows.num_rows, _CHUNK_ROWS)]
+        return np.concatenate(parts) if parts else np.zeros(0)
+
+    def _score(self, rows: pa.Table) -> Floats:
+        slots = [slot for each in self._inputs for slot in self._slots(each, rows[each["feature"]])]
+        if self._scale is not None:
+            slots = [slot * factor for slot, factor in zip(slots, self._scale, strict=True)]
+        count = rows.num_rows
+        if self._kind == "linear":
+            return self._as_score(self._sum(slots, count), 1.0)
+        if self._kind == "centers":
+            return self._nearest(slots, count)
+        vectors = np.column_stack(slots)
+        total = np.zeros(count)
+        for tree, weight in zip(self._trees, self._weights, strict=True):
+            total += tree.values(vectors) * weight
+        if self._boosted:
+            return self._as_score(total, 2.0)
+        return total / float(len(self._trees))
+
+    def _slots(self, of: Mapping[str, Any], column: pa.ChunkedArray) -> Iterator[Floats]:
+        """What one feature fills of the vector."""
+        if of["kind"] == "number":
+            values, missing = _numbers(of["feature"], column)
+            yield np.where(missing, float(of["fill"]), values)
+            if of["flag"]:
+                yield missing.astype(np.float64)
+            return
+        places, unknown = self._places[of["feature"]], len(of["labels"])
+        found = np.array([places.get(text, unknown) for text in _texts(column)], np.int64)
+        if not of["one_hot"]:
+            yield found.astype(np.float64)
+            return
+        for place in range(unknown + 1):
+            yield (found == place).astype(np.float64)
+
+    def _sum(self, slots: Sequence[Floats], count: int) -> Floats:
+        coefficients, intercept = self._linear
+        total = np.full(count, intercept)
+        for slot, coefficient in zip(slots, coefficients, strict=True):
+            total += slot * float(coefficient)
+        return total
+
+    def _as_score(self, margin: Floats, steepness: float) -> Floats:
+        """A classification's margin as the probability of 1, in MLlib's own order of operations."""
+        if not self._classifies:
+            return margin
+        return np.array([1.0 - 1.0 / (1.0 + _exp(steepness * each)) for each in margin.tolist()], np.float64)
+
+    def _nearest(self, slots: Sequence[Floats], count: int) -> Floats:
+        distances = np.zeros((len(self._centers), count))
+        for place, center in enumerate(self._centers):
+            for slot, middle in zip(slots, center, strict=True):
+                apart = slot - float(middle)
+                distances[place] += apart * apart
+        return np.argmin(distances, axis=0).astype(np.float64)
+
+
+class _Tree:
+    """One decision tree as arrays over its nodes. ``left`` is -1 at a leaf."""
+
+    def __init__(self, nodes: Mapping[str, Any]) -> None:
+        self._feature: Numbers = np.array(nodes["feature"], np.int64)
+        self._threshold = np.array(nodes["threshold"], np.float64)
+        self._left: Numbers = np.array(nodes["left"], np.int64)
+        self._right: Numbers = np.array(nodes["right"], np.int64)
+        self._value = np.array(nodes["value"], np.float64)
+        by_node = {int(node): found for node, found in nodes["categories"].items()}
+        widest = max((max(found, default=0) for found in by_node.values()), default=0) + 1
+        # One row a node that splits by category, True where the category goes left; row 0 is nobody's.
+        self._goes_left = np.zeros((len(by_node) + 1, widest + 1), bool)
+        self._row: Numbers = np.zeros(len(self._feature), np.int64)
+        for row, (node, categories) in enumerate(by_node.items(), start=1):
+            self._row[node] = row
+            self._goes_left[row, categories] = True
+
+    def values(self, vectors: Floats) -> Floats:
+        """The value of the leaf that each vector comes to."""
+        node: Numbers = np.zeros(len(vectors), np.int64)
+        under_way = np.flatnonzero(self._left[node] != _LEAF)
+        last = self._goes_left.shape[1] - 1
+        while under_way.size:
+            here = node[under_way]
+            value = vectors[under_way, self._feature[here]]
+            row = self._row[here]
+            # A category that no node names is the last column, which is False everywhere.
+            category = np.where(row > 0, np.clip(value, 0, last), last).astype(np.int64)
+            left = np.where(row > 0, self._goes_left[row, category], value <= self._threshold[here])
+            node[under_way] = np.where(left, self._left[here], self._right[here])
+            under_way = under_way[self._left[node[under_way]] != _LEAF]
+        return self._value[node]
+
+
+def pack(content: Mapping[str, Any]) -> bytes:
+    """What the database keeps of a model."""
+    return zlib.compress(json.dumps({"format": FORMAT, **content}, separators=(",", ":")).encode(), 6)
+
+
+def unpack(content: bytes) -> Scorer:
+    """The model of what the database keeps.
+
+    Raises:
+        StoreError: it is of a format that this version does not know.
+    """
+    found = json.loads(zlib.decompress(content))
+    if found.get("format") != FORMAT:
+        raise StoreError("a model is kept in another format", value=found.get("format"), remedy="train again")
+    return Scorer(found)
+
+
+def _numbers(feature: str, column: pa.ChunkedArray) -> tuple[Floats, np.ndarray[Any, np.dtype[np.bool_]]]:
+    """Values as doubles, anything where there is none, and which are missing."""
+    missing = column.is_null().to_numpy(zero_copy_only=False)
+    kind = column.type
+    if pa.types.is_decimal(kind):
+        # Python rounds to the nearest double; Arrow's own conversion need not.
+        return np.array([0.0 if v is None else float(v) for v in column.to_pylist()], np.float64), missing
+    if not (pa.types.is_integer(kind) or pa.types.is_floating(kind) or pa.types.is_boolean(kind) or kind == pa.null()):
+        raise StoreError(f"feature {feature} was a number in training and is none", value=kind, remedy="train again")
+    doubles = pc.fill_null(column.cast(pa.float64(), safe=False), 0.0)
+    return doubles.to_numpy(zero_copy_only=False), missing
+
+
+def _texts(column: pa.ChunkedArray) -> list[Any]:
+    return column.to_pylist()
+
+
+def as_arrow(values: Sequence[object]) -> pa.Array:
+    """A column as PyMySQL gives it as an Arrow array of its own type."""
+    if any(isinstance(value, Decimal) for value in values):
+        # Not a decimal of Arrow's, which has room for 38 digits.
+        return pa.array([None if value is None else float(value) for value in values], pa.float64())  # type: ignore[arg-type]
+    return pa.array(values)
+
+
+def _exp(value: float) -> float:
+    try:
+        return math.exp(value)
+    except OverflowError:
+        return math.inf
