@@ -156,6 +156,8 @@ def _remove_artifacts(
         if not dry_run:
             for folder in folders:
                 shutil.rmtree(folder, ignore_errors=True)
+            kept = ", ".join(map(str, sorted(needed.all)))
+            cursor.execute(f"DELETE FROM scorers WHERE pipeline = %s AND model = %s AND version NOT IN ({kept})", of)
         return len(folders)
 
     return step(connection, remove)

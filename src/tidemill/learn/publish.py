@@ -8,13 +8,14 @@ from pymysql.connections import Connection
 
 from tidemill.config import Settings
 from tidemill.errors import LearnError
+from tidemill.learn.decisions import Decision, note_decision
 from tidemill.learn.refresh import end_refresh
 from tidemill.learn.status import ModelStatus, model_status
 from tidemill.learn.versions import lock_model, model_of, read_refresh, transaction
 from tidemill.spec.model import Pipeline
 from tidemill.store.connect import dialect_of, translated
 
-__all__ = ["ModelStatus", "model_status", "publish"]
+__all__ = ["ModelStatus", "model_status", "publish", "rollback"]
 
 
 def publish(connection: Connection[Any], settings: Settings, pipeline: Pipeline, model: str, refresh_id: int) -> int:
@@ -55,3 +56,79 @@ def publish(connection: Connection[Any], settings: Settings, pipeline: Pipeline,
             )
         end_refresh(connection, refresh_id, "published", rows)
     return rows
+
+
+def rollback(
+    connection: Connection[Any], settings: Settings, pipeline: Pipeline, model: str, version: int | None, by: str
+) -> int:
+    """Let readers see an earlier version's scores again, at once, and let that version score from now on.
+
+    Champion and pointer move in one transaction; no score is written. Rows that changed since the version last scored
+    show what it said of them then, or nothing if they are newer, until the next refresh.
+
+    Args:
+        connection: as the stream account.
+        settings: schemas.
+        pipeline: whose model.
+        model: which.
+        version: which one; None for the newest before the published one that was published and still has its scores.
+        by: who wishes it.
+
+    Returns:
+        The version that is published now.
+
+    Raises:
+        LearnError: nothing is published, or the version has no scores any more.
+    """
+    this = (pipeline.name, model)
+    scores = model_of(pipeline, model).score.table
+    with transaction(connection):
+        champion, published = lock_model(connection, *this)
+        if published is None:
+            raise LearnError("nothing is published yet", value=f"{pipeline.name}.{model}", remedy="run its refresh")
+        target = _earlier(connection, this, _scored_versions(connection, settings.db_data, scores), published, version)
+        if (target, target) != (champion, published):
+            _move_back(connection, this, target)
+            note_decision(connection, this, target, Decision("rolled back", f"readers saw version {published}", by))
+    return target
+
+
+def _scored_versions(connection: Connection[Any], schema: str, scores: str) -> set[int]:
+    with translated(), connection.cursor() as cursor:
+        cursor.execute(dialect_of(connection).scored_versions(schema, scores))
+        return {int(row[0]) for row in cursor.fetchall()}
+
+
+def _earlier(
+    connection: Connection[Any], this: tuple[str, str], scored: set[int], published: int, version: int | None
+) -> int:
+    """The version to go back to."""
+    with translated(), connection.cursor() as cursor:
+        cursor.execute(
+            "SELECT version FROM model_versions WHERE pipeline = %s AND model = %s"
+            " AND state IN ('retired', 'champion') ORDER BY version DESC",
+            this,
+        )
+        known = [int(row[0]) for row in cursor.fetchall() if int(row[0]) in scored]
+    target = version if version is not None else next((each for each in known if each < published), None)
+    if target is None or target not in known:
+        raise LearnError(
+            "no such version has scores that readers could see",
+            value=f"none before {published}" if target is None else target,
+            remedy=f"there are: {', '.join(map(str, sorted(known))) or 'none'}",
+        )
+    return target
+
+
+def _move_back(connection: Connection[Any], this: tuple[str, str], target: int) -> None:
+    with translated(), connection.cursor() as cursor:
+        cursor.execute(
+            "UPDATE model_versions SET state = IF(version = %s, 'champion', 'retired')"
+            " WHERE pipeline = %s AND model = %s AND (version = %s OR state = 'champion')",
+            (target, *this, target),
+        )
+        cursor.execute(
+            "UPDATE models SET champion_version = %s, published_version = %s, published_at = UTC_TIMESTAMP(6)"
+            " WHERE pipeline = %s AND model = %s",
+            (target, target, *this),
+        )

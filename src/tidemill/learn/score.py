@@ -5,23 +5,28 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
+from typing import Any, TypeVar
 
 import pyarrow as pa
-from pyspark.ml.functions import vector_to_array
+from pymysql.connections import Connection
 from pyspark.sql import SparkSession
 from pyspark.sql import functions as F
 
 from tidemill.config import Account, Settings
 from tidemill.errors import LearnError, StoreError, Transient
 from tidemill.learn import versions
-from tidemill.learn.estimators import PROBABILITY
+from tidemill.learn.estimators import score_column
 from tidemill.learn.evaluate import load_model
 from tidemill.learn.features_frame import COMMIT, read_features
+from tidemill.learn.gate import check_drift
+from tidemill.spec.estimators import problem_of
 from tidemill.spec.model import Pipeline
 from tidemill.store.connect import drop_worker_connection, session, translated, worker_connection
 from tidemill.store.dialects import dialect, names
+from tidemill.store.live import scorer_of
 from tidemill.store.stage import bulk_load
 
+T = TypeVar("T")
 _ATTEMPTS = 6
 _PAUSE_SECONDS = 0.1
 
@@ -41,43 +46,69 @@ class Target:
 def score(spark: SparkSession, settings: Settings, pipeline: Pipeline, model_name: str, refresh_id: int) -> int:
     """Score every row that the champion has not scored as it now is. After a promotion that is all of them.
 
-    Scoring again scores what is still missing, so a run that died halfway is simply run again.
+    Scoring again scores what is still missing, so a run that died halfway is simply run again. A champion that the
+    database holds in its portable form scores as streams do, to the last bit; any other is evaluated by Spark.
 
     Returns:
         Rows scored by this run.
 
     Raises:
-        LearnError: there is no champion.
+        LearnError: there is no champion, or the rows have drifted from those that it was trained on.
     """
     model = versions.model_of(pipeline, model_name)
     with session(settings, Account.STREAM) as connection:
         refresh = versions.read_refresh(connection, refresh_id, pipeline, model_name)
         champion = versions.champion(connection, pipeline.name, model_name)
-    if champion is None:
-        raise LearnError(
-            f"{pipeline.name}.{model_name} has no champion to score with", remedy="train first, and beat the baseline"
-        )
+        if champion is None:
+            raise LearnError(
+                f"{pipeline.name}.{model_name} has no champion to score with",
+                remedy="train first, and beat the baseline",
+            )
+        of = (pipeline.name, model_name, champion.version)
+        scorer = scorer_of(connection, of)
+    check_drift(spark, settings, pipeline, refresh, champion)
     rows = read_features(spark, settings, pipeline, model_name, unscored_by=champion.version)
     columns = [*model.key, *names.SCORE_COLUMNS]
     waiting = names.pending(model.score.table)
     statement = dialect(settings.db_dialect).load(settings.db_data, waiting, columns)
     target = Target(settings, statement, model.key, champion.version, refresh.as_of_commit)
-    one = vector_to_array(F.col(PROBABILITY)).getItem(1)
-    scored = load_model(champion).transform(rows).select(*model.key, one.alias("score"), F.col(COMMIT))
-    written = sum(int(row["rows"]) for row in scored.mapInArrow(writer(target), "rows long").collect())
+    if scorer is None:
+        predicted = load_model(champion).transform(rows)
+        rows = predicted.select(*model.key, score_column(problem_of(model), predicted).alias("score"), F.col(COMMIT))
+    else:
+        rows = rows.select(*model.key, *scorer.features, COMMIT)
+    write = writer(target, None if scorer is None else of)
+    written = sum(int(row["rows"]) for row in rows.mapInArrow(write, "rows long").collect())
     _complete(settings, refresh_id, champion.version, written)
     return written
 
 
-def writer(target: Target) -> Callable[[Iterable[pa.RecordBatch]], Iterator[pa.RecordBatch]]:
-    """A function for ``mapInArrow``: loads batches of ``<key>, score, _commit``, says how many rows each had."""
+def writer(
+    target: Target, portable: tuple[str, str, int] | None = None
+) -> Callable[[Iterable[pa.RecordBatch]], Iterator[pa.RecordBatch]]:
+    """A function for ``mapInArrow``: loads batches, says how many rows each had.
+
+    Args:
+        target: where to.
+        portable: pipeline, model and version that score ``<key>, <features>, _commit``; without it the batches are
+            ``<key>, score, _commit``.
+    """
 
     def write(batches: Iterable[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
         for batch in batches:
-            load(target, pa.Table.from_batches([batch]))
+            rows = pa.Table.from_batches([batch])
+            load(target, rows if portable is None else _scored(target, portable, rows))
             yield pa.RecordBatch.from_pydict({"rows": pa.array([batch.num_rows], pa.int64())})
 
     return write
+
+
+def _scored(target: Target, portable: tuple[str, str, int], rows: pa.Table) -> pa.Table:
+    """A batch with its scores, by the code that streams score with."""
+    scorer = _again(target.settings, lambda connection: scorer_of(connection, portable))
+    if scorer is None:
+        raise LearnError("a model version is gone from the database", value=portable[2], remedy="run the refresh again")
+    return pa.table({key: rows[key] for key in target.key} | {"score": scorer.score(rows), COMMIT: rows[COMMIT]})
 
 
 def load(target: Target, scored: pa.Table) -> None:
@@ -95,18 +126,23 @@ def load(target: Target, scored: pa.Table) -> None:
         {name: scored[name] for name in (*target.key, "score")} | {"scored_commit": scored[COMMIT]} | constants
     )
     columns = [*target.key, *names.SCORE_COLUMNS]
+    _again(target.settings, lambda connection: bulk_load(connection, target.statement, table, columns))
+
+
+def _again(settings: Settings, ask: Callable[[Connection[Any]], T]) -> T:
+    """What a question to the database gives, over this process's own connection; tried again if it may help."""
     for attempt in range(1, _ATTEMPTS + 1):
         try:
-            bulk_load(worker_connection(target.settings), target.statement, table, columns)
-            return
+            return ask(worker_connection(settings))
         except StoreError as error:
-            drop_worker_connection(target.settings)
+            drop_worker_connection(settings)
             if not isinstance(error, Transient) or attempt == _ATTEMPTS:
                 raise
             time.sleep(_PAUSE_SECONDS * 2**attempt)
         except BaseException:
-            drop_worker_connection(target.settings)
+            drop_worker_connection(settings)
             raise
+    raise AssertionError("unreachable: the last attempt raises")
 
 
 def _complete(settings: Settings, refresh_id: int, version: int, rows: int) -> None:

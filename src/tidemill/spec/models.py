@@ -73,10 +73,13 @@ def _check_score(place: str, pipeline: Pipeline, name: str) -> None:
             value=model.estimator,
             remedy=f"remove live, or take one of: {', '.join(sorted(LIVE))}",
         )
-    if model.score.column in pipeline.tables[model.table].columns:
-        raise SpecError(
-            f"{place}.score.column is a column of {model.table}", value=model.score.column, remedy="name another one"
-        )
+    for column in scored_columns(model).values():
+        if column in pipeline.tables[model.table].columns:
+            raise SpecError(
+                f"{place}.score.column would add a column that {model.table} has",
+                value=column,
+                remedy="name another one",
+            )
     for other, its in pipeline.models.items():
         if other == name:
             continue
@@ -90,3 +93,10 @@ def _check_score(place: str, pipeline: Pipeline, name: str) -> None:
                 value=its.score.column,
                 remedy="add score: {column: …} to one of them",
             )
+
+
+def scored_columns(model: Model) -> dict[str, str]:
+    """The columns of a table of scores that ``<table>_scored`` shows, and what it calls them."""
+    column = model.score.column
+    prefix = "" if column == "score" else f"{column}_"
+    return {"score": column, "model_version": f"{prefix}model_version", "as_of_commit": f"{prefix}as_of_commit"}

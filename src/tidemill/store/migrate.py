@@ -59,12 +59,12 @@ def planned_objects(settings: Settings, pipeline: Pipeline) -> dict[str, str]:
         table = pipeline.tables[rollup.of]
         objects[name] = d.create_rollup(schema, name, rollup, table)
         objects[names.built(name)] = d.create_built(schema, name, table)
-    for name, model in pipeline.models.items():
+    for model in pipeline.models.values():
         table = pipeline.tables[model.table]
         for scores in (model.score.table, names.pending(model.score.table)):
             objects[scores] = d.create_scores(schema, scores, model, table)
-        view = f"{model.table}_scored"
-        objects[view] = d.create_scored_view(settings.db_control, schema, pipeline.name, name, model)
+    for name in {model.table: None for model in pipeline.models.values()}:
+        objects[f"{name}_scored"] = d.create_scored_view(settings.db_control, schema, pipeline, name)
     return objects
 
 

@@ -96,7 +96,8 @@ class Scorer:
             total += tree.values(vectors) * weight
         if self._boosted:
             return self._as_score(total, 2.0)
-        return total / float(len(self._trees))
+        mean: Floats = total / float(len(self._trees))
+        return mean
 
     def _slots(self, of: Mapping[str, Any], column: pa.ChunkedArray) -> Iterator[Floats]:
         """What one feature fills of the vector."""
@@ -107,7 +108,7 @@ class Scorer:
                 yield missing.astype(np.float64)
             return
         places, unknown = self._places[of["feature"]], len(of["labels"])
-        found = np.array([places.get(text, unknown) for text in _texts(column)], np.int64)
+        found = np.array([places.get(text, unknown) for text in column.to_pylist()], np.int64)
         if not of["one_hot"]:
             yield found.astype(np.float64)
             return
@@ -168,7 +169,8 @@ class _Tree:
             left = np.where(row > 0, self._goes_left[row, category], value <= self._threshold[here])
             node[under_way] = np.where(left, self._left[here], self._right[here])
             under_way = under_way[self._left[node[under_way]] != _LEAF]
-        return self._value[node]
+        values: Floats = self._value[node]
+        return values
 
 
 def pack(content: Mapping[str, Any]) -> bytes:
@@ -199,10 +201,6 @@ def _numbers(feature: str, column: pa.ChunkedArray) -> tuple[Floats, np.ndarray[
         raise StoreError(f"feature {feature} was a number in training and is none", value=kind, remedy="train again")
     doubles = pc.fill_null(column.cast(pa.float64(), safe=False), 0.0)
     return doubles.to_numpy(zero_copy_only=False), missing
-
-
-def _texts(column: pa.ChunkedArray) -> list[Any]:
-    return column.to_pylist()
 
 
 def as_arrow(values: Sequence[object]) -> pa.Array:

@@ -175,14 +175,18 @@ def _put_model(found: _Generated, name: str) -> None:
     rows = found.of.feature_rows(QUERY, model, table, ["amount"])
     found.put("create_scores", "data", model.score.table, model, table, about=name)
     found.put("create_scores", "data", pending(model.score.table), model, table, about=f"{name} pending")
-    found.put("create_scored_view", "control", "data", SHOP.name, name, model, about=name)
+    found.put("create_scored_view", "control", "data", SHOP, model.table, about=name)
     found.put("feature_rows", QUERY, model, table, ["amount"], about=name)
+    found.put("committed_features", "data", QUERY, model, table, ["amount"], 7, about=name)
     found.put("unscored", "data", rows, model, 3, about=name)
-    found.put("key_range", "data", model.table, "id", about=name)
-    found.put("key_slices", "id", (0, 99), 3, about=f"{name} by range")
-    found.put("key_slices", "id", None, 3, about=f"{name} by digest")
+    found.put("next_cut", "data", model.table, "id", 500, None, about=f"{name} first")
+    found.put("next_cut", "data", model.table, "id", 500, 77, about=f"{name} next")
+    found.put("key_ranges", "id", (33, 77), about=name)
+    found.put("key_digests", model.key, 3, about=name)
     for method in ("publish_scores", "clear_pending", "count_pending", "count_scores"):
         found.put(method, "data", model, about=name)
+    alive = model.model_copy(update={"score": model.score.model_copy(update={"live": True})})
+    found.put("publish_scores", "data", alive, about=f"{name} live")
     found.put("create_snapshot", "data", name, QUERY, model, about=name)
     found.put("extend_snapshot", "data", name, QUERY, model, UNTIL, about=name)
     found.put("compare_snapshot", "data", name, QUERY, model, ["amount"], about=name)
@@ -215,7 +219,7 @@ def _put_upkeep(found: _Generated, name: str) -> None:
 def statements(of: Dialect) -> Iterator[tuple[str, str]]:
     """What is sent, and from where it comes; conditions and refusals are no statements."""
     for name, texts in generated(of).items():
-        if not name.startswith("key_slices"):
+        if not name.startswith(("key_ranges", "key_digests")):
             yield from ((name, text) for text in texts if not text.startswith("-- "))
 
 

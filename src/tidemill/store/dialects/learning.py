@@ -6,14 +6,14 @@ numbers and times in them are written out.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from datetime import datetime
 from itertools import pairwise
 
 from tidemill.spec.model import Model, Table
 from tidemill.store.dialects.expressions import equal
 from tidemill.store.dialects.hooks import Hooks
-from tidemill.store.dialects.names import SCORE_COLUMNS, columns_of, in_schema, pending, quote, snapshot
+from tidemill.store.dialects.names import SCORE_COLUMNS, columns_of, in_schema, pending, quote, snapshot, stage
 
 _WHOLE = ("TINYINT", "SMALLINT", "MEDIUMINT", "INT", "BIGINT")
 _TEXT = ("CHAR", "VARCHAR", "TEXT")
@@ -34,12 +34,23 @@ class Learning(Hooks):
         Times cross as µs since 1970, because the driver would bend a DATETIME by its machine's time zone; keys that
         are neither whole numbers nor text cross as text.
         """
+        return f"SELECT {self._feature_columns(model, table, features)} FROM {_derived(sql)} AS f"
+
+    def committed_features(
+        self, schema: str, sql: str, model: Model, table: Table, features: Iterable[str], commit: int
+    ) -> str:
+        """The same columns of the rows that a commit has written, from the stage of its table. In its transaction."""
+        return (
+            f"SELECT {self._feature_columns(model, table, features)} FROM {in_schema(schema, stage(model.table))} AS s"
+            f" {self.join} {_derived(sql)} AS f ON {equal(model.key, 'f', 's')} WHERE f.`_commit` = {int(commit)}"
+        )
+
+    def _feature_columns(self, model: Model, table: Table, features: Iterable[str]) -> str:
         keys = [f"{_plain(table.columns[key], 'f.' + quote(key))} AS {quote(key)}" for key in model.key]
         known_us = f"TIMESTAMPDIFF(MICROSECOND, '1970-01-01', f.{quote(model.known_at)}) AS `_known_us`"
         label = f"f.{quote(model.label)} AS `_label`" if model.label else "NULL AS `_label`"
         commit = "CAST(f.`_commit` AS SIGNED) AS `_commit`"
-        columns = ", ".join([*keys, known_us, *(f"f.{quote(name)}" for name in features), label, commit])
-        return f"SELECT {columns} FROM {_derived(sql)} AS f"
+        return ", ".join([*keys, known_us, *(f"f.{quote(name)}" for name in features), label, commit])
 
     def unscored(self, schema: str, rows: str, model: Model, version: int) -> str:
         """Those of ``rows`` that a model version has not scored as they now are, neither published nor pending.
@@ -53,39 +64,48 @@ class Learning(Hooks):
         ]
         return f"SELECT r.* FROM ({rows}) AS r WHERE {' AND '.join(missing)}"
 
-    def key_range(self, schema: str, name: str, column: str) -> str:
-        """Smallest and largest value of a key column."""
-        return f"SELECT MIN({quote(column)}), MAX({quote(column)}) FROM {in_schema(schema, name)}"
+    def next_cut(self, schema: str, name: str, column: str, step: int, after: int | None) -> str:
+        """The value of a whole-number key column that ``step`` rows lie before, counted from ``after``."""
+        since = "" if after is None else f" WHERE {quote(column)} >= {int(after)}"
+        return (
+            f"SELECT {quote(column)} FROM {in_schema(schema, name)}{since}"
+            f" ORDER BY {quote(column)} LIMIT 1 OFFSET {int(step)}"
+        )
 
-    def key_slices(self, column: str, bounds: tuple[int, int] | None, parts: int) -> list[str]:
-        """Conditions that cut a read by a key column into disjoint parts which together are everything.
-
-        Args:
-            column: its name.
-            bounds: smallest and largest value of a whole-number key; None cuts by digest, which fits every other key.
-            parts: at most how many, at least one.
-        """
+    def key_ranges(self, column: str, cuts: Sequence[int]) -> list[str]:
+        """Conditions that cut a read at values of a whole-number column into parts which together are everything."""
         key = quote(column)
-        if bounds is None:
-            return [f"CRC32({key}) % {parts} = {part}" for part in range(parts)]
-        low, width = bounds[0], bounds[1] + 1 - bounds[0]
-        cuts = sorted({low + width * part // parts for part in range(1, parts)} - {low})
         slices = []
         for start, end in pairwise([None, *cuts, None]):
             inside = [f"{key} >= {start}"] * (start is not None) + [f"{key} < {end}"] * (end is not None)
             slices.append(" AND ".join(inside) or "1 = 1")
         return slices
 
+    def key_digests(self, key: Sequence[str], parts: int) -> list[str]:
+        """Conditions that cut a read by a digest of the key, whatever its type, into parts of about the same size."""
+        digest = f"CRC32({quote(key[0])})" if len(key) == 1 else f"CRC32(CONCAT_WS(',', {columns_of(key)}))"
+        return [f"{digest} % {parts} = {part}" for part in range(parts)]
+
     def publish_scores(self, schema: str, model: Model) -> str:
-        """Move the pending scores of one version, ``%(version)s``, among those that readers see."""
+        """Move the pending scores of one version, ``%(version)s``, among those that readers see.
+
+        Where the stream scores as well, it may have scored a row anew since: what is current stays.
+        """
         columns = [*model.key, *SCORE_COLUMNS]
         changes = ", ".join(f"{quote(c)} = {self.incoming(c)}" for c in SCORE_COLUMNS if c != "model_version")
-        query = (
-            f"SELECT {columns_of(columns)} FROM {in_schema(schema, pending(model.score.table))}"
-            " WHERE `model_version` = %(version)s"
-        )
         target = in_schema(schema, model.score.table)
-        return self.upsert(target, columns, query, changes, order=columns_of(model.key))
+        query = (
+            f"SELECT {columns_of(columns, 'p.')} FROM {in_schema(schema, pending(model.score.table))} AS p"
+            " WHERE p.`model_version` = %(version)s"
+        )
+        if model.score.live:
+            query += (
+                f" AND NOT EXISTS (SELECT 1 FROM {target} AS s JOIN {in_schema(schema, model.table)} AS t"
+                f" ON {equal(model.key, 't', 's')} AND t.`_commit` = s.`scored_commit`"
+                f" WHERE s.`model_version` = p.`model_version` AND {equal(model.key, 's', 'p')}"
+                " AND s.`scored_commit` <> p.`scored_commit`)"
+            )
+        return self.upsert(target, columns, query, changes, order=columns_of(model.key, "p."))
 
     def clear_pending(self, schema: str, model: Model) -> str:
         """Drop the pending scores of a version, ``%(version)s``, and of those before it."""

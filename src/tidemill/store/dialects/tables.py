@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from tidemill.spec.model import Model, Rollup, Table
+from tidemill.spec.model import Model, Pipeline, Rollup, Table
+from tidemill.spec.models import scored_columns
 from tidemill.spec.rollup import parse_measure
 from tidemill.store.dialects.expressions import equal
 from tidemill.store.dialects.hooks import Hooks, Use
@@ -77,15 +78,21 @@ class Tables(Hooks):
         ]
         return self._create(Use.ROWS, schema, name, columns)
 
-    def create_scored_view(self, control: str, schema: str, pipeline: str, name: str, model: Model) -> str:
-        """DDL of ``<table>_scored``: every row with the score of the published version, NULL where it has none yet."""
-        return (
-            f"CREATE OR REPLACE VIEW {in_schema(schema, model.table + '_scored')} AS"
-            f" SELECT t.*, s.`score`, s.`model_version`, s.`as_of_commit` FROM {in_schema(schema, model.table)} AS t"
-            f" JOIN {in_schema(control, 'models')} AS m ON m.`pipeline` = '{pipeline}' AND m.`model` = '{name}'"
-            f" LEFT JOIN {in_schema(schema, model.score.table)} AS s"
-            f" ON s.`model_version` = m.`published_version` AND {equal(model.key, 's', 't')}"
-        )
+    def create_scored_view(self, control: str, schema: str, pipeline: Pipeline, name: str) -> str:
+        """DDL of ``<table>_scored``: every row with the published versions' scores, NULL where it has none yet."""
+        models = {model: its for model, its in pipeline.models.items() if its.table == name}
+        columns, joins = ["t.*"], [f" FROM {in_schema(schema, name)} AS t"]
+        for place, (model, its) in enumerate(models.items()):
+            m, s = f"m{place}", f"s{place}"
+            columns += [f"{s}.{quote(c)} AS {quote(shown)}" for c, shown in scored_columns(its).items()]
+            joins.append(
+                f" JOIN {in_schema(control, 'models')} AS {m}"
+                f" ON {m}.`pipeline` = '{pipeline.name}' AND {m}.`model` = '{model}'"
+                f" LEFT JOIN {in_schema(schema, its.score.table)} AS {s}"
+                f" ON {s}.`model_version` = {m}.`published_version` AND {equal(its.key, s, 't')}"
+            )
+        view = in_schema(schema, f"{name}_scored")
+        return f"CREATE OR REPLACE VIEW {view} AS SELECT {', '.join(columns)}{''.join(joins)}"
 
     def empty(self, schema: str, name: str) -> str:
         """Remove all rows of a table, within the transaction."""

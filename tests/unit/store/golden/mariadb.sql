@@ -323,33 +323,41 @@ CREATE TABLE IF NOT EXISTS `data`.`order_scores_pending` (
 ) DEFAULT CHARACTER SET utf8mb4 COLLATE utf8mb4_nopad_bin;
 
 -- create_scored_view comes_back
-CREATE OR REPLACE VIEW `data`.`orders_scored` AS SELECT t.*, s.`score`, s.`model_version`, s.`as_of_commit` FROM `data`.`orders` AS t JOIN `control`.`models` AS m ON m.`pipeline` = 'shop' AND m.`model` = 'comes_back' LEFT JOIN `data`.`order_scores` AS s ON s.`model_version` = m.`published_version` AND s.`shop` = t.`shop` AND s.`id` = t.`id`;
+CREATE OR REPLACE VIEW `data`.`orders_scored` AS SELECT t.*, s0.`score` AS `score`, s0.`model_version` AS `model_version`, s0.`as_of_commit` AS `as_of_commit` FROM `data`.`orders` AS t JOIN `control`.`models` AS m0 ON m0.`pipeline` = 'shop' AND m0.`model` = 'comes_back' LEFT JOIN `data`.`order_scores` AS s0 ON s0.`model_version` = m0.`published_version` AND s0.`shop` = t.`shop` AND s0.`id` = t.`id`;
 
 -- feature_rows comes_back
 SELECT f.`shop` AS `shop`, f.`id` AS `id`, TIMESTAMPDIFF(MICROSECOND, '1970-01-01', f.`changed_at`) AS `_known_us`, f.`amount`, f.`back` AS `_label`, CAST(f.`_commit` AS SIGNED) AS `_commit` FROM (
 SELECT o.shop, o.id, o.changed_at, o.amount, o.state = 'back' AS back, o._commit FROM orders AS o -- 5 %
 ) AS f;
 
+-- committed_features comes_back
+SELECT f.`shop` AS `shop`, f.`id` AS `id`, TIMESTAMPDIFF(MICROSECOND, '1970-01-01', f.`changed_at`) AS `_known_us`, f.`amount`, f.`back` AS `_label`, CAST(f.`_commit` AS SIGNED) AS `_commit` FROM `data`.`_stage_orders` AS s STRAIGHT_JOIN (
+SELECT o.shop, o.id, o.changed_at, o.amount, o.state = 'back' AS back, o._commit FROM orders AS o -- 5 %
+) AS f ON f.`shop` = s.`shop` AND f.`id` = s.`id` WHERE f.`_commit` = 7;
+
 -- unscored comes_back
 SELECT r.* FROM (SELECT f.`shop` AS `shop`, f.`id` AS `id`, TIMESTAMPDIFF(MICROSECOND, '1970-01-01', f.`changed_at`) AS `_known_us`, f.`amount`, f.`back` AS `_label`, CAST(f.`_commit` AS SIGNED) AS `_commit` FROM (
 SELECT o.shop, o.id, o.changed_at, o.amount, o.state = 'back' AS back, o._commit FROM orders AS o -- 5 %
 ) AS f) AS r WHERE NOT EXISTS (SELECT 1 FROM `data`.`order_scores` AS s WHERE s.`model_version` = 3 AND s.`shop` = r.`shop` AND s.`id` = r.`id` AND s.`scored_commit` = r.`_commit`) AND NOT EXISTS (SELECT 1 FROM `data`.`order_scores_pending` AS s WHERE s.`model_version` = 3 AND s.`shop` = r.`shop` AND s.`id` = r.`id` AND s.`scored_commit` = r.`_commit`);
 
--- key_range comes_back
-SELECT MIN(`id`), MAX(`id`) FROM `data`.`orders`;
+-- next_cut comes_back first
+SELECT `id` FROM `data`.`orders` ORDER BY `id` LIMIT 1 OFFSET 500;
 
--- key_slices comes_back by range
+-- next_cut comes_back next
+SELECT `id` FROM `data`.`orders` WHERE `id` >= 77 ORDER BY `id` LIMIT 1 OFFSET 500;
+
+-- key_ranges comes_back
 `id` < 33;
-`id` >= 33 AND `id` < 66;
-`id` >= 66;
+`id` >= 33 AND `id` < 77;
+`id` >= 77;
 
--- key_slices comes_back by digest
-CRC32(`id`) % 3 = 0;
-CRC32(`id`) % 3 = 1;
-CRC32(`id`) % 3 = 2;
+-- key_digests comes_back
+CRC32(CONCAT_WS(',', `shop`, `id`)) % 3 = 0;
+CRC32(CONCAT_WS(',', `shop`, `id`)) % 3 = 1;
+CRC32(CONCAT_WS(',', `shop`, `id`)) % 3 = 2;
 
 -- publish_scores comes_back
-INSERT INTO `data`.`order_scores` (`shop`, `id`, `model_version`, `score`, `scored_commit`, `as_of_commit`) SELECT `shop`, `id`, `model_version`, `score`, `scored_commit`, `as_of_commit` FROM `data`.`order_scores_pending` WHERE `model_version` = %(version)s ORDER BY `shop`, `id` ON DUPLICATE KEY UPDATE `score` = VALUES(`score`), `scored_commit` = VALUES(`scored_commit`), `as_of_commit` = VALUES(`as_of_commit`);
+INSERT INTO `data`.`order_scores` (`shop`, `id`, `model_version`, `score`, `scored_commit`, `as_of_commit`) SELECT p.`shop`, p.`id`, p.`model_version`, p.`score`, p.`scored_commit`, p.`as_of_commit` FROM `data`.`order_scores_pending` AS p WHERE p.`model_version` = %(version)s ORDER BY p.`shop`, p.`id` ON DUPLICATE KEY UPDATE `score` = VALUES(`score`), `scored_commit` = VALUES(`scored_commit`), `as_of_commit` = VALUES(`as_of_commit`);
 
 -- clear_pending comes_back
 DELETE FROM `data`.`order_scores_pending` WHERE `model_version` <= %(version)s;
@@ -359,6 +367,9 @@ SELECT COUNT(*) FROM `data`.`order_scores_pending` WHERE `model_version` = %(ver
 
 -- count_scores comes_back
 SELECT COUNT(*) FROM `data`.`order_scores` WHERE `model_version` = %(version)s;
+
+-- publish_scores comes_back live
+INSERT INTO `data`.`order_scores` (`shop`, `id`, `model_version`, `score`, `scored_commit`, `as_of_commit`) SELECT p.`shop`, p.`id`, p.`model_version`, p.`score`, p.`scored_commit`, p.`as_of_commit` FROM `data`.`order_scores_pending` AS p WHERE p.`model_version` = %(version)s AND NOT EXISTS (SELECT 1 FROM `data`.`order_scores` AS s JOIN `data`.`orders` AS t ON t.`shop` = s.`shop` AND t.`id` = s.`id` AND t.`_commit` = s.`scored_commit` WHERE s.`model_version` = p.`model_version` AND s.`shop` = p.`shop` AND s.`id` = p.`id` AND s.`scored_commit` <> p.`scored_commit`) ORDER BY p.`shop`, p.`id` ON DUPLICATE KEY UPDATE `score` = VALUES(`score`), `scored_commit` = VALUES(`scored_commit`), `as_of_commit` = VALUES(`as_of_commit`);
 
 -- create_snapshot comes_back
 CREATE OR REPLACE TEMPORARY TABLE `data`.`_features_comes_back` (PRIMARY KEY (`shop`, `id`)) AS SELECT f.* FROM (

@@ -1,0 +1,196 @@
+"""Live scores: the rows of a commit are scored in its own transaction, by every version that a reader may see.
+
+Features are read as the feature query says, from the tables as this very transaction leaves them, for the rows that it
+has written and no others. So they are what the scoring job would read, and the scores are the same to the last bit.
+
+**A promotion** reaches the stream with its next commit. The model's row is read under a shared lock: whoever promotes
+or publishes waits for the commits under way, and the commits after it know. A new champion scores from its promotion
+on, beside the version that is still published, so that no row is without a score when the pointer moves.
+
+**A model never stops a stream.** What keeps it from scoring is told as an incident, and the next refresh scores what
+was left out.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from contextlib import suppress
+from dataclasses import dataclass
+from typing import Any
+
+import pyarrow as pa
+from pymysql.connections import Connection
+
+from tidemill.config import Account, Settings
+from tidemill.errors import StoreError, Transient
+from tidemill.spec.features import feature_names
+from tidemill.spec.model import Model, Pipeline
+from tidemill.store import control
+from tidemill.store.connect import dialect_of, session, translated
+from tidemill.store.dialects import names
+from tidemill.store.scorer import Scorer, as_arrow, unpack
+from tidemill.store.stage import bulk_load
+
+_KEPT = 8
+"""Models that a process keeps at hand: champion and published version of a few."""
+
+
+@dataclass(frozen=True)
+class Commit:
+    """What is being committed."""
+
+    settings: Settings
+    pipeline: Pipeline
+    id: int
+
+
+def live_models(pipeline: Pipeline, tables: Iterable[str]) -> list[str]:
+    """The models that score the rows of these tables as they are written."""
+    written = set(tables)
+    return [name for name, model in pipeline.models.items() if model.score.live and model.table in written]
+
+
+def score_commit(connection: Connection[Any], commit: Commit, tables: Iterable[str]) -> dict[str, str]:
+    """Score what a commit has written. Inside its transaction, after all of its rows are settled.
+
+    Args:
+        connection: on which the tables' stages still stand.
+        commit: whose rows.
+        tables: those in which it has written rows.
+
+    Returns:
+        Model -> why it did not score, as a sentence. Its rows are committed without a score of this commit.
+
+    Raises:
+        Transient: the transaction has to run again.
+    """
+    untold: dict[str, str] = {}
+    for name in live_models(commit.pipeline, tables):
+        try:
+            _score(connection, commit, name)
+        except StoreError as error:
+            if isinstance(error, Transient):
+                raise
+            # One statement that failed has changed nothing; the transaction is as sound as before.
+            untold[name] = str(error)
+    return untold
+
+
+def _score(connection: Connection[Any], commit: Commit, name: str) -> None:
+    scorers = {}
+    for version in _versions(connection, commit.pipeline.name, name):
+        scorer = scorer_of(connection, (commit.pipeline.name, name, version))
+        # One that was trained on other features than the query has now scores nothing; the next refresh replaces it.
+        if scorer is not None and set(scorer.features) <= _query(commit.pipeline, name)[1]:
+            scorers[version] = scorer
+    if not scorers:
+        return
+    wanted = {feature: None for scorer in scorers.values() for feature in scorer.features}
+    rows = _features(connection, commit, name, wanted)
+    if not rows.num_rows:
+        return
+    model = commit.pipeline.models[name]
+    columns = [*model.key, *names.SCORE_COLUMNS]
+    load = dialect_of(connection).load(commit.settings.db_data, model.score.table, columns)
+    for version, scorer in scorers.items():
+        bulk_load(connection, load, scored_rows(model, rows, scorer, version, commit.id), columns)
+
+
+def scored_rows(model: Model, rows: pa.Table, scorer: Scorer, version: int, as_of_commit: int) -> pa.Table:
+    """Scores as their table holds them.
+
+    Args:
+        model: whose key.
+        rows: key, features and ``_commit``.
+        scorer: of the version.
+        version: of the model.
+        as_of_commit: newest commit when the scoring began.
+    """
+    count = rows.num_rows
+    constants = {"model_version": version, "as_of_commit": as_of_commit}
+    return pa.table(
+        {key: rows[key] for key in model.key}
+        | {"score": pa.array(scorer.score(rows)), "scored_commit": rows["_commit"]}
+        | {column: pa.array([value] * count, pa.int64()) for column, value in constants.items()}
+    )
+
+
+def _versions(connection: Connection[Any], pipeline: str, model: str) -> list[int]:
+    """The champion, and the version that readers see: held until the transaction ends."""
+    with translated(), connection.cursor() as cursor:
+        lock = dialect_of(connection).share_lock
+        cursor.execute(
+            f"SELECT champion_version, published_version FROM models WHERE pipeline = %s AND model = %s {lock}",
+            (pipeline, model),
+        )
+        found = cursor.fetchone() or ()
+    return sorted({int(version) for version in found if version is not None})
+
+
+_told: dict[tuple[str, str], str] = {}
+
+
+def tell_unscored(settings: Settings, pipeline: str, model: str, reason: str) -> None:
+    """Open an incident about a model that does not score live. Each reason once a process: this is asked every batch.
+
+    Over a connection of its own, because the commit it is about may yet be rolled back.
+    """
+    if _told.get((pipeline, model)) == reason:
+        return
+    _told[pipeline, model] = reason
+    sentence = f"the stream goes on without scoring: {reason}; the next refresh scores what is left out"
+    with suppress(StoreError), session(settings, Account.STREAM) as connection:
+        control.open_incident(connection, f"model {pipeline}.{model}", "live_scores", sentence)
+
+
+_scorers: dict[tuple[object, ...], Scorer | None] = {}
+
+
+def scorer_of(connection: Connection[Any], of: tuple[str, str, int]) -> Scorer | None:
+    """A model version that can score here, or None for one that only Spark can evaluate.
+
+    Kept by the process, which lives through many batches: a version never changes.
+    """
+    place = (connection.host, connection.port, connection.db, *of)
+    if place not in _scorers:
+        with translated(), connection.cursor() as cursor:
+            cursor.execute("SELECT content FROM scorers WHERE pipeline = %s AND model = %s AND version = %s", of)
+            found = cursor.fetchone()
+        while len(_scorers) >= _KEPT:
+            del _scorers[next(iter(_scorers))]
+        _scorers[place] = unpack(found[0]) if found else None
+    return _scorers[place]
+
+
+_queries: dict[tuple[str, str], tuple[str, frozenset[str]]] = {}
+
+
+def _query(pipeline: Pipeline, name: str) -> tuple[str, frozenset[str]]:
+    """A model's feature query and its features. Kept: parsing it takes longer than running it on a small batch."""
+    place = (pipeline.digest, name)
+    if place not in _queries:
+        model = pipeline.models[name]
+        sql = pipeline.sql(model.features)
+        _queries[place] = sql, frozenset(feature_names(model, sql))
+    return _queries[place]
+
+
+def _features(connection: Connection[Any], commit: Commit, name: str, features: Iterable[str]) -> pa.Table:
+    """Key, features and ``_commit`` of the rows that the commit has written."""
+    pipeline, schema = commit.pipeline, commit.settings.db_data
+    model = pipeline.models[name]
+    sql, _ = _query(pipeline, name)
+    asked = dialect_of(connection).committed_features(
+        schema, sql, model, pipeline.tables[model.table], features, commit.id
+    )
+    # The author's query names its tables without a schema, as the scoring job's connection finds them.
+    with translated(), connection.cursor() as cursor:
+        connection.select_db(schema)
+        try:
+            cursor.execute(asked)
+            columns = [each[0] for each in cursor.description or ()]
+            found = cursor.fetchall()
+        finally:
+            connection.select_db(commit.settings.db_control)
+    values = zip(*found, strict=True) if found else ([] for _ in columns)
+    return pa.table({column: as_arrow(given) for column, given in zip(columns, values, strict=True)})
