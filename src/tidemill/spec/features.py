@@ -56,3 +56,33 @@ def _parse(file: str, sql: str) -> exp.Select:
     if not isinstance(parsed, exp.Select):
         raise SpecError(f"{file} is not one SELECT", value=type(parsed).__name__, remedy="write one SELECT")
     return parsed
+
+
+_OF_ALL_ROWS = {
+    "group": "GROUP BY",
+    "having": "HAVING",
+    "distinct": "DISTINCT",
+    "limit": "LIMIT",
+    "windows": "WINDOW",
+    "with_": "WITH",
+}
+
+
+def check_live(place: str, model: Model, sql: str) -> None:
+    """Refuse a feature query that the database cannot ask of single rows: every commit would compute it for all.
+
+    Raises:
+        SpecError: it groups, counts or numbers rows at its top.
+    """
+    select = _parse(model.features, sql)
+    found = next((word for key, word in _OF_ALL_ROWS.items() if select.args.get(key)), None)
+    for projection in select.expressions:
+        for each in projection.find_all(exp.AggFunc, exp.Window):
+            if each.parent_select is select:
+                found = found or each.sql(dialect="mysql")
+    if found:
+        raise SpecError(
+            f"{place}.score.live: {model.features} is computed over all rows, at every commit",
+            value=found,
+            remedy="join a rollup instead, or remove live",
+        )

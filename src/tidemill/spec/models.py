@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from tidemill.errors import SpecError
 from tidemill.spec.estimators import ESTIMATORS, LIVE, Problem, is_own, metrics_of, problem_of
-from tidemill.spec.features import check_features, feature_names
+from tidemill.spec.features import check_features, check_live, feature_names
 from tidemill.spec.known import known
 from tidemill.spec.model import Model, Pipeline
 
@@ -29,6 +29,8 @@ def check_model(pipeline: Pipeline, name: str, sql: str) -> None:
     _check_label(place, model)
     _check_score(place, pipeline, name)
     check_features(name, model, sql)
+    if model.score.live:
+        check_live(place, model, sql)
     for feature in model.drift.ignore if model.drift else ():
         known(f"{place}.drift.ignore", feature, feature_names(model, sql))
 

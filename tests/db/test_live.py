@@ -1,0 +1,161 @@
+"""Rows are scored in the transaction that writes them, by the versions that readers may see."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from learning import own_schemas
+from scoring import FEATURES, Parcel, Post, by_hand, open_post
+from tidemill.config import Account, Settings
+from tidemill.errors import SpecError
+from tidemill.learn.versions import lock_model, transaction
+from tidemill.store.connect import connect
+from tidemill.testing import wait_until
+
+SOME = [Parcel(1, "Ulm", 1.5, 0.1, 0), Parcel(2, None, None, None, None), Parcel(3, "Kiel", 2.0, 0.7, 1)]
+
+
+@pytest.fixture
+def post(mariadb: Settings, tmp_path: Path) -> Iterator[Post]:
+    """A stream with nothing in it, and no champion."""
+    with own_schemas(mariadb, tmp_path / "models") as settings:
+        post = open_post(settings, tmp_path)
+        yield post
+        post.connection.close()
+
+
+def test_without_a_champion_nothing_is_scored(post: Post) -> None:
+    """The rows are written all the same."""
+    assert post.write(SOME).written == 3
+    assert post.query("SELECT COUNT(*), COUNT(score) FROM parcels_scored") == [(3, 0)]
+
+
+def test_rows_are_visible_with_their_scores(post: Post) -> None:
+    """Every row that a commit writes has its score with it, the changed ones a new one, the stale ones none."""
+    post.put(1)
+    post.point(1, 1)
+    first = post.write(SOME)
+    assert post.query("SELECT id, score, model_version, as_of_commit FROM parcels_scored ORDER BY id") == [
+        (1, 0.1, 1, first.commit_id),
+        (2, 0.25, 1, first.commit_id),
+        (3, 0.7, 1, first.commit_id),
+    ]
+    second = post.write([Parcel(1, "Ulm", 1.5, 0.9, 0, version=5), Parcel(3, "Kiel", 2.0, 5.0, 1, version=-5)])
+    assert (second.written, second.stale) == (1, 1)
+    assert post.scores(1) == {1: 0.9, 2: 0.25, 3: 0.7}
+    assert (
+        post.query("SELECT id FROM parcel_scores AS s JOIN parcels AS p USING (id) WHERE scored_commit <> _commit")
+        == []
+    )
+
+
+def test_features_are_read_as_the_commit_leaves_the_tables(post: Post) -> None:
+    """A feature from a rollup counts the rows of this very commit."""
+    post.put(1, by_hand(inputs=["parcels"]))
+    post.point(1, 1)
+    post.write([Parcel(1, "Ulm", 1.0, 0.1, 0), Parcel(2, "Ulm", 1.0, 0.1, 0)])
+    assert post.scores(1) == {1: 2.0, 2: 2.0}
+    post.write([Parcel(3, "Ulm", 1.0, 0.1, 0)])
+    assert post.scores(1) == {1: 2.0, 2: 2.0, 3: 3.0}
+
+
+def test_a_dry_run_scores_nothing(post: Post) -> None:
+    """Nor does it keep anything else."""
+    post.put(1)
+    post.point(1, 1)
+    post.write(SOME, dry_run=True)
+    assert post.scores(1) == {}
+
+
+def test_a_promotion_reaches_the_next_commit(post: Post) -> None:
+    """The new champion scores beside the version that is still published: the move of the pointer leaves no gap."""
+    for version, factor in ((1, 1.0), (2, 10.0)):
+        post.put(version, by_hand(factor))
+    post.point(1, 1)
+    post.write(SOME[:1])
+    post.point(2, 1)
+    post.write(SOME[2:])
+    assert post.query("SELECT id, score, model_version FROM parcels_scored ORDER BY id") == [(1, 0.1, 1), (3, 0.7, 1)]
+    post.point(2, 2)
+    assert post.query("SELECT id, score, model_version FROM parcels_scored ORDER BY id") == [
+        (1, None, None),
+        (3, 7.0, 2),
+    ]
+    post.write([Parcel(4, None, None, 2.0, None)])
+    assert post.scores(2) == {3: 7.0, 4: 20.0}
+
+
+def test_a_commit_waits_for_a_promotion_under_way(post: Post) -> None:
+    """Between promotion and commit there is an order: the commit after it scores with the new champion."""
+    for version in (1, 2):
+        post.put(version, by_hand(float(version)))
+    post.point(1, 1)
+    judging = connect(post.settings, Account.STREAM)
+    with transaction(judging):
+        lock_model(judging, "post", post.model)
+        writing = threading.Thread(target=post.write, args=(SOME,))
+        writing.start()
+        waits = "SELECT 1 FROM information_schema.innodb_trx WHERE trx_state = 'LOCK WAIT'"
+        wait_until(lambda: _asked(post, waits), 20, "the commit waits")
+        with judging.cursor() as cursor:
+            cursor.execute("UPDATE models SET champion_version = 2")
+    writing.join(20)
+    judging.close()
+    assert post.scores(2) == {1: 0.2, 2: 0.5, 3: 1.4}
+
+
+def _asked(post: Post, sql: str) -> bool:
+    import pymysql  # noqa: PLC0415
+
+    root = pymysql.connect(
+        host=post.settings.db_host,
+        port=post.settings.db_port,
+        user="root",
+        password=post.settings.secret("root").get_secret_value(),
+    )
+    try:
+        with root.cursor() as cursor:
+            return bool(cursor.execute(sql))
+    finally:
+        root.close()
+
+
+def test_a_model_that_cannot_score_stops_no_stream(post: Post, mariadb: Settings, tmp_path: Path) -> None:
+    """A feature query that the database refuses costs the scores and nothing else: one incident says so."""
+    other = open_post(
+        post.settings, tmp_path, features=FEATURES.replace("p.weight", "p.weight / (SELECT 1 UNION SELECT 2) AS weight")
+    )
+    other.put(1, by_hand(inputs=["weight"]))
+    other.point(1, 1)
+    assert other.write(SOME).written == 3
+    other.write([Parcel(4, None, 1.0, 2.0, None)])
+    assert other.scores(1) == {}
+    ((subject, kind, sentence),) = other.query("SELECT subject, kind, sentence FROM {control}.incidents")
+    assert (subject, kind) == ("model post.breaks", "live_scores")
+    assert "goes on without scoring" in sentence
+    other.connection.close()
+
+
+def test_a_champion_of_other_features_scores_nothing(post: Post) -> None:
+    """One trained on a feature that the query does not select any more waits to be replaced; that is no incident."""
+    post.put(1, by_hand(inputs=["volume"]))
+    post.point(1, 1)
+    assert post.write(SOME).written == 3
+    assert post.scores(1) == {}
+    assert post.query("SELECT * FROM {control}.incidents") == []
+
+
+def test_what_cannot_score_live_is_refused(post: Post, tmp_path: Path) -> None:
+    """A feature query that would be computed anew for all rows with every commit, and a model that only Spark can
+    evaluate."""
+    grouped = (
+        "SELECT p.id, MAX(p.sent_at) AS known_at, 1 AS distance, p.broken, p._commit FROM parcels AS p GROUP BY p.id"
+    )
+    with pytest.raises(SpecError, match="GROUP BY"):
+        open_post(post.settings, tmp_path, features=grouped)
+    with pytest.raises(SpecError, match=r"score\.live is not possible with this estimator: als"):
+        open_post(post.settings, tmp_path, estimator="als", judge={"metric": "rmse"})
