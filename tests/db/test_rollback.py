@@ -1,0 +1,140 @@
+"""Publication and its way back, as readers see them."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Iterator
+from pathlib import Path
+
+import pyarrow as pa
+import pytest
+
+from learning import Shop, open_shop, own_schemas, some_orders
+from tidemill.config import Account, Settings
+from tidemill.errors import LearnError
+from tidemill.learn import versions
+from tidemill.learn.holdout import as_datetime
+from tidemill.learn.publish import publish, rollback
+from tidemill.learn.refresh import begin_refresh
+from tidemill.learn.score import Target, load
+from tidemill.store.connect import session
+from tidemill.store.dialects import dialect, names
+from tidemill.testing import wait_until
+
+ORDERS = 400
+SEEN = (
+    "SELECT MIN(model_version), MAX(model_version), MIN(score), MAX(score), COUNT(score), COUNT(*) FROM orders_scored"
+)
+
+
+@pytest.fixture
+def shop(mariadb: Settings, tmp_path: Path) -> Iterator[Shop]:
+    """A pipeline of orders, none of them scored."""
+    with own_schemas(mariadb, tmp_path / "models") as settings:
+        shop = open_shop(settings, tmp_path)
+        shop.commit(some_orders(ORDERS))
+        yield shop
+        shop.connection.close()
+
+
+def promote(shop: Shop, version: int) -> None:
+    """Make a new version champion, as judging does."""
+    times = dict.fromkeys(("train_from", "holdout_from", "holdout_until"), as_datetime(0))
+    counts = {"refresh_id": 0, "pipeline_version": 1, "as_of_commit": 1, "train_rows": 1, "holdout_rows": 1}
+    values = {"version": version, "artifact": "-", "train_seconds": 1.0, "state": "champion", **times, **counts}
+    with versions.transaction(shop.connection):
+        versions.lock_model(shop.connection, "shop", shop.model)
+        with shop.connection.cursor() as cursor:
+            cursor.execute("UPDATE model_versions SET state = 'retired' WHERE state = 'champion'")
+            versions.insert_version(shop.connection, "shop", shop.model, values)
+            cursor.execute("UPDATE models SET champion_version = %s", (version,))
+
+
+def refresh(shop: Shop, version: int) -> None:
+    """Promote a version, let it score every row with its own number, and publish."""
+    promote(shop, version)
+    begun = begin_refresh(shop.connection, shop.pipeline, shop.model, f"run {version}")
+    model = shop.pipeline.models[shop.model]
+    columns = [*model.key, *names.SCORE_COLUMNS]
+    statement = dialect(shop.settings.db_dialect).load(shop.settings.db_data, names.pending(model.score.table), columns)
+    ids = list(range(1, ORDERS + 1))
+    scored = pa.table({"id": ids, "score": [float(version)] * ORDERS, "_commit": [1] * ORDERS})
+    load(Target(shop.settings, statement, model.key, version, 1), scored)
+    with shop.connection.cursor() as cursor:
+        cursor.execute("UPDATE refreshes SET scored_version = %s WHERE id = %s", (version, begun))
+    publish(shop.connection, shop.settings, shop.pipeline, shop.model, begun)
+
+
+def back(shop: Shop, version: int | None = None) -> int:
+    return rollback(shop.connection, shop.settings, shop.pipeline, shop.model, version, "somebody")
+
+
+def seen(shop: Shop) -> tuple[int | None, int | None, float | None, float | None, int, int]:
+    """What one query of the application finds: versions, scores, rows with a score, rows."""
+    [row] = shop.query(SEEN)
+    return row  # type: ignore[return-value]
+
+
+def test_going_back_shows_the_former_scores_at_once(shop: Shop) -> None:
+    """Champion and pointer move together, and a row says who did it; a version forward again is named."""
+    for version in (1, 2, 3):
+        refresh(shop, version)
+    assert back(shop) == 2
+    assert seen(shop) == (2, 2, 2.0, 2.0, ORDERS, ORDERS)
+    assert shop.control("SELECT champion_version, published_version FROM models") == [(2, 2)]
+    assert shop.control("SELECT version, state FROM model_versions ORDER BY version") == [
+        (1, "retired"),
+        (2, "champion"),
+        (3, "retired"),
+    ]
+    assert back(shop, 3) == 3
+    assert seen(shop)[:2] == (3, 3)
+    assert shop.control("SELECT version, verdict, reason, decided_by FROM decisions ORDER BY id") == [
+        (2, "rolled back", "readers saw version 3", "somebody"),
+        (3, "rolled back", "readers saw version 2", "somebody"),
+    ]
+
+
+def test_there_must_be_something_to_go_back_to(shop: Shop) -> None:
+    """Each case has its sentence, and changes nothing."""
+    with pytest.raises(LearnError, match=r"nothing is published yet: shop\.returns; run its refresh"):
+        back(shop)
+    refresh(shop, 1)
+    with pytest.raises(LearnError, match=r"no such version has scores.*: none before 1; there are: 1"):
+        back(shop)
+    with pytest.raises(LearnError, match=r"no such version has scores.*: 7; there are: 1"):
+        back(shop, 7)
+    promote(shop, 2)  # its scores were never published, so readers would see nothing
+    with pytest.raises(LearnError, match=r": 2; there are: 1"):
+        back(shop, 2)
+    assert seen(shop) == (1, 1, 1.0, 1.0, ORDERS, ORDERS)
+
+
+def test_readers_never_see_a_mixture(shop: Shop) -> None:
+    """While versions are published and taken back, every query finds one version's scores, of every row."""
+    refresh(shop, 1)
+    found: list[tuple[int | None, int | None, float | None, float | None, int, int]] = []
+    ending = threading.Event()
+
+    def poll() -> None:
+        with session(shop.settings, Account.READ, schema=shop.settings.db_data) as connection:
+            cursor = connection.cursor()
+            while not ending.is_set():
+                cursor.execute(SEEN)
+                found.append(cursor.fetchone())
+
+    reading = threading.Thread(target=poll)
+    reading.start()
+    try:
+        for version in range(2, 12):
+            refresh(shop, version)
+            back(shop)
+            back(shop, version)
+            seen_then = len(found)
+            wait_until(lambda before=seen_then: len(found) > before, 20, "the reader has looked again")  # type: ignore[misc]
+    finally:
+        ending.set()
+        reading.join(20)
+    assert {row[0] for row in found} >= {2, 11}
+    mixtures = [row for row in found if row[0] != row[1] or row[2] != row[3] or row[2] != row[0] or row[4] != row[5]]
+    assert mixtures == []
