@@ -11,9 +11,10 @@ import os
 from collections.abc import Mapping
 from enum import StrEnum
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
+from urllib.parse import unquote, urlsplit
 
-from pydantic import BaseModel, ConfigDict, Field, SecretStr, ValidationError
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, SecretStr, ValidationError
 
 from tidemill.errors import ConfigError
 
@@ -33,6 +34,34 @@ class Account(StrEnum):
     """Reads only: training, the console, the application."""
 
 
+def is_uri(place: str | Path) -> bool:
+    """Whether a place is a URI, and not a path of this machine."""
+    return "://" in str(place) or str(place).startswith("file:")
+
+
+def folder_of(place: str | Path) -> Path | None:
+    """A place as a folder of this machine; None for a URI that is not ``file:``."""
+    if not is_uri(place):
+        return Path(place)
+    scheme, _, path, _, _ = urlsplit(str(place))
+    return Path(unquote(path)) if scheme == "file" else None
+
+
+def _place(value: object) -> object:
+    """A path as one, a URI as the text that it is: a path would lose one of its slashes."""
+    return Path(value) if isinstance(value, str) and not is_uri(value) else value
+
+
+def _without_secret(value: str) -> str:
+    if "@" in urlsplit(value).netloc:
+        # Without the value: an error of pydantic's would show it.
+        raise ConfigError(
+            "setting TIDEMILL_MLFLOW_TRACKING_URI holds a login, and a setting holds no secret",
+            remedy="take it out, and set MLflow's own MLFLOW_TRACKING_USERNAME and MLFLOW_TRACKING_PASSWORD",
+        )
+    return value
+
+
 class Settings(BaseModel):
     """Everything that differs between one installation and the next. Never holds a password."""
 
@@ -45,8 +74,8 @@ class Settings(BaseModel):
     pipelines: Path
     jars: Path
     """Folder with ``spark/``, ``broker/`` and ``db/``: what Ivy fetched."""
-    models: Path
-    """Where model artifacts go."""
+    models: Annotated[Path | str, BeforeValidator(_place)]
+    """Where model artifacts go: a folder, or a URI that Hadoop knows (``hdfs://…``, ``s3a://…``, ``file:///…``)."""
     kafka_bootstrap: str = "127.0.0.1:19092"
     db_host: str = "127.0.0.1"
     db_port: int = 13306
@@ -74,6 +103,8 @@ class Settings(BaseModel):
     """A driver's log that is longer is put aside; three former parts of it stay."""
     notifiers: str = ""
     """Who is told of incidents: dotted names, comma separated, of what gives an Airflow notifier. Empty: a log line."""
+    mlflow_tracking_uri: Annotated[str, AfterValidator(_without_secret)] = ""
+    """Where trainings are logged as MLflow runs too. Empty: nowhere."""
 
     @property
     def airflow_url(self) -> str:
@@ -86,6 +117,11 @@ class Settings(BaseModel):
     @property
     def settings_file(self) -> Path:
         return self.state / "settings.json"
+
+    @property
+    def models_folder(self) -> Path | None:
+        """The folder of model artifacts; None where they are not on this machine."""
+        return folder_of(self.models)
 
     def user(self, account: Account) -> str:
         """The database user name of an account."""

@@ -12,7 +12,7 @@ from tidemill.spec.model import Model
 from tidemill.store.scorer import pack
 
 if TYPE_CHECKING:
-    from tidemill.learn.train import Fitted
+    from tidemill.learn.fit import Fitted
 
 _TREES = {"gbt_classifier": True, "gbt_regressor": True}
 _FORESTS = {"random_forest_classifier": False, "random_forest_regressor": False}

@@ -1,7 +1,8 @@
 """Model versions that nobody will read again: their scores, and their artifacts on disk.
 
 The champion, the published version and the newest few stay; so does every row of ``model_versions``. A model with a
-refresh under way is left alone.
+refresh under way is left alone. So are artifacts behind a URI that is not ``file:``: only Spark reaches those, and
+nothing here starts one.
 """
 
 from __future__ import annotations
@@ -9,12 +10,11 @@ from __future__ import annotations
 import shutil
 import time
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 from pymysql.connections import Connection
 
-from tidemill.config import Settings
+from tidemill.config import Settings, folder_of
 from tidemill.learn.versions import lock_model
 from tidemill.spec.model import Model, Pipeline
 from tidemill.store.connect import dialect_of, translated
@@ -142,6 +142,9 @@ def _remove_artifacts(
     connection: Connection[Any], settings: Settings, of: tuple[str, str], *, dry_run: bool = False
 ) -> int:
     """Folders of versions that are not needed, and of trainings that never came to a version."""
+    models = settings.models_folder
+    if models is None:
+        return 0
 
     def remove(cursor: Any) -> int:
         lock_model(connection, *of)
@@ -149,10 +152,11 @@ def _remove_artifacts(
         if needed is None:
             return 0
         cursor.execute("SELECT version, artifact FROM model_versions WHERE pipeline = %s AND model = %s", of)
-        own = settings.models / of[0] / of[1]
-        old = [Path(artifact) for version, artifact in cursor.fetchall() if int(version) not in needed.all]
+        own = models / of[0] / of[1]
+        old = [folder_of(artifact) for version, artifact in cursor.fetchall() if int(version) not in needed.all]
         # Only in our own folder: an artifact may have been put elsewhere by hand.
-        folders = [path for path in (*old, *own.glob(".refresh-*")) if path.parent == own and path.is_dir()]
+        found = [path for path in (*old, *own.glob(".refresh-*")) if path is not None]
+        folders = [path for path in found if path.parent == own and path.is_dir()]
         if not dry_run:
             for folder in folders:
                 shutil.rmtree(folder, ignore_errors=True)

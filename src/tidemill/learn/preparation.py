@@ -2,19 +2,45 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 
 from pyspark.ml import Transformer
 from pyspark.ml.base import Estimator
 from pyspark.ml.feature import OneHotEncoder, SQLTransformer, StringIndexer, VectorAssembler
 from pyspark.sql import DataFrame
 from pyspark.sql import functions as F
-from pyspark.sql.types import BooleanType, CharType, NumericType, StringType, VarcharType
+from pyspark.sql.types import BooleanType, CharType, DataType, NumericType, StringType, VarcharType
 
 from tidemill.errors import LearnError
 
 VECTOR = "_features"
 _INDEX, _HOT, _VALUE, _MISSING = "_index_", "_hot_", "_value_", "_missing_"
+
+
+@dataclass(frozen=True)
+class Preparation:
+    """What turns the columns of a feature query into the vector ``_features``, not fitted yet.
+
+    Inputs enter the vector in this order: of each number its value, then its flag if it has one; then each text, as
+    its category's number or, one-hot, as a column a category.
+    """
+
+    stages: tuple[Transformer | Estimator, ...]  # type: ignore[type-arg]  # generic in the stubs only
+    numbers: Mapping[str, tuple[float, bool]]
+    """Feature -> what stands for a missing value, and whether a column of its own says that it was missing."""
+    texts: tuple[str, ...]
+    one_hot: bool
+
+
+def is_number(kind: DataType) -> bool:
+    """Whether columns of a type are features that are numbers."""
+    return isinstance(kind, (NumericType, BooleanType))
+
+
+def is_text(kind: DataType) -> bool:
+    """Whether columns of a type are features that are text."""
+    return isinstance(kind, (StringType, CharType, VarcharType))
 
 
 def split_by_type(frame: DataFrame, features: Sequence[str]) -> tuple[list[str], list[str]]:
@@ -26,9 +52,9 @@ def split_by_type(frame: DataFrame, features: Sequence[str]) -> tuple[list[str],
     numbers, texts = [], []
     for name in features:
         kind = frame.schema[name].dataType
-        if isinstance(kind, (NumericType, BooleanType)):
+        if is_number(kind):
             numbers.append(name)
-        elif isinstance(kind, (StringType, CharType, VarcharType)):
+        elif is_text(kind):
             texts.append(name)
         else:
             raise LearnError(
@@ -39,7 +65,7 @@ def split_by_type(frame: DataFrame, features: Sequence[str]) -> tuple[list[str],
     return numbers, texts
 
 
-def preparation(train: DataFrame, features: Sequence[str], *, one_hot: bool) -> list[Transformer | Estimator]:  # type: ignore[type-arg]
+def preparation(train: DataFrame, features: Sequence[str], *, one_hot: bool) -> Preparation:
     """The stages before the estimator, whose output is the column ``_features``.
 
     A missing number becomes the median of the training rows, and a column of its own says that it was missing. A
@@ -49,12 +75,18 @@ def preparation(train: DataFrame, features: Sequence[str], *, one_hot: bool) -> 
         train: training rows; medians are taken from them.
         features: columns to use, in this order within numbers and texts.
         one_hot: whether the estimator takes categories for numbers, so that each needs a column of its own.
+
+    Raises:
+        LearnError: there is no feature, or one is neither number nor text.
     """
+    if not features:
+        raise LearnError("the feature query selects no feature", remedy="select one beside key, time and label")
     numbers, texts = split_by_type(train, features)
-    stages: list[Transformer | Estimator] = []  # type: ignore[type-arg]
+    filled = medians(train, numbers) if numbers else {}
+    stages: list[Transformer | Estimator] = []  # type: ignore[type-arg]  # generic in the stubs only
     inputs: list[str] = []
     if numbers:
-        statement, columns = _numbers(train, numbers)
+        statement, columns = _numbers(filled)
         stages.append(SQLTransformer(statement=statement))
         inputs += columns
     if texts:
@@ -64,7 +96,7 @@ def preparation(train: DataFrame, features: Sequence[str], *, one_hot: bool) -> 
             stages.append(OneHotEncoder(inputCols=indexed, outputCols=hot, handleInvalid="keep"))
         inputs += hot if one_hot else indexed
     stages.append(VectorAssembler(inputCols=inputs, outputCol=VECTOR))
-    return stages
+    return Preparation(tuple(stages), filled, tuple(texts), one_hot)
 
 
 def medians(frame: DataFrame, names: Sequence[str]) -> dict[str, tuple[float, bool]]:
@@ -80,10 +112,10 @@ def medians(frame: DataFrame, names: Sequence[str]) -> dict[str, tuple[float, bo
     }
 
 
-def _numbers(train: DataFrame, names: Sequence[str]) -> tuple[str, list[str]]:
+def _numbers(filled: Mapping[str, tuple[float, bool]]) -> tuple[str, list[str]]:
     """The statement that makes numbers complete, and the columns it adds."""
     added = {}
-    for name, (median, has_gaps) in medians(train, names).items():
+    for name, (median, has_gaps) in filled.items():
         added[_VALUE + name] = f"COALESCE(CAST(`{name}` AS DOUBLE), CAST('{median!r}' AS DOUBLE))"
         if has_gaps:
             added[_MISSING + name] = f"CAST(`{name}` IS NULL AS DOUBLE)"

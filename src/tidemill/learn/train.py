@@ -2,35 +2,32 @@
 
 from __future__ import annotations
 
-import shutil
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 from pymysql.connections import Connection
-from pyspark.ml import Pipeline as Stages
-from pyspark.ml import PipelineModel
 from pyspark.sql import SparkSession
 
 from tidemill.config import Account, Settings
 from tidemill.errors import LearnError
-from tidemill.learn import versions
-from tidemill.learn.estimators import build_estimator, most_categories, wants_one_hot
-from tidemill.learn.evaluate import load_model, measure_baseline, measure_model
+from tidemill.learn import artifact, mlflow_log, versions
+from tidemill.learn.details import as_text, describe
+from tidemill.learn.evaluate import CHALLENGER, Evaluation, evaluate
+from tidemill.learn.export import export
 from tidemill.learn.features_frame import read_features
+from tidemill.learn.fit import Fitted, fit
 from tidemill.learn.holdout import as_datetime
-from tidemill.learn.preparation import preparation
+from tidemill.learn.options import Options, parse_options
 from tidemill.learn.sample import Sample, labelled
-from tidemill.learn.versions import BASELINE, ModelVersion, Refresh
+from tidemill.learn.versions import ModelVersion, Refresh
 from tidemill.spec.features import feature_names
 from tidemill.spec.model import Model, Pipeline
 from tidemill.store.connect import session
 from tidemill.store.migrate import pipeline_version
 
-_CHALLENGER = -1
-"""Stands for the challenger until it has a number."""
+__all__ = ["Fitted", "train"]
 
 
 @dataclass(frozen=True)
@@ -38,8 +35,48 @@ class _Start:
     """What the control plane says when a training begins."""
 
     refresh: Refresh
+    options: Options
     champion: ModelVersion | None
     pipeline_version: int
+
+
+@dataclass(frozen=True)
+class _Job:
+    """What is trained, and where."""
+
+    settings: Settings
+    pipeline: Pipeline
+    name: str
+    model: Model
+    """With the parameters that were asked for."""
+    start: _Start
+
+
+@dataclass(frozen=True)
+class _Trained:
+    """A challenger that has no number yet."""
+
+    refresh: Refresh
+    artifact: str
+    """Where it lies until it has its name."""
+    columns: Mapping[str, object]
+    """Of ``model_versions``."""
+    evaluation: Evaluation
+    scorer: bytes | None
+    """The form that scores without Spark, where there is one."""
+
+
+class _Watch:
+    """Seconds of each step, one after the other."""
+
+    def __init__(self) -> None:
+        self.seconds: dict[str, float] = {}
+        self._began = time.monotonic()
+
+    def done(self, step: str) -> None:
+        """The step has ended, and the next one begins."""
+        now = time.monotonic()
+        self.seconds[step], self._began = now - self._began, now
 
 
 def train(spark: SparkSession, settings: Settings, pipeline: Pipeline, model_name: str, refresh_id: int) -> int:
@@ -51,29 +88,23 @@ def train(spark: SparkSession, settings: Settings, pipeline: Pipeline, model_nam
     Raises:
         LearnError: there is too little to learn from, or the pipeline was never applied as it is.
     """
-    model = versions.model_of(pipeline, model_name)
+    declared = versions.model_of(pipeline, model_name)
     with session(settings, Account.STREAM) as connection:
         start = _start(connection, pipeline, model_name, refresh_id)
     if isinstance(start, int):
         return start
-    began = time.monotonic()
-    sample = labelled(read_features(spark, settings, pipeline, model_name), model)
+    model = declared.model_copy(update={"parameters": {**declared.parameters, **start.options.parameters}})
+    watch = _Watch()
+    sample = labelled(read_features(spark, settings, pipeline, model_name), model, start.options)
     try:
-        fitted = fit(model, feature_names(model, pipeline.sql(model.features)), sample)
-        seconds = time.monotonic() - began
-        unnamed = settings.models / pipeline.name / model_name / f".refresh-{refresh_id}"
-        fitted.write().overwrite().save(str(unnamed))
-        measured = _measure(model, sample, fitted, start.champion)
+        watch.done("read")
+        trained = _train(_Job(settings, pipeline, model_name, model, start), sample, watch)
     finally:
         sample.rows.unpersist()
-    described = _describe(sample) | {
-        "refresh_id": refresh_id,
-        "pipeline_version": start.pipeline_version,
-        "as_of_commit": start.refresh.as_of_commit,
-        "train_seconds": seconds,
-    }
     with session(settings, Account.STREAM) as connection:
-        return _record(connection, start.refresh, unnamed, described, (model.judge.metric, measured))
+        version = _record(connection, trained)
+    mlflow_log.log(settings, trained.refresh, version, trained.columns, trained.evaluation.values[CHALLENGER])
+    return version
 
 
 def _start(connection: Connection[Any], pipeline: Pipeline, model: str, refresh_id: int) -> _Start | int:
@@ -85,36 +116,40 @@ def _start(connection: Connection[Any], pipeline: Pipeline, model: str, refresh_
     applied = pipeline_version(connection, pipeline)
     if applied is None:
         raise LearnError("the pipeline was never applied as it is", value=pipeline.name, remedy="run ./tidemill apply")
-    return _Start(refresh, versions.champion(connection, pipeline.name, model), applied)
+    options = parse_options(refresh.options)
+    return _Start(refresh, options, versions.champion(connection, pipeline.name, model), applied)
 
 
-def fit(model: Model, features: tuple[str, ...], sample: Sample) -> PipelineModel:
-    """Fit preparation and estimator on the training rows; returns one pipeline that takes the feature query's rows.
-
-    Raises:
-        LearnError: a feature is neither number nor text, or the estimator does not take a parameter.
-    """
-    stages = preparation(sample.train, features, one_hot=wants_one_hot(model.estimator))
-    prepared = Stages(stages=stages).fit(sample.train)
-    rows = prepared.transform(sample.train)
-    estimator = build_estimator(model.estimator, model.parameters, most_categories(rows))
-    return PipelineModel([*prepared.stages, estimator.fit(rows)])
-
-
-def _measure(
-    model: Model, sample: Sample, fitted: PipelineModel, champion: ModelVersion | None
-) -> dict[int, float | None]:
-    metric = model.judge.metric
-    measured: dict[int, float | None] = {
-        BASELINE: measure_baseline(model.baseline or "", sample, metric),
-        _CHALLENGER: measure_model(fitted, sample, metric),
+def _train(job: _Job, sample: Sample, watch: _Watch) -> _Trained:
+    """Fit, write, measure."""
+    model, start = job.model, job.start
+    features = feature_names(model, job.pipeline.sql(model.features))
+    fitted = fit(model, features, sample.train, job.pipeline.folder)
+    watch.done("fit")
+    unnamed = artifact.below(job.settings.models, job.pipeline.name, job.name, f".refresh-{start.refresh.id}")
+    fitted.model.write().overwrite().save(artifact.for_spark(unnamed))
+    evaluation = evaluate(model, sample, fitted.model, start.champion)
+    details = describe(model, features, sample, fitted, evaluation)
+    watch.done("measure")
+    details |= {"options": dict(start.options.asked), "seconds": watch.seconds, "champion_saw": _saw(start, sample)}
+    columns = _columns(sample) | {
+        "refresh_id": start.refresh.id,
+        "pipeline_version": start.pipeline_version,
+        "as_of_commit": start.refresh.as_of_commit,
+        "train_seconds": watch.seconds["read"] + watch.seconds["fit"],
+        "checksum": artifact.checksum(unnamed),
+        "details": as_text(details),
     }
-    if champion is not None:
-        measured[champion.version] = measure_model(load_model(champion), sample, metric)
-    return measured
+    scorer = export(fitted, model, artifact.for_spark(unnamed))
+    return _Trained(start.refresh, unnamed, columns, evaluation, scorer)
 
 
-def _describe(sample: Sample) -> dict[str, object]:
+def _saw(start: _Start, sample: Sample) -> bool:
+    """Whether the champion was trained on rows that are held out: where an earlier range of time was asked for."""
+    return start.champion is not None and start.champion.holdout_from > as_datetime(sample.cut.holdout)
+
+
+def _columns(sample: Sample) -> dict[str, object]:
     return {
         "train_from": as_datetime(sample.cut.start),
         "holdout_from": as_datetime(sample.cut.holdout),
@@ -124,24 +159,24 @@ def _describe(sample: Sample) -> dict[str, object]:
     }
 
 
-def _record(
-    connection: Connection[Any],
-    refresh: Refresh,
-    unnamed: Path,
-    described: Mapping[str, object],
-    measured: tuple[str, Mapping[int, float | None]],
-) -> int:
-    """Give the challenger its number, name its folder by it and write both rows, in one transaction."""
-    metric, values = measured
+def _record(connection: Connection[Any], trained: _Trained) -> int:
+    """Give the challenger its number, name its folder by it and write all of its rows, in one transaction."""
+    refresh, measured = trained.refresh, trained.evaluation
     with versions.transaction(connection):
         versions.lock_model(connection, refresh.pipeline, refresh.model)
         version = versions.next_version(connection, refresh.pipeline, refresh.model)
-        artifact = unnamed.with_name(str(version))
-        columns = {"version": version, "artifact": str(artifact), **described}
+        named = artifact.below(trained.artifact.rpartition("/")[0], str(version))
+        columns = {"version": version, "artifact": named, **trained.columns}
         versions.insert_version(connection, refresh.pipeline, refresh.model, columns)
-        numbered = {version if number == _CHALLENGER else number: value for number, value in values.items()}
-        versions.write_evaluations(connection, refresh.id, metric, numbered)
-        # Left by a training that died between the renaming and the commit: no row knows it.
-        shutil.rmtree(artifact, ignore_errors=True)
-        unnamed.rename(artifact)
+        for metric in measured.values[CHALLENGER]:
+            values = {_number(n, version): found[metric] for n, found in measured.values.items()}
+            ends = {_number(n, version): found[metric] for n, found in measured.intervals.items() if metric in found}
+            versions.write_evaluations(connection, refresh.id, metric, values, ends)
+        if trained.scorer is not None:
+            versions.insert_scorer(connection, refresh.pipeline, refresh.model, version, trained.scorer)
+        artifact.rename(trained.artifact, named)
     return version
+
+
+def _number(candidate: int, version: int) -> int:
+    return version if candidate == CHALLENGER else candidate

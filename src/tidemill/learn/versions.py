@@ -6,6 +6,7 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import datetime
+from types import MappingProxyType
 from typing import Any
 
 from pymysql.connections import Connection
@@ -27,7 +28,9 @@ class ModelVersion:
     refresh_id: int
     pipeline_version: int
     artifact: str
-    """Folder of the fitted Spark pipeline."""
+    """Folder or URI of the fitted Spark pipeline."""
+    checksum: str | None
+    """SHA-256 of it as it was written; None of versions older than that."""
     as_of_commit: int
     train_from: datetime
     holdout_from: datetime
@@ -35,6 +38,8 @@ class ModelVersion:
     train_rows: int
     holdout_rows: int
     train_seconds: float
+    details: str | None
+    """JSON: what else is known of it (``tidemill.learn.details``); None of versions older than that."""
     state: str
     reason: str | None
     created_at: datetime
@@ -51,6 +56,8 @@ class Refresh:
     as_of_commit: int
     scored_version: int | None
     scored_rows: int | None
+    options: str | None = None
+    """JSON: what the form of the run asked for."""
 
 
 _COLUMNS = ", ".join(f"v.{name}" for name in ModelVersion.__dataclass_fields__)
@@ -90,7 +97,8 @@ def read_refresh(connection: Connection[Any], refresh_id: int, pipeline: Pipelin
     """
     with translated(), connection.cursor(DictCursor) as cursor:
         cursor.execute(
-            "SELECT id, pipeline, model, state, as_of_commit, scored_version, scored_rows FROM refreshes WHERE id = %s",
+            "SELECT id, pipeline, model, state, as_of_commit, scored_version, scored_rows, options FROM refreshes"
+            " WHERE id = %s",
             (refresh_id,),
         )
         row = cursor.fetchone()
@@ -125,6 +133,20 @@ def newest(connection: Connection[Any], pipeline: str, model: str) -> ModelVersi
     return _read(
         connection, "WHERE v.pipeline = %s AND v.model = %s ORDER BY v.version DESC LIMIT 1", (pipeline, model)
     )
+
+
+def read_version(connection: Connection[Any], pipeline: str, model: str, version: int) -> ModelVersion:
+    """One version.
+
+    Raises:
+        LearnError: there is none of that number.
+    """
+    found = _read(connection, "WHERE v.pipeline = %s AND v.model = %s AND v.version = %s", (pipeline, model, version))
+    if found is None:
+        raise LearnError(
+            f"{pipeline}.{model} has no such version", value=version, remedy="./tidemill models says which it has"
+        )
+    return found
 
 
 def _read(connection: Connection[Any], which: str, values: tuple[object, ...]) -> ModelVersion | None:
@@ -169,15 +191,39 @@ def insert_version(connection: Connection[Any], pipeline: str, model: str, value
         )
 
 
+def insert_scorer(connection: Connection[Any], pipeline: str, model: str, version: int, content: bytes) -> None:
+    """Record a fitted model in the form that scores without Spark."""
+    with translated(), connection.cursor() as cursor:
+        cursor.execute(
+            "INSERT INTO scorers (pipeline, model, version, content) VALUES (%s, %s, %s, %s)",
+            (pipeline, model, version, content),
+        )
+
+
 def write_evaluations(
-    connection: Connection[Any], refresh_id: int, metric: str, values: Mapping[int, float | None]
+    connection: Connection[Any],
+    refresh_id: int,
+    metric: str,
+    values: Mapping[int, float | None],
+    intervals: Mapping[int, tuple[float, float]] = MappingProxyType({}),
 ) -> None:
-    """Record what a refresh measured: version -> value, None where it could not be measured."""
+    """Record what a refresh measured.
+
+    Args:
+        connection: the stream account's.
+        refresh_id: which refresh.
+        metric: its name.
+        values: version -> value, None where it could not be measured.
+        intervals: version -> the middle 95 % of what resampled rows say, of those that have it.
+    """
     with translated(), connection.cursor() as cursor:
         cursor.executemany(
-            "INSERT INTO evaluations (refresh_id, version, metric, value) VALUES (%s, %s, %s, %s)"
-            " ON DUPLICATE KEY UPDATE value = VALUES(value)",
-            [(refresh_id, version, metric, value) for version, value in values.items()],
+            "INSERT INTO evaluations (refresh_id, version, metric, value, low, high) VALUES (%s, %s, %s, %s, %s, %s)"
+            " ON DUPLICATE KEY UPDATE value = VALUES(value), low = VALUES(low), high = VALUES(high)",
+            [
+                (refresh_id, version, metric, value, *intervals.get(version, (None, None)))
+                for version, value in values.items()
+            ],
         )
 
 
