@@ -19,8 +19,8 @@ import pytest
 import oracle
 from learning import own_schemas
 from tidemill.config import Account, Settings
-from tidemill.errors import SpecError
-from tidemill.learn.leakage import ROWS, watch_features
+from tidemill.errors import LearnError, SpecError
+from tidemill.learn.leakage import ROWS, refuse_hindsight, watch_features
 from tidemill.spec import Pipeline, load_pipeline
 from tidemill.store.connect import session
 from tidemill.store.dialects import dialect, names
@@ -146,3 +146,34 @@ def test_the_label_in_disguise_is_refused_without_a_database(place: Settings, tm
     """A feature made of the column that the label is made of does not pass the check of the pipeline folder."""
     with pytest.raises(SpecError, match="reads what the label is made of"):
         changed(place, tmp_path, ("f.plane_age,", "f.plane_age, f.arr_delay / 60 AS hours_late,"))
+
+
+WHOLE_TABLE = (
+    "f.plane_age,",
+    "f.plane_age, (SELECT AVG(p.arr_delay) FROM flights AS p WHERE p.carrier = f.carrier) AS carrier_delay,",
+)
+CUT = dt.datetime(2013, 1, 3, 15, 30)
+
+
+def test_training_accepts_features_that_do_not_look_beyond_the_cut(place: Settings, final: pd.DataFrame) -> None:
+    """The shipped features of the rows before a cut are the same with and without the rows after it."""
+    shipped = load_pipeline(place.pipelines / "flights")
+    load(place, shipped, final)
+    refuse_hindsight(place, shipped, "late_arrival", CUT)
+
+
+@pytest.mark.parametrize(
+    ("edit", "feature"),
+    [
+        pytest.param(WHOLE_TABLE, "carrier_delay", id="average-over-the-whole-table"),
+        pytest.param(SAME_HOUR, "origin_late_share", id="rollup-that-goes-on-counting"),
+    ],
+)
+def test_training_refuses_features_that_look_beyond_the_cut(
+    place: Settings, final: pd.DataFrame, tmp_path: Path, edit: tuple[str, str], feature: str
+) -> None:
+    """What rows after the cut are needed for is named: the held-out rows would have taught the model."""
+    leaking = changed(place, tmp_path, edit)
+    load(place, leaking, final)
+    with pytest.raises(LearnError, match=rf"feature {feature} of rows known before 2013-01-03 15:30:00 changes"):
+        refuse_hindsight(place, leaking, "late_arrival", CUT)

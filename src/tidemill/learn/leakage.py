@@ -13,15 +13,17 @@ from __future__ import annotations
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import Any
 
 from pymysql.connections import Connection
 
 from tidemill.config import Account, Settings
+from tidemill.errors import LearnError
 from tidemill.learn.versions import model_of
 from tidemill.spec.features import feature_names
 from tidemill.spec.model import Model, Pipeline
+from tidemill.store.build import under_construction
 from tidemill.store.connect import dialect_of, session, translated
 from tidemill.store.dialects import Dialect
 
@@ -99,3 +101,47 @@ def watch_features(settings: Settings, pipeline: Pipeline, model_name: str) -> I
             for statement in dialect_of(connection).create_snapshot(settings.db_data, model_name, sql, model):
                 cursor.execute(statement)
         yield FeatureWatch(connection, settings.db_data, model_name, model, sql)
+
+
+_LOOKED_AT_ROWS = 2_000
+_LOOKED_AT_DAYS = 7
+"""Of the rows before the cut the last ones are looked at: what leaks over it leaks into them first."""
+
+
+def refuse_hindsight(settings: Settings, pipeline: Pipeline, model_name: str, cut: datetime) -> None:
+    """Refuse a feature query whose rows from before a cut change by what became known after it.
+
+    Such a query gives its training rows a look at the holdout: an average over a whole table, say, or a rollup that
+    goes on counting. What a dimension holds ahead of time is not found: the engine knows no time of it.
+
+    Args:
+        settings: where the database is.
+        pipeline: whose model.
+        model_name: which.
+        cut: between training and holdout, naive UTC.
+
+    Raises:
+        LearnError: naming the first feature that differs.
+    """
+    model = model_of(pipeline, model_name)
+    sql = pipeline.sql(model.features)
+    features = feature_names(model, sql)
+    with session(settings, Account.STREAM) as connection:
+        if under_construction(connection, pipeline):
+            return  # a rollup that does not count all rows yet differs whatever the query
+    with session(settings, Account.READ, schema=settings.db_data) as connection:
+        d = dialect_of(connection)
+        hidden = d.without_later(settings.db_data, sql, pipeline, model, cut)
+        if hidden is None or not features:
+            return
+        window = (cut - timedelta(days=_LOOKED_AT_DAYS), cut, _LOOKED_AT_ROWS)
+        with translated(), connection.cursor() as cursor:
+            cursor.execute(d.compare_hindsight(sql, hidden, model, features, window))
+            differing = dict(zip(features, map(int, cursor.fetchone()), strict=True))
+    found = next(((name, rows) for name, rows in differing.items() if rows), None)
+    if found:
+        raise LearnError(
+            f"{model.features}: feature {found[0]} of rows known before {cut} changes by rows known later",
+            value=f"{found[1]} of the last rows before the holdout",
+            remedy=f"read only what was known at {model.known_at}",
+        )

@@ -134,7 +134,8 @@ class Scorer:
             for slot, middle in zip(slots, center, strict=True):
                 apart = slot - float(middle)
                 distances[place] += apart * apart
-        return np.argmin(distances, axis=0).astype(np.float64)
+        nearest: Floats = np.argmin(distances, axis=0).astype(np.float64)
+        return nearest
 
 
 class _Tree:

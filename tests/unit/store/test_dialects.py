@@ -191,6 +191,12 @@ def _put_model(found: _Generated, name: str) -> None:
     found.put("extend_snapshot", "data", name, QUERY, model, UNTIL, about=name)
     found.put("compare_snapshot", "data", name, QUERY, model, ["amount"], about=name)
     found.put("count_missing", "data", name, QUERY, model, UNTIL, about=name)
+    past = (
+        "SELECT o.shop, o.id, o.changed_at, h.orders AS amount, o.state = 'back' AS back, o._commit FROM orders AS o"
+        " LEFT JOIN orders_by_hour AS h ON h.state = o.state WHERE o.id IN (SELECT id FROM orders)"
+    )
+    found.put("without_later", "data", past, SHOP, model, UNTIL, about=name)
+    found.put("compare_hindsight", past, past, model, ["amount"], (UNTIL, UNTIL, 9), about=name)
 
 
 def _put_replay(found: _Generated, name: str) -> None:

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+from tidemill.store.dialects.hindsight import Hindsight
 from tidemill.store.dialects.learning import Learning
 from tidemill.store.dialects.replay import Replay
 from tidemill.store.dialects.upkeep import Upkeep
 
 
-class Dialect(Upkeep, Replay, Learning):
+class Dialect(Upkeep, Replay, Hindsight, Learning):
     """One database that speaks MySQL's protocol. It holds no state: statements come out, nothing is sent.
 
     Names are quoted; values are bound as parameters (``%(commit)s``).

@@ -87,11 +87,12 @@ class Rollups(WritePath, Tables):
             f"INSERT INTO {cursor} ({columns_of(table.key)}) VALUES ({marks})",
         )
 
-    def recompute_rollup(self, schema: str, rollup: Rollup, table: Table) -> str:
-        """The query that a rollup always equals: keys, measures, ``_rows``."""
+    def recompute_rollup(self, schema: str, rollup: Rollup, table: Table, *, where: str = "") -> str:
+        """The query that a rollup always equals: keys, measures, ``_rows``; or of those rows ``t`` for which ``where``
+        is true."""
         keys = columns_of(rollup.by)
         sums = ", ".join(f"SUM({quote(measure)}) AS {quote(measure)}" for measure in [*rollup.measures, "_rows"])
-        source = f"{in_schema(schema, rollup.of)} AS t"
+        source = f"{in_schema(schema, rollup.of)} AS t" + (f" WHERE {where}" if where else "")
         return f"SELECT {keys}, {sums} FROM (SELECT {summands(rollup, table, 't')} FROM {source}) AS d GROUP BY {keys}"
 
     def compare_rollup(self, schema: str, name: str, rollup: Rollup, table: Table) -> str:
