@@ -19,6 +19,7 @@ from tidemill.learn.export import export
 from tidemill.learn.features_frame import read_features
 from tidemill.learn.fit import Fitted, fit
 from tidemill.learn.holdout import as_datetime
+from tidemill.learn.leakage import refuse_hindsight
 from tidemill.learn.options import Options, parse_options
 from tidemill.learn.sample import Sample, labelled
 from tidemill.learn.versions import ModelVersion, Refresh
@@ -98,6 +99,7 @@ def train(spark: SparkSession, settings: Settings, pipeline: Pipeline, model_nam
     sample = labelled(read_features(spark, settings, pipeline, model_name), model, start.options)
     try:
         watch.done("read")
+        refuse_hindsight(settings, pipeline, model_name, as_datetime(sample.cut.holdout))
         trained = _train(_Job(settings, pipeline, model_name, model, start), sample, watch)
     finally:
         sample.rows.unpersist()
