@@ -1,0 +1,134 @@
+"""The guide to the feedback loop is followed to the letter: its files, commands and queries are what is run here."""
+
+from __future__ import annotations
+
+import re
+import shutil
+import subprocess
+import sys
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tidemill.config import Account, Settings
+from tidemill.local import apply, process
+from tidemill.local.airflow_api import AirflowApi
+from tidemill.local.stack import Stack
+from tidemill.store import control, ledger
+from tidemill.store.connect import session
+from tidemill.testing import wait_until
+
+GUIDE = Path(__file__).resolve().parents[2] / "docs" / "guide" / "feedback-loop.md"
+BROKER = "127.0.0.1:19092"
+"""As the page names it; the test's own is elsewhere."""
+
+
+@dataclass(frozen=True)
+class Step:
+    """Something that the page has its reader do: a ``file``, ``sh``, ``sql``, or a click in ``airflow``."""
+
+    kind: str
+    text: str
+    path: str = ""
+
+
+def steps() -> list[Step]:
+    """What the walk through the page consists of, in its order."""
+    page = GUIDE.read_text().split("\n## ")[1]
+    found = []
+    for part in re.finditer(
+        r"(?:^`([^`]+)`:\n)?^```(\w+)\n(.*?)^```$|^\*\*\d+\. In Airflow\*\*(.*?)\n\n", page, re.M | re.S
+    ):
+        path, language, text, clicks = part.groups()
+        if clicks is not None:
+            found.append(Step("airflow", clicks))
+        else:
+            found.append(Step("file", text, path) if path else Step(language, text))
+    return found
+
+
+@dataclass
+class Reader:
+    """Somebody who follows the page."""
+
+    settings: Settings
+    api: AirflowApi
+    folder: Path
+    said: list[str]
+
+    def follow(self, step: Step) -> None:
+        """Do what a step says."""
+        getattr(self, step.kind)(step)
+
+    def file(self, step: Step) -> None:
+        inside = step.path.removeprefix("pipelines/")
+        place = self.settings.pipelines / inside if inside != step.path else self.folder / step.path
+        place.parent.mkdir(exist_ok=True)
+        place.write_text(step.text)
+
+    def sh(self, step: Step) -> None:
+        text = step.text.replace("./tidemill", f"{sys.executable} -m tidemill")
+        text = text.replace(".venv/bin/python", sys.executable).replace(BROKER, self.settings.kafka_bootstrap)
+        done = subprocess.run(
+            ["sh", "-ec", text],
+            cwd=self.folder, env=process.environment(self.settings), capture_output=True, text=True, check=False,
+        )  # fmt: skip
+        assert done.returncode == 0, done.stderr
+        self.said.append(done.stdout)
+
+    def sql(self, step: Step) -> None:
+        rows = wait_until(lambda: self._query(step.text), 60, "the query answers")
+        self.said.append(str(rows))
+
+    def airflow(self, step: Step) -> None:
+        for dag in re.findall(r"\b(?:stream|refresh)__\w+", step.text):
+            self.api.wait_for_dag(dag)
+            self.api.unpause(dag)
+            if dag.startswith("stream__"):
+                wait_until(lambda: self._committed() >= 4_300, 120, "the stream has caught up")
+        run = self.api.trigger("refresh__parcels__breaks")
+        ended = self.api.wait_for_run("refresh__parcels__breaks", run, 240)
+        assert ended["state"] == "success", self.api.task_instances("refresh__parcels__breaks", run)
+
+    def _query(self, sql: str) -> list[tuple[Any, ...]]:
+        with session(self.settings, Account.READ, schema=self.settings.db_data) as connection:
+            cursor = connection.cursor()
+            cursor.execute(sql)
+            return list(cursor.fetchall())
+
+    def _committed(self) -> int:
+        with session(self.settings, Account.READ) as connection:
+            return int(ledger.totals(connection, "parcels").records)
+
+
+@pytest.fixture
+def reader(airflow_stack: Stack, tmp_path: Path) -> Iterator[Reader]:
+    """Everything is up, as after ``./tidemill up``; afterwards nothing is left of what the reader did."""
+    settings = airflow_stack.settings
+    with AirflowApi(settings) as api:
+        yield Reader(settings, api, tmp_path, [])
+        with session(settings, Account.STREAM) as connection:
+            control.wish(connection, "parcels", "stopped", "a test")
+        assert apply.stop_streams(settings, 60) == []
+        for dag in ("stream__parcels", "refresh__parcels__breaks"):
+            api.pause(dag)
+    shutil.rmtree(settings.pipelines / "parcels")
+
+
+def test_the_page_leads_from_a_table_to_a_scored_application(reader: Reader) -> None:
+    """Each file is written, each command run, each query answered; the last parcel has its score without a refresh."""
+    told = steps()
+    assert [step.kind for step in told] == ["file"] * 3 + ["sh", "file", "sh", "airflow", "sh", "sql", "sh", "sql"]
+    for step in told:
+        reader.follow(step)
+    shown, application, live = reader.said[-4], reader.said[-3], reader.said[-1]
+    assert "areaUnderROC" in shown
+    assert "None" not in application, "every row has its score"
+    assert live.startswith("[(5001, None, ")
+    with session(reader.settings, Account.READ) as connection:
+        row = control.read_stream(connection, "parcels")
+    assert row is not None
+    assert row.epoch == 1, "the driver that wrote the last parcel is the one from before the promotion"
