@@ -95,7 +95,8 @@ def test_too_few_flights_for_a_model_end_with_the_reason(
         with pytest.raises(SystemExit) as left:
             cli.main()
     finally:
-        running.api.pause("refresh__flights__late_arrival")
+        for model in ("late_arrival", "delay_minutes"):
+            running.api.pause(f"refresh__flights__{model}")
     said = capsys.readouterr().err
     assert left.value.code == 8, said
     assert "published no scores" in said

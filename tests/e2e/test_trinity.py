@@ -103,7 +103,7 @@ def running(airflow_stack: Stack) -> Iterator[Trinity]:
         switch_on(api, settings, [pipeline], print)
         yield Trinity(settings, pipeline, api, topics.admin(settings))
         apply.stop_streams(settings, 60)
-        for dag in ("stream__flights", "refresh__flights__late_arrival"):
+        for dag in ("stream__flights", *(f"refresh__flights__{model}" for model in pipeline.models)):
             api.pause(dag)
 
 

@@ -44,3 +44,11 @@ def test_history_is_finished_before_it_is_seen(flights: pd.DataFrame) -> None:
 def test_a_shorter_distance_would_leak(flights: pd.DataFrame, hours: int, leaks: int) -> None:
     """The check can fail: yesterday's hour is not finished for every flight; 33 hours are the least that is safe."""
     assert unfinished(flights, hours) == leaks
+
+
+def test_both_models_know_the_same() -> None:
+    """The two feature queries differ in what they foretell, and in nothing else: what is shown of one holds for both."""
+    late, delay = (
+        path.read_text().partition("SELECT\n")[2] for path in (FEATURES, FEATURES.with_name("features_delay.sql"))
+    )
+    assert delay == late.replace("f.arr_delay > 15 AS late,", "f.arr_delay AS delay_minutes,") != late
