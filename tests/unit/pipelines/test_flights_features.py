@@ -47,7 +47,7 @@ def test_a_shorter_distance_would_leak(flights: pd.DataFrame, hours: int, leaks:
 
 
 def test_both_models_know_the_same() -> None:
-    """The two feature queries differ in what they foretell, and in nothing else: what is shown of one holds for both."""
+    """The feature queries differ in what they foretell and in nothing else: what is shown of one holds for both."""
     late, delay = (
         path.read_text().partition("SELECT\n")[2] for path in (FEATURES, FEATURES.with_name("features_delay.sql"))
     )
