@@ -50,3 +50,31 @@ def test_a_missing_secret_says_where_it_was_looked_for(tmp_path: Path, monkeypat
     monkeypatch.delenv("TIDEMILL_DB_READ_PASSWORD", raising=False)
     with pytest.raises(ConfigError, match=r"secrets\.json"):
         config.load({"TIDEMILL_STATE": str(tmp_path)}).password(Account.READ)
+
+
+@pytest.mark.parametrize(
+    ("given", "models", "folder"),
+    [
+        pytest.param("/srv/models", Path("/srv/models"), Path("/srv/models"), id="folder"),
+        pytest.param(
+            "file:///srv/my%20models", "file:///srv/my%20models", Path("/srv/my models"), id="uri-of-a-folder"
+        ),
+        pytest.param("hdfs://name:9000/models", "hdfs://name:9000/models", None, id="hadoop"),
+    ],
+)
+def test_models_lie_in_a_folder_or_behind_a_uri(
+    tmp_path: Path, given: str, models: Path | str, folder: Path | None
+) -> None:
+    """A URI keeps both of its slashes, also in a child's environment; only what is on this machine is a folder."""
+    settings = config.load({"TIDEMILL_STATE": str(tmp_path), "TIDEMILL_MODELS": given})
+    assert (settings.models, settings.models_folder) == (models, folder)
+    assert config.load(settings.environment()) == settings
+
+
+def test_a_login_in_the_tracking_uri_is_refused(tmp_path: Path) -> None:
+    """Settings are shown and handed on: the sentence says where MLflow's login goes, and does not repeat it."""
+    with pytest.raises(ConfigError, match=r"MLFLOW_TRACKING_USERNAME and MLFLOW_TRACKING_PASSWORD") as caught:
+        config.load({"TIDEMILL_STATE": str(tmp_path), "TIDEMILL_MLFLOW_TRACKING_URI": "https://me:hush@mlflow.example"})
+    assert "hush" not in str(caught.value)
+    settings = config.load({"TIDEMILL_STATE": str(tmp_path), "TIDEMILL_MLFLOW_TRACKING_URI": "https://mlflow.example"})
+    assert settings.mlflow_tracking_uri == "https://mlflow.example"

@@ -1,0 +1,132 @@
+"""Who becomes champion, and the rows that say why: by measure, or by a person."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from learning import Shop, open_shop, outdate, own_schemas, some_orders
+from tidemill.config import Settings
+from tidemill.errors import LearnError
+from tidemill.learn import versions
+from tidemill.learn.holdout import as_datetime
+from tidemill.learn.judge import Verdict, approve, judge_refresh, reject
+from tidemill.learn.refresh import begin_refresh
+
+METRIC = "areaUnderROC"
+
+
+@pytest.fixture
+def shop(mariadb: Settings, tmp_path: Path) -> Iterator[Shop]:
+    """A pipeline of ten orders whose model a person promotes."""
+    with own_schemas(mariadb, tmp_path / "models") as settings:
+        shop = open_shop(settings, tmp_path, judge={"metric": METRIC, "margin": 0.002, "promote": "manual"})
+        shop.commit(some_orders(10))
+        yield shop
+        shop.connection.close()
+
+
+def trained(shop: Shop, measured: dict[int, float | None], details: dict[str, object] | None = None) -> int:
+    """Record a version of a new refresh as training does; ``measured`` holds it under -1. Returns the refresh."""
+    outdate(shop.connection)
+    refresh = begin_refresh(shop.connection, shop.pipeline, shop.model, f"run {sorted(measured.items())}")
+    with versions.transaction(shop.connection):
+        version = versions.next_version(shop.connection, "shop", shop.model)
+        times = dict.fromkeys(("train_from", "holdout_from", "holdout_until"), as_datetime(0))
+        numbers = dict.fromkeys(("as_of_commit", "pipeline_version", "train_seconds", "train_rows", "holdout_rows"), 1)
+        named = {"version": version, "refresh_id": refresh, "artifact": "-", "details": json.dumps(details or {})}
+        versions.insert_version(shop.connection, "shop", shop.model, named | times | numbers)
+        numbered = {version if number == -1 else number: value for number, value in measured.items()}
+        versions.write_evaluations(shop.connection, refresh, METRIC, numbered, {version: (0.1, 0.9)})
+    return refresh
+
+
+def judged(shop: Shop, refresh: int) -> Verdict:
+    return judge_refresh(shop.connection, shop.pipeline, shop.model, refresh)
+
+
+def states(shop: Shop) -> list[tuple[int, str]]:
+    return shop.control("SELECT version, state FROM model_versions ORDER BY version")
+
+
+def decisions(shop: Shop) -> list[tuple[int, str, str]]:
+    return shop.control("SELECT version, verdict, decided_by FROM decisions ORDER BY id")
+
+
+def test_a_challenger_waits_for_a_person(shop: Shop) -> None:
+    """What would be promoted waits, and nothing changes for readers; approved, it is champion, once."""
+    refresh = trained(shop, {0: 0.5, -1: 0.9})
+    verdict = judged(shop, refresh)
+    assert (verdict.promote, verdict.waiting) == (False, True)
+    assert judged(shop, refresh) == verdict
+    assert (states(shop), versions.champion(shop.connection, "shop", shop.model)) == ([(1, "waiting")], None)
+    for _ in range(2):
+        approve(shop.connection, shop.pipeline, shop.model, 1, "Ada")
+    assert states(shop) == [(1, "champion")]
+    assert judged(shop, refresh) == Verdict(True, verdict.reason)
+    assert decisions(shop) == [(1, "waiting", "measure"), (1, "promoted", "Ada")]
+    assert shop.control("SELECT DISTINCT refresh_id, reason FROM decisions") == [(refresh, verdict.reason)]
+
+
+def test_the_approved_one_takes_the_champions_place(shop: Shop) -> None:
+    """The champion stays until a person has said so, and is retired then."""
+    trained(shop, {0: 0.5, -1: 0.8})
+    judged(shop, 1)
+    approve(shop.connection, shop.pipeline, shop.model, 1, "Ada")
+    second = trained(shop, {0: 0.5, 1: 0.8, -1: 0.85})
+    assert judged(shop, second).waiting
+    assert states(shop) == [(1, "champion"), (2, "waiting")]
+    approve(shop.connection, shop.pipeline, shop.model, 2, "Grace")
+    assert states(shop) == [(1, "retired"), (2, "champion")]
+    assert shop.control("SELECT champion_version FROM models") == [(2,)]
+    with pytest.raises(LearnError, match=r"version 1 of shop\.returns does not wait for a person: retired; only"):
+        approve(shop.connection, shop.pipeline, shop.model, 1, "Ada")
+
+
+def test_a_person_may_reject(shop: Shop) -> None:
+    """The reason is the person's, kept with the name; what is rejected does not come back by being judged again."""
+    refresh = trained(shop, {0: 0.5, -1: 0.9})
+    judged(shop, refresh)
+    for _ in range(2):
+        reject(shop.connection, shop.pipeline, shop.model, 1, "Ada", "the feed was wrong that week")
+    assert judged(shop, refresh) == Verdict(False, "the feed was wrong that week")
+    assert decisions(shop)[1:] == [(1, "rejected", "Ada")]
+    with pytest.raises(LearnError, match=r"does not wait for a person: rejected; "):
+        approve(shop.connection, shop.pipeline, shop.model, 1, "Ada")
+    with pytest.raises(LearnError, match=r"shop\.returns has no such version: 7; \./tidemill models"):
+        approve(shop.connection, shop.pipeline, shop.model, 7, "Ada")
+
+
+def test_a_worse_challenger_asks_nobody(shop: Shop) -> None:
+    """What the measure rejects is rejected, with a decision of its own, and a person is not bothered."""
+    refresh = trained(shop, {0: 0.5, -1: 0.4})
+    assert judged(shop, refresh) == Verdict(False, judged(shop, refresh).reason)
+    assert decisions(shop) == [(1, "rejected", "measure")]
+
+
+def test_an_automatic_promotion_is_a_decision_too(shop: Shop, tmp_path: Path) -> None:
+    """By measure alone, with the interval of the gain in the recorded reason."""
+    shop = shop.changed(tmp_path, judge={"metric": METRIC, "margin": 0.002})
+    details = {"differences": {"0": {METRIC: [0.31, 0.47]}}}
+    verdict = judged(shop, trained(shop, {0: 0.5, -1: 0.9}, details))
+    assert verdict.promote
+    assert "better by 0.4000 (95 %: +0.3100 to +0.4700)" in verdict.reason
+    assert shop.control("SELECT verdict, decided_by, reason FROM decisions") == [
+        ("promoted", "measure", verdict.reason)
+    ]
+    details = {"differences": {"0": {METRIC: [0.1, 0.2]}, "1": {METRIC: [-0.01, 0.03]}}, "champion_saw": True}
+    reason = judged(shop, trained(shop, {0: 0.5, 1: 0.9, -1: 0.91}, details)).reason
+    assert "0.9000 of the champion, which was trained on some of these rows: better by 0.0100 (95 %: -0.01" in reason
+    assert shop.control("SELECT low, high FROM evaluations WHERE version = 2") == [(0.1, 0.9)]
+
+
+def test_an_error_is_better_where_it_is_smaller(shop: Shop, tmp_path: Path) -> None:
+    """The declared metric says which way round the comparison is."""
+    shop = shop.changed(tmp_path, estimator="linear_regression", parameters={}, judge={"metric": "mae", "margin": 0.1})
+    refresh = trained(shop, {0: 5.0, -1: 4.0})
+    with shop.connection.cursor() as cursor:
+        cursor.execute("UPDATE evaluations SET metric = 'mae'")
+    assert judged(shop, refresh).promote
