@@ -31,7 +31,7 @@ def crashing(
     """One stream with one driver, which all tests of this module share; the last one stops it."""
     folder = tmp_path_factory.mktemp("driver")
     settings = stack.settings.model_copy(update={"pipelines": folder})
-    pipeline = make_pipeline(folder, "ebb", (ENTITY,), partitions=2)
+    pipeline = make_pipeline(folder, "slack", (ENTITY,), partitions=2)
     apply.apply_all(settings, [pipeline], lambda _: None)
     with session(settings, Account.STREAM) as connection:
         control.wish(connection, pipeline.name, "running", "a test")
