@@ -204,3 +204,9 @@ def _declare(settings: Settings, folder: Path, model: dict[str, Any], key: str) 
     with session(settings, Account.MIGRATE) as migrating:
         apply_pipeline(migrating, settings, pipeline)
     return pipeline
+
+
+def outdate(connection: Connection[Any]) -> None:
+    """Make every refresh that is under way one that nobody minds any more, so that a further one may begin."""
+    with connection.cursor() as cursor:
+        cursor.execute("UPDATE refreshes SET started_at = started_at - INTERVAL 2 DAY WHERE state = 'running'")

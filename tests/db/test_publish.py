@@ -8,7 +8,7 @@ from pathlib import Path
 import pyarrow as pa
 import pytest
 
-from learning import Shop, open_shop, own_schemas, some_orders, unlabelled
+from learning import Shop, open_shop, outdate, own_schemas, some_orders, unlabelled
 from tidemill.config import Account, Settings
 from tidemill.errors import LearnError, StoreError
 from tidemill.learn import versions
@@ -34,6 +34,7 @@ def shop(mariadb: Settings, tmp_path: Path) -> Iterator[Shop]:
 
 
 def begin(shop: Shop, run: str = "a run") -> int:
+    outdate(shop.connection)
     return begin_refresh(shop.connection, shop.pipeline, shop.model, run)
 
 

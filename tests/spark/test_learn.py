@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import datetime as dt
+import json
 import shutil
 from collections.abc import Callable, Iterator
 from dataclasses import replace
@@ -11,7 +12,7 @@ from pathlib import Path
 import pytest
 from pyspark.sql import SparkSession
 
-from learning import BEGIN, FEATURES, Order, Shop, open_shop, own_schemas, some_orders, unlabelled
+from learning import BEGIN, FEATURES, Order, Shop, open_shop, outdate, own_schemas, some_orders, unlabelled
 from tidemill.config import Account, Settings
 from tidemill.errors import LearnError
 from tidemill.learn import versions
@@ -25,6 +26,7 @@ from tidemill.learn.train import train
 from tidemill.local.jars import part
 
 ORDERS, DAYS = 1_500, 60
+TEN_DAYS = dt.timedelta(days=10)
 ODD = [
     Order(9_001, BEGIN + dt.timedelta(days=70), None, None, None, None),
     Order(9_002, BEGIN + dt.timedelta(days=70), 10, "Rom", 3.0, None),
@@ -59,6 +61,7 @@ def shop(empty: Shop) -> Shop:
 
 
 def begin(shop: Shop, run: str = "first") -> int:
+    outdate(shop.connection)
     return begin_refresh(shop.connection, shop.pipeline, shop.model, run)
 
 
@@ -119,6 +122,96 @@ def test_the_same_rows_give_the_same_model(jdbc: SparkSession, shop: Shop) -> No
         (1, "champion"),
         (2, "rejected"),
     ]
+    assert shop.control("SELECT version, verdict, decided_by FROM decisions ORDER BY id") == [
+        (1, "promoted", "measure"),
+        (2, "rejected", "measure"),
+    ]
+    _all_is_known(shop, second)
+
+
+def _all_is_known(shop: Shop, refresh: int) -> None:
+    """Every metric of the three candidates with its interval, and the details of the version that lost."""
+    measured = shop.control(f"SELECT version, metric, value, low, high FROM evaluations WHERE refresh_id = {refresh}")
+    metrics = ("areaUnderROC", "areaUnderPR", "logLoss")
+    assert {row[:2] for row in measured} == {(version, metric) for version in (0, 1, 2) for metric in metrics}
+    assert all(low <= value <= high for _, _, value, low, high in measured)
+    lost = versions.newest(shop.connection, "shop", shop.model)
+    assert lost is not None
+    details = json.loads(lost.details or "")
+    assert details["differences"]["1"]["areaUnderROC"] == [0, 0], "of the same model there is no difference"
+    assert (details["problem"], details["seed"], details["options"]) == ("classification", 20130101, {})
+    assert details["parameters"] == {"maxIter": 4, "maxDepth": 3, "maxBins": 32, "seed": 20130101}
+    assert set(details["seconds"]) == {"read", "fit", "measure"}
+    assert set(details["importance"]) == set(details["drift"]) == {"amount", "city", "distance"}
+    assert (details["measured_rows"], details["champion_saw"]) == (251, False)
+    assert sum(part["rows"] for part in details["calibration"]) == 251
+    assert shop.control("SELECT version FROM scorers ORDER BY version") == [(1,), (2,)]
+
+
+def test_a_form_asks_for_a_range_and_parameters(jdbc: SparkSession, shop: Shop) -> None:
+    """A run may learn from a part of the time and with other parameters; what was asked is kept, wrong is a sentence.
+
+    A champion that was trained on rows that are held out now is said to have been.
+    """
+    trained(jdbc, shop)
+    end = BEGIN + dt.timedelta(days=40)
+    asked = {
+        "from": (BEGIN + dt.timedelta(days=10)).isoformat(),
+        "until": end.isoformat(),
+        "parameters": {"maxIter": 2},
+    }
+    outdate(shop.connection)
+    refresh = begin_refresh(shop.connection, shop.pipeline, shop.model, "a form", asked)
+    train(jdbc, shop.settings, shop.pipeline, shop.model, refresh)
+    found = versions.newest(shop.connection, "shop", shop.model)
+    assert found is not None
+    assert (found.train_from, found.holdout_from) == (BEGIN + dt.timedelta(days=10), found.holdout_until - TEN_DAYS)
+    assert found.holdout_until < end
+    details = json.loads(found.details or "")
+    assert (details["options"], details["parameters"]["maxIter"]) == (asked, 2)
+    assert (
+        "which was trained on some of these rows"
+        in judge_refresh(shop.connection, shop.pipeline, shop.model, refresh).reason
+    )
+    outdate(shop.connection)
+    wrong = begin_refresh(shop.connection, shop.pipeline, shop.model, "another", {"parameters": {"depth": 2}})
+    with pytest.raises(LearnError, match=r"gbt_classifier has no such parameter: depth; there are: "):
+        train(jdbc, shop.settings, shop.pipeline, shop.model, wrong)
+
+
+def test_clusters_are_scored_and_published(jdbc: SparkSession, shop: Shop, tmp_path: Path) -> None:
+    """A model without a label goes the same way: judged by its silhouette, its score the number of the cluster."""
+    clusters = shop.changed(
+        tmp_path,
+        features=FEATURES.replace(" o.returned = 1 AS returned,", ""),
+        estimator="kmeans",
+        parameters={"k": 3},
+        label=None,
+        baseline=None,
+        judge={"metric": "silhouette", "margin": 0.0},
+    )
+    clusters.commit(ODD)
+    refresh = trained(jdbc, clusters)
+    measured = versions.read_evaluations(clusters.connection, refresh, "silhouette")
+    assert measured[1] > measured[versions.BASELINE] == 0
+    assert scored(jdbc, clusters, refresh) == ORDERS + len(ODD)
+    publish(clusters.connection, clusters.settings, clusters.pipeline, clusters.model, refresh)
+    numbers = {score for (score,) in clusters.query("SELECT DISTINCT score FROM orders_scored")}
+    assert numbers == {0.0, 1.0, 2.0}
+
+
+def test_models_may_lie_behind_a_uri(jdbc: SparkSession, shop: Shop, tmp_path: Path) -> None:
+    """Written, renamed and read through Hadoop's file system: Spark alone scores from there."""
+    settings = shop.settings.model_copy(update={"models": (tmp_path / "far").as_uri()})
+    far = replace(shop, settings=settings)
+    refresh = trained(jdbc, far)
+    champion = versions.champion(far.connection, "shop", far.model)
+    assert champion is not None
+    assert champion.artifact == f"{settings.models}/shop/returns/1"
+    assert (tmp_path / "far" / "shop" / "returns" / "1" / "metadata").is_dir()
+    with far.connection.cursor() as cursor:
+        cursor.execute("DELETE FROM scorers")
+    assert scored(jdbc, far, refresh) == ORDERS
 
 
 def test_a_champion_of_other_features_gives_way(jdbc: SparkSession, shop: Shop, tmp_path: Path) -> None:
@@ -239,6 +332,8 @@ def test_scoring_needs_a_champion_and_its_artifact(jdbc: SparkSession, shop: Sho
     with pytest.raises(LearnError, match=r"shop\.returns has no champion to score with; train first"):
         scored(jdbc, shop, refresh)
     trained(jdbc, shop)
+    with shop.connection.cursor() as cursor:
+        cursor.execute("DELETE FROM scorers")  # with the portable form the database alone would do
     shutil.rmtree(shop.settings.models / "shop" / "returns" / "1")
     with pytest.raises(LearnError, match=r"the artifact of model version 1 is gone: .*/shop/returns/1; restore"):
         scored(jdbc, shop, refresh)

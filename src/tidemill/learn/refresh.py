@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import datetime
 from enum import StrEnum
@@ -12,7 +14,7 @@ from pymysql.connections import Connection
 from pymysql.cursors import DictCursor
 
 from tidemill.errors import LearnError
-from tidemill.learn.versions import model_of, newest
+from tidemill.learn.versions import lock_model, model_of, newest, transaction
 from tidemill.spec.model import Pipeline
 from tidemill.store.connect import translated
 from tidemill.store.control import StreamRow, behind_seconds, is_heard, read_stream
@@ -21,6 +23,8 @@ from tidemill.store.migrate import pipeline_version
 
 _IDS_LOOKED_BACK = 10_000
 """How far below the newest commit one may still be open."""
+UNDER_WAY_HOURS = 24
+"""A refresh that has run for longer keeps no other from beginning: whoever ran it is gone, or waits for a person."""
 
 
 class Action(StrEnum):
@@ -58,6 +62,8 @@ class RefreshFacts:
     trained_pipeline_version: int | None
     train_schedule: str
     """Cron, in UTC."""
+    refused_commit: int = 0
+    """``as_of_commit`` of the newest refresh that was refused since the champion was chosen, 0 if there is none."""
     force: bool = False
 
 
@@ -86,7 +92,7 @@ def decide_refresh(facts: RefreshFacts) -> RefreshDecision:
         return _first(facts)
     if facts.last_commit <= facts.published_commit and facts.champion_version == facts.published_version:
         return RefreshDecision(Action.SKIP, f"nothing was committed since commit {facts.published_commit}")
-    return _due(facts) or RefreshDecision(Action.SCORE, f"commit {facts.last_commit} is newer than the scores")
+    return _due(facts) or _rescore(facts)
 
 
 def _stale(facts: RefreshFacts) -> str | None:
@@ -117,6 +123,14 @@ def _due(facts: RefreshFacts) -> RefreshDecision | None:
     return None
 
 
+def _rescore(facts: RefreshFacts) -> RefreshDecision:
+    if facts.last_commit <= facts.refused_commit:
+        # The same rows would be refused again; a newer champion or another commit may change that.
+        sentence = f"nothing was committed since scoring was refused at commit {facts.refused_commit}"
+        return RefreshDecision(Action.SKIP, sentence)
+    return RefreshDecision(Action.SCORE, f"commit {facts.last_commit} is newer than the scores")
+
+
 def next_tick(schedule: str, after: datetime) -> datetime:
     """The first time after ``after`` that a cron expression names, in UTC.
 
@@ -145,7 +159,13 @@ def behind(row: StreamRow | None) -> float | None:
 _FACTS = """
 SELECT UTC_TIMESTAMP(6) AS now, m.champion_version, m.published_version,
        (SELECT COALESCE(MAX(r.as_of_commit), 0) FROM refreshes AS r
-        WHERE r.pipeline = m.pipeline AND r.model = m.model AND r.state = 'published') AS published_commit
+        WHERE r.pipeline = m.pipeline AND r.model = m.model AND r.state = 'published'
+          AND r.scored_version = m.published_version) AS published_commit,
+       (SELECT COALESCE(MAX(r.as_of_commit), 0) FROM refreshes AS r
+        WHERE r.pipeline = m.pipeline AND r.model = m.model AND r.state = 'refused'
+          AND COALESCE(r.ended_at, r.started_at) >= COALESCE(
+              (SELECT MAX(d.decided_at) FROM decisions AS d WHERE d.pipeline = m.pipeline AND d.model = m.model
+               AND d.verdict IN ('promoted', 'rolled back')), r.started_at)) AS refused_commit
 FROM models AS m WHERE m.pipeline = %s AND m.model = %s
 """
 
@@ -178,25 +198,80 @@ def read_facts(connection: Connection[Any], pipeline: Pipeline, model: str, *, f
         trained_commit=trained.as_of_commit if trained else 0,
         trained_pipeline_version=trained.pipeline_version if trained else None,
         train_schedule=schedule,
+        refused_commit=int(row["refused_commit"]),
         force=force,
     )
 
 
-def begin_refresh(connection: Connection[Any], pipeline: Pipeline, model: str, run: str) -> int:
+def begin_refresh(
+    connection: Connection[Any], pipeline: Pipeline, model: str, run: str, options: Mapping[str, Any] | None = None
+) -> int:
     """Open the refresh of a run, or open it again if the run is repeated; returns its id.
 
     It is as of the newest commit before which none is open: everything up to there will be seen.
+
+    Args:
+        connection: autocommit; the stream account.
+        pipeline: whose.
+        model: which of its models.
+        run: what asks for it, such as a DAG run.
+        options: ``from`` and ``until`` (ISO times or None) and ``parameters`` of the training, if anything was asked.
+
+    Raises:
+        LearnError: another run refreshes the model just now; only one may.
     """
     model_of(pipeline, model)
     as_of = settled_commit(connection, pipeline.name)
+    asked = json.dumps(options) if options else None
+    with transaction(connection):
+        _refuse_overlap(connection, pipeline.name, model, run)
+        with translated(), connection.cursor() as cursor:
+            cursor.execute(
+                "INSERT INTO refreshes (pipeline, model, run, options, as_of_commit) VALUES (%s, %s, %s, %s, %s)"
+                " ON DUPLICATE KEY UPDATE id = LAST_INSERT_ID(id), state = 'running', options = VALUES(options),"
+                " as_of_commit = VALUES(as_of_commit), scored_version = NULL, scored_rows = NULL, reason = NULL,"
+                " started_at = UTC_TIMESTAMP(6), ended_at = NULL",
+                (pipeline.name, model, run, asked, as_of),
+            )
+            return int(cursor.lastrowid)
+
+
+def reopen_refresh(connection: Connection[Any], pipeline: Pipeline, model: str, refresh_id: int) -> None:
+    """Open a refresh again that was closed unfinished, for a step of it that is repeated. A published one stays so.
+
+    Raises:
+        LearnError: another run refreshes the model just now.
+    """
+    with transaction(connection), translated(), connection.cursor() as cursor:
+        cursor.execute("SELECT run FROM refreshes WHERE id = %s AND state IN ('failed', 'refused')", (refresh_id,))
+        found = cursor.fetchone()
+        if found is None:
+            return
+        _refuse_overlap(connection, pipeline.name, model, str(found[0]))
+        cursor.execute(
+            "UPDATE refreshes SET state = 'running', reason = NULL, ended_at = NULL WHERE id = %s", (refresh_id,)
+        )
+
+
+def under_way(connection: Connection[Any], pipeline: str, model: str) -> dict[str, int]:
+    """Refreshes of a model that somebody works on: run -> id. Those that began too long ago do not count."""
     with translated(), connection.cursor() as cursor:
         cursor.execute(
-            "INSERT INTO refreshes (pipeline, model, run, as_of_commit) VALUES (%s, %s, %s, %s)"
-            " ON DUPLICATE KEY UPDATE id = LAST_INSERT_ID(id), state = 'running', as_of_commit = VALUES(as_of_commit),"
-            " scored_version = NULL, scored_rows = NULL, reason = NULL, started_at = UTC_TIMESTAMP(6), ended_at = NULL",
-            (pipeline.name, model, run, as_of),
+            "SELECT run, id FROM refreshes WHERE pipeline = %s AND model = %s AND state = 'running'"
+            f" AND started_at > UTC_TIMESTAMP(6) - INTERVAL {UNDER_WAY_HOURS} HOUR ORDER BY id",
+            (pipeline, model),
         )
-        return int(cursor.lastrowid)
+        return {str(run): int(refresh_id) for run, refresh_id in cursor.fetchall()}
+
+
+def _refuse_overlap(connection: Connection[Any], pipeline: str, model: str, run: str) -> None:
+    """Only in a transaction: the model's row is held, so that of two that begin at once the second sees the first."""
+    lock_model(connection, pipeline, model)
+    others = [other for other in under_way(connection, pipeline, model) if other != run]
+    if others:
+        raise LearnError(
+            f"{pipeline}.{model} is being refreshed by another run", value=others[0], remedy="wait until it has ended"
+        )
 
 
 def settled_commit(connection: Connection[Any], stream: str) -> int:
