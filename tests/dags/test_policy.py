@@ -18,7 +18,7 @@ from tidemill.spec import load_pipeline
 from tidemill.supervise import applied
 from tidemill.supervise.operators import StreamOperator
 
-FOR_ALL = {"upkeep", "control_streams"}
+FOR_ALL = {"upkeep", "control_streams", "control_models"}
 """DAGs that there are once, however many pipelines."""
 WORDS = 40
 """A page of fewer words tells nobody what to do at night."""
@@ -75,7 +75,7 @@ def bag(settings: Settings) -> DagBag:
 
 
 def test_every_file_imports_and_makes_what_the_pipelines_declare(bag: DagBag) -> None:
-    """One stream and one replay a pipeline, one refresh a model, upkeep and control for all, and nothing else."""
+    """One stream and one replay a pipeline, one refresh a model, upkeep and controls for all, and nothing else."""
     assert bag.import_errors == {}
     refreshes = {"refresh__flights__late_arrival", "refresh__flights__delay_minutes"}
     assert set(bag.dags) == {"stream__flights", "replay__flights", *refreshes, *FOR_ALL}
@@ -231,6 +231,7 @@ def test_a_pipeline_that_breaks_after_it_was_applied_keeps_its_dags(settings: Se
     assert not any("The folder is refused" in str(bag.dags[dag_id].doc_md) for dag_id in OF_TIDES)
     assert {"keep__surges", "verify__surges"} < set(bag.dags["upkeep"].task_ids)
     assert "surges" in bag.dags["control_streams"].params.get_param("stream").schema["enum"]
+    assert "surges.flood" in bag.dags["control_models"].params.get_param("model").schema["enum"]
 
 
 def test_a_task_reads_only_its_own_pipeline(settings: Settings, two: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -3,23 +3,20 @@
 from __future__ import annotations
 
 from datetime import UTC, datetime, timedelta
-from typing import Any
 
-from airflow.providers.apache.spark.operators.spark_submit import SparkSubmitOperator
-from airflow.providers.standard.operators.python import BranchPythonOperator, PythonOperator
-from airflow.sdk import DAG, Param, TriggerRule, get_parsing_context
+from airflow.providers.standard.operators.python import PythonOperator
+from airflow.sdk import DAG, get_parsing_context
 
 from tidemill.config import Settings
 from tidemill.errors import SpecError
-from tidemill.supervise import refresh, replay, runbook
+from tidemill.supervise import replay, runbook
 from tidemill.supervise.operators import StreamOperator, WantedOperator
 from tidemill.supervise.prepare import prepare
+from tidemill.supervise.spark_job import SparkJob, submission
 from tidemill.supervise.standing import Standing, refusals, standing
-from tidemill.supervise.submit import spark_conf, spark_jars
 
 _BEGINNING = datetime(2024, 1, 1, tzinfo=UTC)
 """Airflow wants a day on which scheduling may begin; any day in the past does."""
-_REFRESH_ID = "{{ ti.xcom_pull(task_ids='fresh', key='refresh_id') }}"
 _REPLAY_ID = "{{ ti.xcom_pull(task_ids='ask') }}"
 
 
@@ -80,51 +77,6 @@ def stream_dag(found: Standing) -> DAG:
     return dag
 
 
-def refresh_dag(settings: Settings, found: Standing, name: str) -> DAG:
-    """``refresh__<pipeline>__<model>``: fresh? -> train -> judge -> score -> publish."""
-    pipeline = found.pipeline
-    model = pipeline.models[name]
-    this = {"pipeline": pipeline.name, "model": name}
-    with DAG(
-        dag_id=f"refresh__{pipeline.name}__{name}",
-        schedule=model.score.schedule,
-        start_date=_BEGINNING,
-        catchup=False,
-        max_active_runs=1,
-        default_args={
-            "owner": pipeline.owner,
-            # One more try for what goes away by itself; the next run of the schedule is the one after that.
-            "retries": 1,
-            "retry_delay": timedelta(seconds=20),
-            "execution_timeout": timedelta(hours=2),
-            "on_failure_callback": refresh.record_failure,
-        },
-        params={
-            "force": Param(False, type="boolean", title="Train now", description="Whatever the schedule says"),
-        },
-        tags=["tidemill", "refresh", pipeline.name],
-        description=f"Trains, judges and scores {pipeline.name}.{name}",
-        doc_md=runbook.refresh_doc(pipeline, name, model, found.refused),
-    ) as dag:
-        fresh = BranchPythonOperator(
-            task_id="fresh",
-            python_callable=refresh.fresh,
-            op_kwargs=this,
-            # Two minutes for a stream that is catching up; after that it is the stream that needs a look.
-            retries=8,
-            retry_delay=timedelta(seconds=15),
-        )
-        of_this = ["--pipeline", pipeline.name, "--model", name, "--refresh", _REFRESH_ID]
-        train = _spark_task("train", settings, f"{pipeline.name}.{name}", of_this)
-        judge = BranchPythonOperator(task_id="judge", python_callable=refresh.judge, op_kwargs=this)
-        rule = TriggerRule.NONE_FAILED
-        score = _spark_task("score", settings, f"{pipeline.name}.{name}", of_this, trigger_rule=rule)
-        publish = PythonOperator(task_id="publish", python_callable=refresh.publish, op_kwargs=this)
-        fresh >> train >> judge >> score >> publish
-        fresh >> score
-    return dag
-
-
 def replay_dag(settings: Settings, found: Standing) -> DAG:
     """``replay__<pipeline>``: ask -> run -> tell, when somebody fills in its form."""
     pipeline = found.pipeline
@@ -147,24 +99,8 @@ def replay_dag(settings: Settings, found: Standing) -> DAG:
     ) as dag:
         ask = PythonOperator(task_id="ask", python_callable=replay.ask, op_kwargs={"pipeline": pipeline.name})
         # Every try goes on where the one before it broke.
-        run = _spark_task(
-            "replay", settings, pipeline.name, ["--pipeline", pipeline.name, "--replay", _REPLAY_ID], task_id="run"
-        )
+        arguments = ["--pipeline", pipeline.name, "--replay", _REPLAY_ID]
+        run = SparkJob(task_id="run", **submission("replay", settings, pipeline.name, arguments))
         tell = PythonOperator(task_id="tell", python_callable=replay.tell, op_kwargs={"replay_id": _REPLAY_ID})
         ask >> run >> tell
     return dag
-
-
-def _spark_task(job: str, settings: Settings, subject: str, arguments: list[str], **kwargs: Any) -> SparkSubmitOperator:
-    """``spark_jobs/<job>.py`` through the provider's operator. Where it runs is the connection's to say."""
-    return SparkSubmitOperator(
-        **({"task_id": job} | kwargs),
-        conn_id="spark_default",
-        application=str(settings.root / "spark_jobs" / f"{job}.py"),
-        application_args=arguments,
-        name=f"tidemill {job} {subject}",
-        jars=spark_jars(settings) or None,
-        driver_memory=settings.spark_driver_memory,
-        conf=spark_conf(settings),
-        env_vars=settings.environment(),
-    )

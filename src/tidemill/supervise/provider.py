@@ -6,12 +6,19 @@ from typing import Any
 
 
 def provider_info() -> dict[str, Any]:
-    """The connection type, so that Airflow's SQL operators and its form of connections know it."""
+    """The connection type, so that Airflow's SQL operators and its form of connections know it, and our assets."""
     return {
         "package-name": "tidemill",
         "name": "Tidemill",
         "description": "Streams, refreshes and the operational database of Tidemill.",
         "connection-types": [
             {"connection-type": "tidemill", "hook-class-name": "tidemill.supervise.hook.TidemillHook"},
+        ],
+        "asset-uris": [
+            {
+                "schemes": ["x-tidemill"],
+                "handler": "tidemill.supervise.assets.keep_uri",
+                "to_openlineage_converter": "tidemill.supervise.assets.to_openlineage",
+            },
         ],
     }

@@ -7,16 +7,26 @@ from collections.abc import Iterator, Mapping
 from contextlib import closing, contextmanager, suppress
 from typing import Any
 
+from airflow.sdk.exceptions import AirflowFailException
 from pymysql.connections import Connection
 
 from tidemill import config
-from tidemill.errors import StreamError, TidemillError
+from tidemill.errors import LearnError, StreamError, TidemillError
 from tidemill.learn.judge import judge_refresh
 from tidemill.learn.publish import publish as publish_refresh
-from tidemill.learn.refresh import Action, begin_refresh, decide_refresh, end_refresh, read_facts
+from tidemill.learn.refresh import (
+    Action,
+    begin_refresh,
+    decide_refresh,
+    end_refresh,
+    read_facts,
+    reopen_refresh,
+    under_way,
+)
 from tidemill.learn.versions import champion
 from tidemill.spec import Pipeline
 from tidemill.supervise.hook import TidemillHook
+from tidemill.supervise.refresh_form import asked_for
 from tidemill.supervise.standing import find
 
 log = logging.getLogger(__name__)
@@ -31,39 +41,61 @@ def fresh(pipeline: str, model: str, *, run_id: str, params: Mapping[str, Any], 
         The task to go on with: ``train``, ``score``, or none.
 
     Raises:
+        AirflowFailException: the form asks for what there cannot be; another try would not help.
         StreamError: the tables are not as fresh as the pipeline promises. Airflow asks again for a while.
+        LearnError: the model is being refreshed by another run. Airflow asks again for a while.
     """
-    with _at_work(pipeline) as (spec, connection):
-        decision = decide_refresh(read_facts(connection, spec, model, force=bool(params["force"])))
+    try:
+        asked = asked_for(params)
+    except LearnError as error:
+        raise AirflowFailException(str(error)) from error
+    with at_work(pipeline) as (spec, connection):
+        decision = decide_refresh(read_facts(connection, spec, model, force=asked.force))
         log.info("%s.%s: %s (%s)", pipeline, model, decision.action, decision.reason)
         if decision.action is Action.WAIT:
             raise StreamError(f"stream {pipeline} is not fresh enough", value=decision.reason, remedy="see its DAG")
         if decision.action is Action.SKIP:
             return []
-        ti.xcom_push(key=REFRESH_ID, value=begin_refresh(connection, spec, model, run_id))
+        _close_what_was_left(connection, spec, model, ti)
+        ti.xcom_push(key=REFRESH_ID, value=begin_refresh(connection, spec, model, run_id, asked.options))
         return [decision.action.value]
 
 
+def _close_what_was_left(connection: Connection[Any], spec: Pipeline, model: str, ti: Any) -> None:
+    """Close refreshes of runs that have ended: Airflow calls nobody when a person marks a run failed."""
+    for run, refresh_id in under_way(connection, spec.name, model).items():
+        if run != ti.run_id and ti.get_dr_count(dag_id=ti.dag_id, run_ids=[run], states=["failed", "success"]):
+            end_refresh(connection, refresh_id, "failed", reason=f"its run {run} has ended")
+
+
 def judge(pipeline: str, model: str, *, ti: Any) -> list[str]:
-    """Promote or reject what was trained.
+    """Promote or reject what was trained, or leave that to a person.
 
     Returns:
-        ``score``, or nothing where there is no champion to score with.
+        ``approve``, ``score``, or nothing where there is no champion to score with.
     """
-    refresh_id = _refresh_of(ti)
-    with _at_work(pipeline) as (spec, connection):
+    refresh_id = refresh_of(ti)
+    with at_work(pipeline) as (spec, connection):
+        reopen_refresh(connection, spec, model, refresh_id)
         verdict = judge_refresh(connection, spec, model, refresh_id)
-        log.info("%s.%s: %s, %s", pipeline, model, "promoted" if verdict.promote else "rejected", verdict.reason)
-        if champion(connection, pipeline, model) is None:
-            end_refresh(connection, refresh_id, "skipped", reason=verdict.reason)
-            return []
-        return ["score"]
+        said = "waits for a person" if verdict.waiting else "promoted" if verdict.promote else "rejected"
+        log.info("%s.%s: %s, %s", pipeline, model, said, verdict.reason)
+        return ["approve"] if verdict.waiting else score_next(connection, spec, model, refresh_id, verdict.reason)
+
+
+def score_next(connection: Connection[Any], spec: Pipeline, model: str, refresh_id: int, reason: str) -> list[str]:
+    """``score``; or nothing, and the refresh is closed with the reason, where there is no champion to score with."""
+    if champion(connection, spec.name, model) is None:
+        end_refresh(connection, refresh_id, "skipped", reason=reason)
+        return []
+    return ["score"]
 
 
 def publish(pipeline: str, model: str, *, ti: Any) -> int:
     """Make the scores of a refresh visible; returns how many rows got one."""
-    with _at_work(pipeline) as (spec, connection):
-        rows = publish_refresh(connection, config.load(), spec, model, _refresh_of(ti))
+    with at_work(pipeline) as (spec, connection):
+        reopen_refresh(connection, spec, model, refresh_of(ti))
+        rows = publish_refresh(connection, config.load(), spec, model, refresh_of(ti))
     log.info("%s.%s: %d scores became visible", pipeline, model, rows)
     return rows
 
@@ -80,13 +112,35 @@ def record_failure(context: Any) -> None:
         end_refresh(connection, int(refresh_id), "failed", reason=reason[:1000])
 
 
-def _refresh_of(ti: Any) -> int:
+class RunFailed:
+    """Closes the refresh of a run that failed where no task could say so: its worker was killed. A callback.
+
+    Args:
+        pipeline: whose model.
+        model: which.
+    """
+
+    def __init__(self, pipeline: str, model: str) -> None:
+        self.pipeline, self.model = pipeline, model
+
+    def __call__(self, context: Any) -> None:
+        """Airflow's DAG processor or scheduler calls."""
+        run = context.get("run_id") or context["dag_run"].run_id
+        with suppress(TidemillError), closing(TidemillHook().get_conn()) as connection:
+            # Suppressed, as above.
+            refresh_id = under_way(connection, self.pipeline, self.model).get(run)
+            if refresh_id is not None:
+                end_refresh(connection, refresh_id, "failed", reason=f"its run failed: {context.get('reason')}")
+
+
+def refresh_of(ti: Any) -> int:
     """The refresh that ``fresh`` opened."""
     return int(ti.xcom_pull(task_ids="fresh", key=REFRESH_ID))
 
 
 @contextmanager
-def _at_work(pipeline: str) -> Iterator[tuple[Pipeline, Connection[Any]]]:
+def at_work(pipeline: str) -> Iterator[tuple[Pipeline, Connection[Any]]]:
+    """The pipeline, and a connection as the stream account."""
     spec = find(config.load(), pipeline).pipeline
     with closing(TidemillHook().get_conn()) as connection:
         yield spec, connection

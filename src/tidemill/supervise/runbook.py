@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from tidemill.spec import Model, Pipeline
+from tidemill.spec.model import Promote
 
 
 def stream_doc(pipeline: Pipeline, refused: str = "") -> str:
@@ -40,21 +41,43 @@ def refresh_doc(pipeline: Pipeline, name: str, model: Model, refused: str = "") 
     """Of ``refresh__<pipeline>__<model>``."""
     return f"""\
 {refused_note(refused)}### Refresh of model `{name}` of `{pipeline.name}`
-Learns from table `{model.table}` and scores it into `{model.score.table}`, read through `{model.table}_scored`. A run
-in which nothing changed skips everything; training happens after each tick of `{model.train.schedule}`.
+Learns from table `{model.table}` and scores it into `{model.score.table}`, read through `{model.table}_scored`. It runs
+{_when(model)}. A run in which nothing changed skips everything; training happens after each tick of
+`{model.train.schedule}`.
 
 | task | does | when it is red |
 | --- | --- | --- |
-| `fresh` | decides: train, only score, or nothing | the stream is behind: look at its DAG first |
-| `train` | fits a challenger on a time split | the Spark log in the task names the cause |
+| `fresh` | decides: train, only score, or nothing | its last line says it: the form asks for what there cannot be, \
+another run is under way, or the stream is behind: look at its DAG first |
+| `train` | fits a challenger on a time split | its last line names the cause |
 | `judge` | promotes by {model.judge.metric}, margin {model.judge.margin:g} | a measure is missing: clear `train` |
-| `score` | scores what changed since the last publication | clear it: it begins again |
+{_approve_row(model)}| `score` | scores what changed since the last publication | *drift* in its last line: see the \
+incident; else clear it: it begins again |
 | `publish` | makes the new scores visible, all at once | clear it: readers saw nothing yet |
 
-Readers keep seeing the last published scores whatever is red here. **To train now**, trigger the DAG with *force*.
+Readers keep seeing the last published scores whatever is red here. **To train now**, trigger the DAG with *Train now*;
+a range of time or other parameters in the form train, too. **To go back** to an earlier version, use the DAG
+`control_models` or `./tidemill models rollback {pipeline.name}.{name}`.
 
 Owner: {pipeline.owner}.
 """
+
+
+def _when(model: Model) -> str:
+    number = model.score.after_commits
+    parts = [f"by the schedule `{model.score.schedule}`"] if model.score.schedule else []
+    parts += [f"whenever the stream has made {number:,} commits"] if number else []
+    return " and ".join(parts)
+
+
+def _approve_row(model: Model) -> str:
+    if model.judge.promote is not Promote.MANUAL:
+        return ""
+    return (
+        "| `approve` | asks a person, without a worker: *Required Actions* in Airflow, `control_models` or "
+        "`./tidemill models approve`; rejects after 7 days | its last line says why the answer could not be carried "
+        "out |\n"
+    )
 
 
 def replay_doc(pipeline: Pipeline, refused: str = "") -> str:
@@ -97,6 +120,19 @@ error, or a DAG `stream__<pipeline>` that is switched off; the wish stands all t
 Whoever wishes last is heard; the run before then ends red and names him. No record is lost by any of this.
 """
 """Of ``control_streams``."""
+MODELS_DOC = """\
+### Approve, reject, roll back
+Trigger this DAG with its form: a model, an action and, if it is not to be the obvious one, a version. *approve* and
+*reject* answer the task `approve` of the model's refresh, which then goes on. *rollback* lets readers see an earlier
+version's scores again, in one transaction, and lets that version score from now on; without a version it is the one
+published before. The same from a terminal: `./tidemill models approve|reject|rollback`.
+
+| task | does | when it is red |
+| --- | --- | --- |
+| `decide` | carries it out, and writes who decided into the table `decisions` | its last line says why not: nothing \
+waits, or that version has no scores any more |
+"""
+"""Of ``control_models``."""
 
 
 def refused_note(refused: str) -> str:
