@@ -22,6 +22,7 @@ import typer
 from tidemill import config
 from tidemill.config import Account, Settings
 from tidemill.errors import SpecError, TidemillError, VerifyError
+from tidemill.local.models import app as models_app
 from tidemill.spec import Pipeline, load_pipeline, load_pipelines
 
 app = typer.Typer(
@@ -31,6 +32,8 @@ app = typer.Typer(
     rich_markup_mode=None,
     help="Kafka, Spark, a MySQL-protocol database and Airflow as one exactly-once platform.",
 )
+
+app.add_typer(models_app, name="models")
 
 Json = Annotated[bool, typer.Option("--json", help="Print facts as JSON.")]
 Name = Annotated[str, typer.Argument(help="Name of a folder in pipelines/.")]
@@ -293,24 +296,6 @@ def replay(
         sys.stderr.write(f"replay {resume} begins\n")
     done = run_here(settings, pipeline, resume)
     _print_facts(dataclasses.asdict(done), as_json, describe(done))
-
-
-@app.command()
-def models(as_json: Json = False) -> None:
-    """List models: champion, its measure beside the baseline's, what is published.
-
-    Example: ./tidemill models
-    """
-    from tidemill.learn.publish import model_status  # noqa: PLC0415
-    from tidemill.local.screen import describe_model  # noqa: PLC0415
-    from tidemill.store.connect import session  # noqa: PLC0415
-
-    settings = config.load()
-    with session(settings, Account.READ) as connection:
-        rows = [
-            row for p in load_pipelines(settings.pipelines).values() for row in model_status(connection, settings, p)
-        ]
-    _print_facts([dataclasses.asdict(row) for row in rows], as_json, [describe_model(row) for row in rows])
 
 
 @app.command(context_settings={"ignore_unknown_options": True, "allow_extra_args": True})
