@@ -1,7 +1,9 @@
--- Grain: one model. Purpose: its champion, what that was measured at beside the baseline on the same rows, and what
--- readers see.
+-- Grain: one metric of one model's champion, and a row without a metric of a model that has none. Purpose: its champion,
+-- what that was measured at beside the baseline on the same rows, what readers see, and what waits for a person.
 SELECT m.pipeline, m.model, m.champion_version, m.published_version, m.published_at,
-       e.metric, e.value AS champion_value, b.value AS baseline_value, v.created_at AS trained_at
+       e.metric, e.value AS champion_value, e.low, e.high, b.value AS baseline_value, v.created_at AS trained_at,
+       (SELECT MAX(w.version) FROM model_versions AS w
+        WHERE w.pipeline = m.pipeline AND w.model = m.model AND w.state = 'waiting') AS waiting_version
 FROM models AS m
 LEFT JOIN model_versions AS v
        ON v.pipeline = m.pipeline AND v.model = m.model AND v.version = m.champion_version

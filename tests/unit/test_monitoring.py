@@ -17,13 +17,15 @@ from prometheus_client.parser import text_string_to_metric_families as parse
 from streams import RUNNING
 from tidemill.console.ledgers import Ledger
 from tidemill.console.metrics import exposition
-from tidemill.console.queries import Incident, ModelStatus, Status, stream_status
+from tidemill.console.models import ModelStatus
+from tidemill.console.queries import Incident, Status, stream_status
+from tidemill.learn.history import Drifted
 
 DOCS = Path(__file__).parents[2] / "docs"
 AT = datetime(2026, 3, 1, 12, tzinfo=UTC)
 STATUS = Status(
     [stream_status(replace(RUNNING, lag_seconds=1.0), Ledger(1, 1, 1, 1, AT, AT), 30.0)],
-    [ModelStatus("flights", "late", 4, 3, AT, "areaUnderROC", 0.9, 0.7, AT)],
+    [ModelStatus("flights", "late", 4, 3, AT, "areaUnderROC", 0.9, 0.7, AT, drift=(Drifted("hour", 0.3, 0.25, 900),))],
     [Incident("stream flights", "freshness", "it is late", AT)],
 )
 """Something of everything, so that no family is without a sample."""

@@ -17,7 +17,8 @@ from prometheus_client.exposition import choose_encoder
 from prometheus_client.metrics_core import CounterMetricFamily, GaugeMetricFamily, Metric, SummaryMetricFamily
 from prometheus_client.registry import Collector
 
-from tidemill.console.queries import Incident, ModelStatus, Status, StreamStatus
+from tidemill.console.models import ModelStatus
+from tidemill.console.queries import Incident, Status, StreamStatus
 from tidemill.errors import TidemillError
 
 log = logging.getLogger(__name__)
@@ -128,6 +129,13 @@ def _models(models: list[ModelStatus]) -> Iterator[Metric]:
         _model("champion_version", "Version of the champion.", models, of_metric[:2], lambda m: m.champion_version),
         _model("published_version", "Version readers see.", models, of_metric[:2], lambda m: m.published_version),
         _model(
+            "waiting",
+            "1 while a version waits for a person.",
+            models,
+            of_metric[:2],
+            lambda m: m.waiting_version is not None,
+        ),
+        _model(
             "scored_timestamp_seconds",
             "When scores were last made visible.",
             models,
@@ -136,6 +144,15 @@ def _models(models: list[ModelStatus]) -> Iterator[Metric]:
         ),
     )
     yield from families
+    drift = GaugeMetricFamily(
+        "tidemill_model_drift_psi",
+        "Population stability index of a feature, as measured last.",
+        labels=["pipeline", "model", "feature"],
+    )
+    for model in models:
+        for each in model.drift:
+            drift.add_metric([model.pipeline, model.model, each.feature], each.psi)
+    yield drift
 
 
 def _model(
@@ -146,10 +163,9 @@ def _model(
     value: Callable[[ModelStatus], float | None],
 ) -> Metric:
     family = GaugeMetricFamily(f"tidemill_model_{name}", help_, labels=labels)
-    # A model has a row for each of its metrics; what does not depend on the metric is said once.
-    for each in {tuple(getattr(model, label) or "" for label in labels): model for model in models}.items():
-        if (found := value(each[1])) is not None:
-            family.add_metric(list(each[0]), found)
+    for model in models:
+        if (found := value(model)) is not None:
+            family.add_metric([getattr(model, label) or "" for label in labels], float(found))
     return family
 
 

@@ -1,4 +1,4 @@
-"""What the console and ``/metrics`` show, read in five queries as the account that may only read."""
+"""What the console and ``/metrics`` show, read in eight queries as the account that may only read."""
 
 from __future__ import annotations
 
@@ -14,8 +14,9 @@ from pymysql.cursors import DictCursor
 
 from tidemill.config import Account, Settings
 from tidemill.console.ledgers import Ledger, Ledgers
+from tidemill.console.models import ModelStatus, models_of
 from tidemill.errors import SpecError
-from tidemill.spec import load_pipeline
+from tidemill.spec import Pipeline, load_pipeline
 from tidemill.store.connect import session, translated
 from tidemill.store.control import StreamRow, behind_seconds, read_streams
 from tidemill.supervise.applied import newest
@@ -77,22 +78,6 @@ class StreamStatus:
 
 
 @dataclass(frozen=True)
-class ModelStatus:
-    """One model and one of its metrics. Times are UTC."""
-
-    pipeline: str
-    model: str
-    champion_version: int | None
-    published_version: int | None
-    published_at: datetime | None
-    """When scores were last made visible."""
-    metric: str | None
-    champion_value: float | None
-    baseline_value: float | None
-    trained_at: datetime | None
-
-
-@dataclass(frozen=True)
 class Incident:
     """What a person should look at."""
 
@@ -125,7 +110,10 @@ def read_status(settings: Settings) -> Status:
                 stream_status(row, ledgers.get(row.stream, Ledger()), promised(settings, row.stream))
                 for row in read_streams(connection)
             ],
-            models=[ModelStatus(**row) for row in _query(connection, settings, "list_models")],
+            models=models_of(
+                lambda name: _query(connection, settings, name),
+                lambda pipeline, model: judged_by(settings, pipeline, model),
+            ),
             incidents=[Incident(**row) for row in _query(connection, settings, "list_incidents")],
         )
 
@@ -177,19 +165,30 @@ def stream_status(row: StreamRow, ledger: Ledger, slo_seconds: float | None) -> 
 
 def promised(settings: Settings, stream: str) -> float | None:
     """The freshness that a stream's pipeline promises as it was applied, in seconds; None if that cannot be read."""
-    folder = newest(settings, stream) or settings.pipelines / stream
+    pipeline = _applied(settings, stream)
+    return None if pipeline is None else pipeline.slo.freshness_seconds
+
+
+def judged_by(settings: Settings, pipeline: str, model: str) -> str | None:
+    """The metric that a model's judge goes by, in the pipeline as it was applied; None if that cannot be read."""
+    found = _applied(settings, pipeline)
+    return found.models[model].judge.metric if found is not None and model in found.models else None
+
+
+def _applied(settings: Settings, name: str) -> Pipeline | None:
+    folder = newest(settings, name) or settings.pipelines / name
     try:
-        return _promised(folder, (folder / "pipeline.yaml").stat().st_mtime_ns)
+        return _read(folder, (folder / "pipeline.yaml").stat().st_mtime_ns)
     except OSError:
         return None
 
 
 @lru_cache(maxsize=1024)
-def _promised(folder: Path, changed_at: int) -> float | None:
+def _read(folder: Path, changed_at: int) -> Pipeline | None:
     try:
-        return load_pipeline(folder).slo.freshness_seconds
+        return load_pipeline(folder)
     except SpecError as error:  # the DAG file `broken` shows it where people look
-        log.warning("no promise of %s is known: %s", folder.name, error)
+        log.warning("neither promise nor metric of %s is known: %s", folder.name, error)
         return None
 
 

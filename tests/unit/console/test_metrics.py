@@ -15,8 +15,10 @@ from prometheus_client.samples import Sample
 from streams import RUNNING
 from tidemill.console.ledgers import Ledger
 from tidemill.console.metrics import exposition
-from tidemill.console.queries import Incident, ModelStatus, Status, stream_status
+from tidemill.console.models import ModelStatus
+from tidemill.console.queries import Incident, Status, stream_status
 from tidemill.errors import DatabaseAway
+from tidemill.learn.history import Drifted
 
 AT = datetime(2026, 3, 1, 12, tzinfo=UTC)
 LEDGER = Ledger(commits=7, records=70_000, written_rows=69_000, quarantined_rows=12, last_committed_at=AT, newest_at=AT)
@@ -24,8 +26,19 @@ LAGGING = replace(RUNNING, lag_records=5, lag_seconds=2.0)
 STATUS = Status(
     [stream_status(LAGGING, LEDGER, 30.0), stream_status(replace(RUNNING, stream="other"), LEDGER, None)],
     [
-        ModelStatus("flights", "late", 4, 3, AT, "areaUnderPR", 0.8, 0.3, AT),
-        ModelStatus("flights", "late", 4, 3, AT, "areaUnderROC", 0.9, 0.7, AT),
+        ModelStatus(
+            "flights",
+            "late",
+            4,
+            3,
+            AT,
+            "areaUnderROC",
+            0.9,
+            0.7,
+            AT,
+            waiting_version=5,
+            drift=(Drifted("hour", 0.3, 0.25, 900), Drifted("month", 4.0, None, 900)),
+        ),
         ModelStatus("flights", "new", None, None, None, None, None, None, None),
     ],
     [Incident("stream flights", "freshness", "it is late", AT), Incident('a "subject"\n', "test", "x", AT)],
@@ -83,14 +96,16 @@ def test_latency_is_a_summary() -> None:
 
 
 def test_incidents_and_models_are_measured_once_each() -> None:
-    """A model with two metrics has one version; one without a champion has none. Labels may hold anything."""
+    """A model without a champion has no metric, and drift one for each feature. Labels may hold anything."""
     assert value("tidemill_incidents_open", subject="stream flights", kind="freshness") == 1
     assert value("tidemill_incidents_open", subject='a "subject"\n') == 1
     assert value("tidemill_model_champion_metric", model="late", metric="areaUnderROC") == 0.9
-    assert value("tidemill_model_baseline_metric", model="late", metric="areaUnderPR") == 0.3
+    assert value("tidemill_model_baseline_metric", model="late", metric="areaUnderROC") == 0.7
     assert value("tidemill_model_published_version", model="late") == 3
     assert value("tidemill_model_champion_version", model="late") == 4
     assert value("tidemill_model_scored_timestamp_seconds", model="late") == AT.timestamp()
+    assert [value("tidemill_model_waiting", model=name) for name in ("late", "new")] == [1, 0]
+    assert value("tidemill_model_drift_psi", model="late", feature="hour") == 0.3
 
 
 def test_what_is_not_known_is_absent_and_never_zero() -> None:

@@ -11,7 +11,9 @@ from streams import RUNNING, ago
 from tidemill.config import Settings
 from tidemill.console import routes
 from tidemill.console.ledgers import Ledger
-from tidemill.console.queries import Incident, ModelStatus, Status, stream_status
+from tidemill.console.models import ModelStatus
+from tidemill.console.queries import Incident, Status, stream_status
+from tidemill.learn.history import Decided, Drifted
 
 AT = datetime(2026, 3, 1, 12, tzinfo=UTC)
 LEDGER = Ledger(commits=7, records=70_000, written_rows=69_000, quarantined_rows=12, last_committed_at=AT, newest_at=AT)
@@ -106,6 +108,33 @@ def test_an_open_incident_is_told_in_its_own_words() -> None:
     text = page(Status([], [], [INCIDENT]))
     assert INCIDENT.sentence in text
     assert "“halted” in docs/operations.md" in text
+
+
+def test_a_model_shows_how_sure_it_is_how_its_input_moves_and_who_decided() -> None:
+    """Interval, calibration, drift with what is beyond the bound, the newest decision, and what waits for a person."""
+    model = replace(
+        MODEL,
+        low=0.90111,
+        high=0.92222,
+        waiting_version=5,
+        calibration=(
+            {"predicted": 0.051, "observed": 0.049, "rows": 90},
+            {"predicted": 0.91, "observed": 0.88, "rows": 90},
+        ),
+        drift=(Drifted("hour", 0.312, 0.25, 900), Drifted("month", 4.5, None, 900)),
+        decision=Decided(4, "promoted", "better by 0.0100", "airflow: ada, a run", AT),
+    )
+    text = page(Status([], [model], []))
+    for shown in (
+        *("0.9123", "95 %: 0.9011 to 0.9222", "version 5 waits for approval", "0.05", "0.91", "0.88"),
+        *(
+            "version 4 promoted by airflow: ada, a run",
+            "better by 0.0100",
+            'href="/dags/refresh__flights__late_arrival"',
+        ),
+        *('<span class="bad">hour 0.312</span>', '<span class="">month 4.500</span>'),
+    ):
+        assert shown in text
 
 
 def test_what_is_not_known_yet_is_a_dash_and_no_error() -> None:
