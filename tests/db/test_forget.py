@@ -78,6 +78,24 @@ def test_champion_published_and_the_newest_three_stay(shop: Shop, monkeypatch: p
     assert forget_versions(shop.connection, shop.settings, shop.pipeline) == Forgotten()
 
 
+def test_what_waits_for_a_person_stays(shop: Shop) -> None:
+    """A challenger that may yet be approved keeps its artifact, however many came after it."""
+    execute(shop, "UPDATE model_versions SET state = 'waiting' WHERE version = 3")
+    assert forget_versions(shop.connection, shop.settings, shop.pipeline, dry_run=True).artifacts == 0
+    assert folder(shop, "3").exists()
+
+
+def test_behind_a_uri_only_what_is_on_this_machine_is_removed(shop: Shop) -> None:
+    """A ``file:`` URI is a folder; any other needs Spark, and is left alone."""
+    models = shop.settings.models
+    near = shop.settings.model_copy(update={"models": models.as_uri()})
+    far = shop.settings.model_copy(update={"models": "hdfs://name:9000/models"})
+    execute(shop, f"UPDATE model_versions SET artifact = REPLACE(artifact, '{models}', '{models.as_uri()}')")
+    assert forget_versions(shop.connection, far, shop.pipeline, dry_run=True).artifacts == 0
+    assert forget_versions(shop.connection, near, shop.pipeline).artifacts == 1
+    assert not folder(shop, "3").exists()
+
+
 def test_a_model_with_a_refresh_under_way_is_left_alone(shop: Shop) -> None:
     """Until it ends, or has been running for longer than any refresh does."""
     execute(shop, f"INSERT INTO refreshes (pipeline, model, run) VALUES ('{shop.pipeline.name}', '{shop.model}', 'x')")

@@ -190,8 +190,8 @@ def test_clusters_are_scored_and_published(jdbc: SparkSession, shop: Shop, tmp_p
         baseline=None,
         judge={"metric": "silhouette", "margin": 0.0},
     )
-    clusters.commit(ODD)
     refresh = trained(jdbc, clusters)
+    clusters.commit(ODD)
     measured = versions.read_evaluations(clusters.connection, refresh, "silhouette")
     assert measured[1] > measured[versions.BASELINE] == 0
     assert scored(jdbc, clusters, refresh) == ORDERS + len(ODD)

@@ -8,7 +8,8 @@ from typing import Any
 
 import numpy as np
 import pyarrow.compute as pc
-from pyspark.errors import AnalysisException, IllegalArgumentException
+from py4j.protocol import Py4JError
+from pyspark.errors import AnalysisException, IllegalArgumentException, PySparkException
 from pyspark.ml import PipelineModel
 from pyspark.ml.evaluation import ClusteringEvaluator
 from pyspark.sql import Column, DataFrame
@@ -19,6 +20,7 @@ from tidemill.learn import artifact
 from tidemill.learn.estimators import SCALED, score_column
 from tidemill.learn.features_frame import LABEL
 from tidemill.learn.metrics import Floats, Rows, calibration, interval, resample
+from tidemill.learn.own import said
 from tidemill.learn.preparation import medians, split_by_type
 from tidemill.learn.sample import Sample
 from tidemill.learn.versions import BASELINE, ModelVersion
@@ -79,19 +81,11 @@ def evaluate(model: Model, sample: Sample, challenger: PipelineModel, champion: 
     problem = problem_of(model)
     if problem is Problem.CLUSTERING:
         return _clusters(sample, models)
-    found = {number: _scored(each, problem, sample) for number, each in models.items()}
     truth = _columns(sample.holdout, F.col(LABEL), sample)
-    if (scores := found[CHALLENGER]) is None or len(scores) < len(truth) or np.isnan(scores).any():
-        left = len(truth) if scores is None else len(truth) - int(np.isfinite(scores).sum())
-        raise LearnError(
-            f"estimator {model.estimator} gives no score",
-            value=f"for {left} of {len(truth)} held-out rows",
-            remedy="let its stages keep rows with missing and unseen values",
-        )
-    candidates = {
-        number: Rows(truth, each) for number, each in found.items() if each is not None and len(each) == len(truth)
-    }
-    candidates = {number: rows for number, rows in candidates.items() if not np.isnan(rows.score).any()}
+    scores = _challengers(model, challenger, sample, truth)
+    found = {number: _scored(each, problem, sample) for number, each in models.items() if number != CHALLENGER}
+    able = {number: each for number, each in found.items() if each is not None and _complete(each, truth)}
+    candidates = {number: Rows(truth, each) for number, each in {CHALLENGER: scores, **able}.items()}
     candidates[BASELINE] = _baseline(model, problem, sample, truth)
     done = _measured(candidates, metrics_of(problem), model.seed)
     unable = {number: dict.fromkeys(metrics_of(problem)) for number in found if number not in candidates}
@@ -122,13 +116,37 @@ def _finite(value: float) -> float | None:
     return value if np.isfinite(value) else None
 
 
+def _challengers(model: Model, challenger: PipelineModel, sample: Sample, truth: Floats) -> Floats:
+    """The challenger's scores of the held-out rows."""
+    try:
+        predicted = challenger.transform(sample.holdout)
+        scores = _columns(predicted, score_column(problem_of(model), predicted), sample)
+    except (PySparkException, Py4JError) as error:
+        raise LearnError(
+            f"estimator {model.estimator} cannot score the held-out rows",
+            value=said(error),
+            remedy="let its stages keep the key, and rows with missing and unseen values",
+        ) from error
+    if not _complete(scores, truth):
+        raise LearnError(
+            f"estimator {model.estimator} gives no score",
+            value=f"for {len(truth) - int(np.isfinite(scores).sum())} of {len(truth)} held-out rows",
+            remedy="let its stages keep rows with missing and unseen values",
+        )
+    return scores
+
+
+def _complete(scores: Floats, truth: Floats) -> bool:
+    return len(scores) == len(truth) and bool(np.isfinite(scores).all())
+
+
 def _scored(model: PipelineModel, problem: Problem, sample: Sample) -> Floats | None:
-    """Scores of the held-out rows, in the order of :func:`_columns`; None if the model cannot read these features."""
+    """A champion's scores of the held-out rows; None if it cannot read these features."""
     try:
         predicted = model.transform(sample.holdout)
-    except (AnalysisException, IllegalArgumentException):
+        return _columns(predicted, score_column(problem, predicted), sample)
+    except (AnalysisException, IllegalArgumentException, LearnError):
         return None
-    return _columns(predicted, score_column(problem, predicted), sample)
 
 
 def _columns(frame: DataFrame, value: Column, sample: Sample) -> Floats:

@@ -1,8 +1,8 @@
 """Model versions that nobody will read again: their scores, and their artifacts on disk.
 
-The champion, the published version and the newest few stay; so does every row of ``model_versions``. A model with a
-refresh under way is left alone. So are artifacts behind a URI that is not ``file:``: only Spark reaches those, and
-nothing here starts one.
+The champion, the published version, what waits for a person and the newest few stay; so does every row of
+``model_versions``. A model with a refresh under way is left alone. So are artifacts behind a URI that is not ``file:``:
+only Spark reaches those, and nothing here starts one.
 """
 
 from __future__ import annotations
@@ -90,6 +90,11 @@ def _needed(connection: Connection[Any], pipeline: str, model: str) -> _Needed |
             (pipeline, model, NEWEST_KEPT),
         )
         newest = {int(row[0]) for row in cursor.fetchall()}
+        cursor.execute(
+            "SELECT version FROM model_versions WHERE pipeline = %s AND model = %s AND state = 'waiting'",
+            (pipeline, model),
+        )
+        newest |= {int(row[0]) for row in cursor.fetchall()}
     if not newest:
         return None
     return _Needed(champion, frozenset(newest | {v for v in (champion, published) if v is not None}))

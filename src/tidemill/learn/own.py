@@ -74,8 +74,14 @@ def check_kept(estimator: str, fitted: PipelineModel) -> None:
 
 
 def said(error: BaseException) -> str:
-    """An error of somebody else's in one line."""
-    return f"{type(error).__name__}: {' '.join(str(error).split())[:300]}"
+    """An error of somebody else's in one line; of Java's the cause that all others wrap."""
+    kind, text = type(error).__name__, str(error)
+    root = getattr(error, "java_exception", None)
+    if root is not None:
+        while root.getCause() is not None:
+            root = root.getCause()
+        kind, text = root.getClass().getSimpleName(), str(root.getMessage())
+    return f"{kind}: {' '.join(text.split())[:300]}"
 
 
 @contextmanager

@@ -1,0 +1,379 @@
+"""Every estimator on made-up rows, without a database: fitting, scoring what was never seen, and what is said of it."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from pyspark.ml import PipelineModel
+from pyspark.sql import DataFrame, SparkSession
+
+from tidemill.errors import LearnError
+from tidemill.learn import artifact, drift
+from tidemill.learn.details import importance, slots_of
+from tidemill.learn.estimators import score_column
+from tidemill.learn.evaluate import CHALLENGER, evaluate, load_model
+from tidemill.learn.fit import Fitted, fit
+from tidemill.learn.options import Options
+from tidemill.learn.preparation import VECTOR
+from tidemill.learn.sample import Sample, labelled
+from tidemill.learn.versions import BASELINE, ModelVersion
+from tidemill.spec.estimators import ESTIMATORS, Problem, metrics_of, problem_of
+from tidemill.spec.model import Model
+
+DAY = 86_400_000_000
+ROWS = 400
+FEATURES = ("amount", "city", "distance", "buyer", "ware")
+SCHEMA = "id BIGINT, _known_us BIGINT, amount INT, city STRING, distance DOUBLE, buyer BIGINT, ware INT, _label DOUBLE"
+SMALL = {
+    "gbt_classifier": {"maxIter": 2, "maxDepth": 3},
+    "gbt_regressor": {"maxIter": 2, "maxDepth": 3},
+    "random_forest_classifier": {"numTrees": 2, "maxDepth": 3},
+    "random_forest_regressor": {"numTrees": 2, "maxDepth": 3},
+    "logistic_regression": {"maxIter": 5},
+    "linear_regression": {"maxIter": 5},
+    "kmeans": {"k": 3, "maxIter": 5},
+    "als": {"userCol": "buyer", "itemCol": "ware", "rank": 2, "maxIter": 2},
+}
+ODD = [
+    (9_001, 0, None, None, None, None, None, None),
+    (9_002, 0, 10, "Rom", 3.0, 99, 1, None),
+    (9_003, 0, -(10**9), "", -1e300, 2**40, -1, None),
+]
+"""Nothing known; a city and a buyer never seen in training; numbers far from any other."""
+ALL = pytest.mark.parametrize(
+    "estimator", [pytest.param(name, id=name.replace("_", "-")) for name in sorted(ESTIMATORS)]
+)
+
+
+def declare(estimator: str, **changed: Any) -> Model:
+    """A model's declaration."""
+    problem = changed.get("problem") or ESTIMATORS[estimator]
+    metric = changed.pop("metric", metrics_of(Problem(problem))[0])
+    given = {
+        "features": "features.sql", "table": "orders", "key": ["id"], "known_at": "known_at",
+        "label": None if problem == "clustering" else "label", "estimator": estimator,
+        "parameters": SMALL.get(estimator, {}), "train": {"schedule": "@daily", "holdout_days": 10},
+        "judge": {"metric": metric}, "score": {"table": "scores", "schedule": "@daily"},
+    }  # fmt: skip
+    return Model(**(given | changed))
+
+
+def rows_of(problem: Problem) -> list[tuple[Any, ...]]:
+    """Orders evenly over 40 days: cheap ones from Kiel have the largest labels; every fifth amount is missing."""
+    dice = random.Random(3)
+    rows: list[tuple[Any, ...]] = []
+    for n in range(ROWS):
+        amount, city, distance = dice.randrange(100), dice.choice(["Ulm", "Bonn", "Kiel", None]), dice.random() * 10
+        buyer, ware = dice.randrange(12), dice.randrange(8)
+        value = 3 - amount / 40 + (2.0 if city == "Kiel" else 0.0) + dice.gauss(0, 0.5) + buyer % 3
+        if problem is Problem.CLASSIFICATION:
+            value = float(value > 3)
+        rows.append((n, n * DAY // 10, None if n % 5 == 0 else amount, city, distance, buyer, ware, value))
+    return rows
+
+
+@pytest.fixture(scope="module")
+def samples(spark: SparkSession) -> Iterator[dict[Problem, Sample]]:
+    """Rows for each problem, cut in time."""
+    found = {
+        problem: labelled(
+            spark.createDataFrame(rows_of(problem), SCHEMA),
+            declare(next(name for name, its in ESTIMATORS.items() if its is problem)),
+        )
+        for problem in Problem
+    }
+    yield found
+    for sample in found.values():
+        sample.rows.unpersist()
+
+
+@pytest.fixture(scope="module")
+def fits(samples: dict[Problem, Sample]) -> dict[str, Fitted]:
+    """Each estimator's model."""
+    return {name: fit(declare(name), FEATURES, samples[its].train, Path("shop")) for name, its in ESTIMATORS.items()}
+
+
+def scores(model: PipelineModel, problem: Problem, rows: DataFrame) -> list[float]:
+    scored = model.transform(rows)
+    return [row[0] for row in scored.orderBy("id").select(score_column(problem, scored)).collect()]
+
+
+@ALL
+def test_scores_what_was_never_seen(spark: SparkSession, fits: dict[str, Fitted], estimator: str) -> None:
+    """Rows with missing, unseen and absurd values have a finite score of the problem's kind, whatever the estimator."""
+    problem = ESTIMATORS[estimator]
+    found = scores(fits[estimator].model, problem, spark.createDataFrame(ODD, SCHEMA))
+    assert len(found) == len(ODD)
+    assert np.isfinite(found).all()
+    if problem is Problem.CLASSIFICATION:
+        assert all(0 <= score <= 1 for score in found)
+    if problem is Problem.CLUSTERING:
+        assert set(found) <= {0.0, 1.0, 2.0}
+
+
+@ALL
+def test_is_measured_beside_the_baseline(
+    samples: dict[Problem, Sample], fits: dict[str, Fitted], estimator: str
+) -> None:
+    """Every metric of the problem is measured, with its interval around it, and the model beats knowing nothing."""
+    problem = ESTIMATORS[estimator]
+    model = declare(estimator)
+    found = evaluate(model, samples[problem], fits[estimator].model, None)
+    assert found.rows == samples[problem].holdout_rows == 101
+    for values in (found.values[CHALLENGER], found.values[BASELINE]):
+        assert set(values) == set(metrics_of(problem))
+    if problem is Problem.CLUSTERING:
+        assert found.values[CHALLENGER]["silhouette"] > found.values[BASELINE]["silhouette"] == 0
+        return
+    for number, by_metric in found.intervals.items():
+        for metric, (low, high) in by_metric.items():
+            assert low <= found.values[number][metric] <= high, (number, metric)
+    if problem is not Problem.RECOMMENDATION:  # which sees neither city nor amount
+        better = found.differences[BASELINE][model.judge.metric]
+        assert better[0] > 0 if problem is Problem.CLASSIFICATION else better[1] < 0
+    assert (found.calibration is not None) == (problem is Problem.CLASSIFICATION)
+
+
+def test_the_seed_is_the_models(samples: dict[Problem, Sample]) -> None:
+    """The same seed gives the same scores, another one others, and both are said among the parameters."""
+    sample = samples[Problem.CLASSIFICATION]
+    models = [declare("random_forest_classifier", seed=seed) for seed in (1, 1, 2)]
+    found = [fit(model, FEATURES, sample.train, Path("shop")) for model in models]
+    first, again, other = (scores(each.model, Problem.CLASSIFICATION, sample.holdout) for each in found)
+    assert first == again != other
+    assert [each.parameters["seed"] for each in found] == [1, 1, 2]
+    assert found[0].parameters | {"maxDepth": 3, "numTrees": 2, "maxBins": 32} == found[0].parameters
+
+
+def test_a_rating_nobody_can_foretell_is_the_mean(
+    spark: SparkSession, samples: dict[Problem, Sample], fits: dict[str, Fitted]
+) -> None:
+    """Cold users and items, absent ones and ids too large for MLlib have the mean rating of training as score."""
+    mean = samples[Problem.RECOMMENDATION].train.agg({"_label": "avg"}).first()[0]
+    assert scores(fits["als"].model, Problem.RECOMMENDATION, spark.createDataFrame(ODD, SCHEMA)) == [mean] * 3
+    assert fits["als"].parameters["userCol"] == "buyer"
+
+
+def test_clusters_do_not_depend_on_units(samples: dict[Problem, Sample], fits: dict[str, Fitted]) -> None:
+    """K-means standardises: metres instead of kilometres give the same clusters."""
+    sample = samples[Problem.CLUSTERING]
+    in_metres = sample.train.withColumn("distance", sample.train["distance"] * 1024)
+    other = fit(declare("kmeans"), FEATURES, in_metres, Path("shop"))
+    held = sample.holdout
+    scaled = held.withColumn("distance", held["distance"] * 1024)
+    assert scores(fits["kmeans"].model, Problem.CLUSTERING, held) == scores(other.model, Problem.CLUSTERING, scaled)
+
+
+@pytest.mark.parametrize("estimator", ["gbt_classifier", "logistic_regression", "linear_regression", "kmeans", "als"])
+def test_importance_is_of_features(samples: dict[Problem, Sample], fits: dict[str, Fitted], estimator: str) -> None:
+    """What a feature's inputs weigh is added up: amount and city lead, distance says nothing; all together are 1."""
+    fitted, sample = fits[estimator], samples[ESTIMATORS[estimator]]
+    found = importance(fitted, sample.train)
+    if estimator in ("kmeans", "als"):
+        assert found is None
+        return
+    assert found is not None
+    assert sum(found.values()) == pytest.approx(1)
+    assert set(list(found)[:3]) >= {"amount", "city"}
+    assert found["distance"] < 0.2
+    size = fitted.model.transform(sample.train).select(VECTOR).first()[0].size
+    assert max(end for _, end in slots_of(fitted.preparation, fitted).values()) == size
+
+
+@pytest.mark.parametrize(
+    ("estimator", "changed", "sentence"),
+    [
+        pytest.param("kmeans", {"parameters": {"k": 1}}, r"kmeans cannot be fitted: IllegalArgument.* k given", id="k"),
+        pytest.param(
+            "gbt_regressor", {"parameters": {"maxDepth": 99}}, r"gbt_regressor cannot be fitted: .*", id="depth"
+        ),
+        pytest.param(
+            "gbt_classifier", {"parameters": {"labelCol": "id"}}, r"has no such parameter: labelCol", id="ours"
+        ),
+        pytest.param("gbt_classifier", {"parameters": {"maxBins": "x"}}, r"not take this maxBins: 'x'; ", id="bins"),
+        pytest.param(
+            "als",
+            {"parameters": {"itemCol": "ware"}},
+            r"als needs a feature of whole numbers as userCol; name one of",
+            id="user",
+        ),
+        pytest.param(
+            "als",
+            {"parameters": {"userCol": "city", "itemCol": "ware"}},
+            r"as userCol: city; name one of: amount, buyer, ware",
+            id="user-of-text",
+        ),
+    ],
+)
+def test_what_mllib_does_not_take_is_a_sentence(
+    samples: dict[Problem, Sample], estimator: str, changed: dict[str, Any], sentence: str
+) -> None:
+    """A value that only the JVM refuses, or a column that is not the author's to set, is one line."""
+    model = declare(estimator, **changed)
+    with pytest.raises(LearnError, match=sentence) as raised:
+        fit(model, FEATURES, samples[problem_of(model)].train, Path("shop"))
+    assert "\n" not in str(raised.value)
+
+
+def test_ids_too_large_for_als_are_a_sentence(samples: dict[Problem, Sample]) -> None:
+    """A user's number beyond 32 bits is refused in training, and not cut to another user's."""
+    train = samples[Problem.RECOMMENDATION].train
+    large = train.withColumn("buyer", train["buyer"] + 2**33)
+    with pytest.raises(LearnError, match=r"als takes numbers of 32 bits, and buyer has larger ones: 85899346\d\d; "):
+        fit(declare("als"), FEATURES, large, Path("shop"))
+
+
+OWN = """
+from pyspark.ml import Pipeline
+from pyspark.ml.classification import LogisticRegression
+from pyspark.ml.feature import Imputer, VectorAssembler
+
+
+def build(features, parameters):
+    numbers = [name for name in features if name in ("amount", "distance")]
+    filled = Imputer(inputCols=numbers, outputCols=[f"{name}_full" for name in numbers])
+    vector = VectorAssembler(inputCols=filled.getOutputCols(), outputCol="features")
+    return Pipeline(stages=[filled, vector, LogisticRegression(labelCol="_label", **parameters)])
+"""
+
+
+def test_an_estimator_of_ones_own(spark: SparkSession, samples: dict[Problem, Sample], tmp_path: Path) -> None:
+    """A Pipeline from the folder's module is fitted, measured, written and read again as MLlib's are."""
+    (tmp_path / "mine.py").write_text(OWN)
+    model = declare("mine:build", problem="classification", parameters={"maxIter": 4}, baseline="distance")
+    sample = samples[Problem.CLASSIFICATION]
+    fitted = fit(model, FEATURES, sample.train, tmp_path)
+    assert (fitted.preparation, dict(fitted.parameters)) == (None, {"maxIter": 4})
+    found = evaluate(model, sample, fitted.model, None)
+    assert found.values[CHALLENGER]["areaUnderROC"] > found.values[BASELINE]["areaUnderROC"]
+    place = (tmp_path / "kept").as_uri()
+    fitted.model.write().save(place)
+    again = PipelineModel.load(place)
+    assert scores(again, Problem.CLASSIFICATION, sample.holdout) == scores(
+        fitted.model, Problem.CLASSIFICATION, sample.holdout
+    )
+    odd = spark.createDataFrame(ODD, SCHEMA)
+    assert len(scores(again, Problem.CLASSIFICATION, odd)) == len(ODD)
+
+
+@pytest.mark.parametrize(
+    ("change", "sentence"),
+    [
+        pytest.param(("_label", "tag"), r"estimator mine:build cannot be fitted: \w+: .*tag", id="fit-raises"),
+        pytest.param(
+            ("**parameters", "probabilityCol='p'"), r"has no column of the score: probability; ", id="no-score"
+        ),
+        pytest.param(
+            ("filled.getOutputCols()", "numbers"),
+            r"estimator mine:build cannot be fitted: SparkException: Encountered null while",
+            id="takes-no-missing-values",
+        ),
+        pytest.param(
+            ('outputCol="features"', 'outputCol="features", handleInvalid="skip"'),
+            r"estimator mine:build gives no score: for 20 of 101 held-out rows; let its stages keep rows",
+            id="skips-rows",
+        ),
+    ],
+)
+def test_an_estimator_of_ones_own_that_does_not_fit_is_a_sentence(
+    samples: dict[Problem, Sample], tmp_path: Path, change: tuple[str, str], sentence: str
+) -> None:
+    """One that cannot be fitted, does not say a score, or says it of some rows only is refused in one line."""
+    text = OWN.replace(*change)
+    if "skip" in change[1]:
+        text = text.replace("filled.getOutputCols()", "numbers")
+    (tmp_path / "mine.py").write_text(text)
+    model = declare("mine:build", problem="classification")
+    sample = samples[Problem.CLASSIFICATION]
+    with pytest.raises(LearnError, match=sentence) as raised:
+        evaluate(model, sample, fit(model, FEATURES, sample.train, tmp_path).model, None)
+    assert "\n" not in str(raised.value)
+
+
+def test_stages_in_python_are_refused(samples: dict[Problem, Sample], tmp_path: Path) -> None:
+    """What could be written but not be read again where the author's module is not is refused at once."""
+    (tmp_path / "mine.py").write_text(
+        "from pyspark.ml import Pipeline, Transformer\n\nclass Odd(Transformer):\n"
+        "    def _transform(self, rows):\n        return rows\n\n"
+        "def build(features, parameters):\n    return Pipeline(stages=[Odd()])\n"
+    )
+    model = declare("mine:build", problem="regression")
+    with pytest.raises(LearnError, match=r"has a stage that is not MLlib's own: Odd; express it"):
+        fit(model, FEATURES, samples[Problem.REGRESSION].train, tmp_path)
+
+
+def test_a_range_of_time_is_learned_from(spark: SparkSession) -> None:
+    """Only rows within the asked range count, on both sides of the cut: its end is not part of it."""
+    rows = spark.createDataFrame(rows_of(Problem.REGRESSION), SCHEMA)
+    sample = labelled(rows, declare("linear_regression"), Options(from_us=2 * DAY, until_us=35 * DAY))
+    assert (sample.cut.start, sample.cut.end) == (2 * DAY, 35 * DAY - DAY // 10)
+    assert sample.train_rows + sample.holdout_rows == 330
+    sample.rows.unpersist()
+    with pytest.raises(LearnError, match=r"no row has a label yet: label; .*a wider range of time"):
+        labelled(rows, declare("linear_regression"), Options(from_us=99 * DAY))
+
+
+def test_labels_that_say_nothing_are_a_sentence(spark: SparkSession) -> None:
+    """A regression's label may not be text, nor the same in all rows."""
+    rows = spark.createDataFrame(rows_of(Problem.REGRESSION), SCHEMA)
+    with pytest.raises(LearnError, match=r"label label is not a number: string; "):
+        labelled(rows.withColumn("_label", rows["city"]), declare("linear_regression"))
+    with pytest.raises(LearnError, match=r"all 299 labelled rows to train on have one value: 1; "):
+        labelled(rows.withColumn("_label", rows["id"] * 0 + 1), declare("linear_regression"))
+
+
+def test_the_distribution_of_training_is_kept(samples: dict[Problem, Sample]) -> None:
+    """Rows like those of training have not moved; a city that takes over, or amounts that vanish, have."""
+    train, holdout = samples[Problem.REGRESSION].train, samples[Problem.REGRESSION].holdout
+    found = drift.reference(train, FEATURES)
+    assert set(found) == set(FEATURES)
+    assert found["city"]["values"][0] in ("Ulm", "Bonn", "Kiel")
+    assert found["amount"]["shares"][-1] == pytest.approx(0.2, abs=0.01), "missing ones are a bin"
+    assert len(found["amount"]["shares"]) == len(found["amount"]["edges"]) + 2 == 11
+    assert all(sum(bins["shares"]) == pytest.approx(1) for bins in found.values())
+    assert drift.measure(train, found) == (dict.fromkeys(FEATURES, 0.0), train.count())
+    later, rows = drift.measure(holdout, found)
+    assert rows == 101
+    assert max(later.values()) < 0.35
+    moved = holdout.selectExpr("NULL AS amount", "'Rom' AS city", "distance + 20 AS distance", "buyer", "ware")
+    measured, _ = drift.measure(moved, found)
+    assert min(measured[name] for name in ("amount", "city", "distance")) > 1
+    assert measured["buyer"] == later["buyer"]
+    assert drift.measure(holdout.limit(0), found) == (dict.fromkeys(FEATURES, 0.0), 0)
+
+
+@pytest.mark.parametrize("as_uri", [False, True], ids=["folder", "uri"])
+def test_a_damaged_artifact_is_refused(fits: dict[str, Fitted], tmp_path: Path, as_uri: bool) -> None:
+    """An artifact is what was written, whether it lies in a folder or behind a URI, and a copy of it is as well."""
+    place = artifact.below(tmp_path.as_uri() if as_uri else tmp_path, "models", ".new")
+    fits["linear_regression"].model.write().overwrite().save(artifact.for_spark(place))
+    named = artifact.below(place.rpartition("/")[0], "1")
+    left = tmp_path / "models" / "1" / "metadata"
+    left.mkdir(parents=True)
+    (left / "left-by-an-interrupted-training").touch()
+    written = artifact.checksum(place)
+    artifact.rename(place, named)
+    version = _version(named, written)
+    assert load_model(version).stages
+    for crc in (tmp_path / "models").rglob("*.crc"):
+        crc.unlink()
+    assert artifact.checksum(named) == written, "a copy may lack Hadoop's own checksums"
+    part = next(path for path in (tmp_path / "models" / "1").rglob("part-*") if path.parent.name == "metadata")
+    part.write_bytes(part.read_bytes() + b" ")
+    with pytest.raises(
+        LearnError, match=r"the artifact of model version 1 is damaged: .*/models/1; restore the folder"
+    ):
+        load_model(version)
+    with pytest.raises(LearnError, match=r"the artifact of model version 1 is gone: .*/models/2; "):
+        load_model(_version(named[:-1] + "2", written))
+
+
+def _version(place: str, checksum: str) -> ModelVersion:
+    """A recorded version, of which only the artifact matters."""
+    empty = dict.fromkeys(ModelVersion.__dataclass_fields__, None)
+    return ModelVersion(**(empty | {"version": 1, "artifact": place, "checksum": checksum}))
