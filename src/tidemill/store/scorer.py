@@ -130,10 +130,11 @@ class Scorer:
 
     def _nearest(self, slots: Sequence[Floats], count: int) -> Floats:
         distances = np.zeros((len(self._centers), count))
-        for place, center in enumerate(self._centers):
-            for slot, middle in zip(slots, center, strict=True):
-                apart = slot - float(middle)
-                distances[place] += apart * apart
+        with np.errstate(over="ignore"):  # infinitely far is far
+            for place, center in enumerate(self._centers):
+                for slot, middle in zip(slots, center, strict=True):
+                    apart = slot - float(middle)
+                    distances[place] += apart * apart
         nearest: Floats = np.argmin(distances, axis=0).astype(np.float64)
         return nearest
 
