@@ -25,6 +25,7 @@ from pathlib import Path
 
 import psutil
 import yaml
+from _champion import champion  # beside this file
 from pyspark.sql import DataFrame, SparkSession
 from pyspark.sql.streaming.query import StreamingQuery
 
@@ -63,6 +64,7 @@ CLAIMS = (
     ("entity, 1 % poison", "entity", 0.5),
     ("flights", READ_AND_TRANSFORM, None),
     ("flights, one rollup", "flights", None),
+    ("flights, one rollup, live scores", "flights, one rollup", None),
 )
 """Variant, what it is compared with, and the ratio of their rates that is the least."""
 BACKLOG = int(os.environ.get("BACKLOG", "1000000"))
@@ -195,6 +197,7 @@ class Bench:
             READ_AND_TRANSFORM: lambda place: self._noop(self._rows(variant_of(flights, "plain", 0)), place),
             "flights": lambda place: self.write(variant_of(flights, "plain", 0), place),
             "flights, one rollup": lambda place: self.write(variant_of(flights, "plain", 1), place),
+            "flights, one rollup, live scores": lambda place: self._scored(variant_of(flights, "plain", 1), place),
         }
 
     def _session(self) -> SparkSession:
@@ -241,6 +244,10 @@ class Bench:
         run.trigger_ms = _trigger_ms(query)
         assert committer.measures.records == self.records[topic]
         return run
+
+    def _scored(self, pipeline: Pipeline, place: Path) -> Run:
+        with champion(self.settings):
+            return self.write(pipeline, place)
 
     def _claim(self, pipeline: Pipeline) -> Claimant:
         """Empty tables, and the stream at the beginning of its topic."""

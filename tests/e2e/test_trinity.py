@@ -117,7 +117,10 @@ def trinity(running: Trinity) -> Trinity:
 
 
 def test_the_loop_turns_and_the_tables_are_exact(trinity: Trinity) -> None:
-    """Records become rows; table, rollup and ledger are exact; Airflow trains, judges, scores and publishes."""
+    """Records become rows; table, rollup and ledger are exact; Airflow trains, judges, scores and publishes.
+
+    From then on the stream scores what it writes.
+    """
     flights = 20_000
     play(trinity.settings.kafka_bootstrap, "flights", FeedOptions(limit=flights), lambda *_: None)
     trinity.wait_drained()
@@ -133,6 +136,18 @@ def test_the_loop_turns_and_the_tables_are_exact(trinity: Trinity) -> None:
     departed = scored["departed_at"].notna()
     assert scored.loc[departed, "score"].between(0, 1).all()
     assert scored.loc[~departed, "score"].isna().all()
+
+    # The feed goes on, and with no further refresh the same driver scores what comes.
+    epoch, more = trinity.row().epoch, flights + 2_000
+    play(trinity.settings.kafka_bootstrap, "flights", FeedOptions(limit=more), lambda *_: None)
+    trinity.wait_drained()
+    trinity.assert_exact(more)
+    scored = trinity.table("flights_scored")
+    departed = scored["departed_at"].notna()
+    assert departed.sum() > flights
+    assert scored.loc[departed, "score"].between(0, 1).all()
+    assert set(scored.loc[departed, "model_version"]) == {1}
+    assert trinity.row().epoch == epoch
 
 
 def test_a_driver_that_is_killed_comes_back_by_itself(trinity: Trinity) -> None:
