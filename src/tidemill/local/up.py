@@ -132,7 +132,9 @@ class Up:
                 time.sleep(LOOK_SECONDS)
 
     def _first_refresh(self, api: AirflowApi, facts: dict[str, Any]) -> LearnError | None:
-        """Ask for a model's first refresh as soon as its table holds all that the feed has played.
+        """Ask for the first refresh of a pipeline's first model, once its table holds all that the feed has played.
+
+        The other models have their schedules: two trainings at once would only make the first scores late.
 
         Returns:
             Why there are no scores, once, when such a refresh has ended without any.
@@ -140,6 +142,8 @@ class Up:
         streams = {row["stream"]: row for row in facts["streams"]}
         for row in facts["models"]:
             name = (row["pipeline"], row["model"])
+            if name[1] != next(iter(self.pipelines[name[0]].models)):
+                continue
             if row["published_version"] is not None or name in self.told:
                 continue
             dag, stream = "refresh__{}__{}".format(*name), streams[row["pipeline"]]
@@ -169,7 +173,7 @@ class Up:
                 raise StreamError(f"stream {row['stream']} is halted", value=row["halted"])
         if facts["trouble"] or not facts["models"]:
             return False
-        return all(row["published_version"] is not None for row in facts["models"])
+        return any(row["published_version"] is not None for row in facts["models"])
 
     def _summarise(self) -> None:
         facts = overview(self.settings, self.pipelines, self.client)
@@ -234,7 +238,7 @@ def switch_on(api: AirflowApi, settings: Settings, pipelines: Collection[Pipelin
     for pipeline in pipelines:
         refreshes = [f"refresh__{pipeline.name}__{model}" for model in pipeline.models]
         _unpause(api, [f"stream__{pipeline.name}", f"replay__{pipeline.name}", *refreshes], say)
-    _unpause(api, ["upkeep", "control_streams"], say)
+    _unpause(api, ["upkeep", "control_streams", "control_models"], say)
     apply.wish_all(settings, pipelines)
 
 
