@@ -124,7 +124,7 @@ def test_a_first_refresh_trains_judges_scores_and_publishes(
         cursor.execute("SELECT state, scored_rows FROM refreshes WHERE pipeline = 'tides'")
         assert cursor.fetchone() == ("published", readings)
         cursor.execute(
-            "SELECT version, value FROM evaluations WHERE refresh_id IN"
+            "SELECT version, value FROM evaluations WHERE metric = 'areaUnderROC' AND refresh_id IN"
             " (SELECT id FROM refreshes WHERE pipeline = 'tides') ORDER BY version"
         )
         (_, baseline), (_, champion) = cursor.fetchall()
