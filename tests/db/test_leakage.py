@@ -31,6 +31,8 @@ FLIGHTS = 3_500
 """The first four days of 2013: the rollup of 48 hours before exists for the last two."""
 FIRST, STEP = dt.datetime(2013, 1, 1, 6, 57), dt.timedelta(hours=6)
 """Just before the full hour, when flights of the next hour begin to leave early."""
+HOURS = dt.timedelta(hours=2)
+"""Short enough to see what goes on for an hour."""
 DEPARTURE, ARRIVAL = ["departed_at", "dep_delay"], ["arrived_at", "arr_delay", "air_time"]
 WEATHER = ["temp", "wind_speed", "precip", "visib"]
 SAME_HOUR = ("INTERVAL (48 * 60 + MINUTE(f.scheduled_at)) MINUTE", "INTERVAL MINUTE(f.scheduled_at) MINUTE")
@@ -102,7 +104,7 @@ def load(settings: Settings, pipeline: Pipeline, rows: pd.DataFrame) -> None:
         )
 
 
-def leaks_of(settings: Settings, pipeline: Pipeline, final: pd.DataFrame) -> dict[str, int]:
+def leaks_of(settings: Settings, pipeline: Pipeline, final: pd.DataFrame, step: dt.timedelta = STEP) -> dict[str, int]:
     """Let time pass; returns in how many rows each column knew less at its time."""
     now, end = FIRST, final["departed_at"].max()
     kept = 0
@@ -110,7 +112,7 @@ def leaks_of(settings: Settings, pipeline: Pipeline, final: pd.DataFrame) -> dic
         while now <= end:
             load(settings, pipeline, as_of(final, now))
             kept += watch.take(now)
-            now += STEP
+            now += step
         load(settings, pipeline, final)
         found = {leak.column: leak.rows for leak in watch.leaks()}
     assert kept > FLIGHTS * 0.9, "the proof must have had rows to look at"
@@ -120,6 +122,28 @@ def leaks_of(settings: Settings, pipeline: Pipeline, final: pd.DataFrame) -> dic
 def test_the_shipped_features_leak_nothing(place: Settings, final: pd.DataFrame) -> None:
     """Every feature of every departed flight is the same at its departure as when everything is known."""
     assert leaks_of(place, load_pipeline(place.pipelines / "flights"), final) == {}
+
+
+@pytest.mark.parametrize(
+    ("edit", "leaks"),
+    [
+        pytest.param(("", ""), set(), id="as-it-is"),
+        pytest.param(("d.hour = f.scheduled_at - INTERVAL (3", "d.hour = f.scheduled_at - INTERVAL (2"),
+                     {"origin_departed_delay"}, id="an-hour-that-has-not-ended"),
+    ],
+)  # fmt: skip
+def test_what_the_bench_asks_before_departure_leaks_nothing(
+    place: Settings, final: pd.DataFrame, tmp_path: Path, edit: tuple[str, str], leaks: set[str]
+) -> None:
+    """Two hours before they are scheduled, flights know nothing that changes; the last hour, not ended, is caught."""
+    text = (place.root / "bench" / "features_scheduled.sql").read_text()
+    assert edit[0] in text
+    folder = tmp_path / "flights"
+    shutil.copytree(place.pipelines / "flights", folder)
+    (folder / "features.sql").write_text(text.replace(*edit) if edit[0] else text)
+    declared = (folder / "pipeline.yaml").read_text()
+    (folder / "pipeline.yaml").write_text(declared.replace("baseline: dep_delay", "baseline: origin_departed_delay", 1))
+    assert set(leaks_of(place, load_pipeline(folder), final, HOURS)) == leaks
 
 
 def test_an_aggregate_of_the_same_hour_is_caught(place: Settings, final: pd.DataFrame, tmp_path: Path) -> None:
