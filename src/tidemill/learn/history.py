@@ -128,9 +128,8 @@ _VERSIONS = f"""
 SELECT version, refresh_id, state, reason, created_at AS trained_at, train_from, holdout_from, holdout_until,
        train_rows, holdout_rows, details
 FROM model_versions
-WHERE pipeline = %(pipeline)s AND model = %(model)s AND (version = %(champion)s OR version > (
-    SELECT MAX(v.version) FROM model_versions AS v WHERE v.pipeline = %(pipeline)s AND v.model = %(model)s
-) - {VERSIONS_SHOWN})
+WHERE pipeline = %(pipeline)s AND model = %(model)s AND (version = %(champion)s OR version + {VERSIONS_SHOWN} > (
+    SELECT MAX(v.version) FROM model_versions AS v WHERE v.pipeline = %(pipeline)s AND v.model = %(model)s))
 ORDER BY version DESC
 """
 _MEASURES = """

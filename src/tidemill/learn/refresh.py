@@ -305,3 +305,13 @@ def end_refresh(
             " ended_at = UTC_TIMESTAMP(6) WHERE id = %s AND state = 'running'",
             (state, scored_rows, None if reason is None else reason[:1000], refresh_id),
         )
+
+
+def end_run(connection: Connection[Any], pipeline: str, model: str, run: str, reason: str) -> None:
+    """Close what a run that has ended left open, however long ago it began; nothing if it left nothing."""
+    with translated(), connection.cursor() as cursor:
+        cursor.execute(
+            "UPDATE refreshes SET state = 'failed', reason = %s, ended_at = UTC_TIMESTAMP(6)"
+            " WHERE pipeline = %s AND model = %s AND run = %s AND state = 'running'",
+            (reason[:1000], pipeline, model, run),
+        )

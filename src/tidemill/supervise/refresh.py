@@ -19,6 +19,7 @@ from tidemill.learn.refresh import (
     begin_refresh,
     decide_refresh,
     end_refresh,
+    end_run,
     read_facts,
     reopen_refresh,
     under_way,
@@ -63,9 +64,9 @@ def fresh(pipeline: str, model: str, *, run_id: str, params: Mapping[str, Any], 
 
 def _close_what_was_left(connection: Connection[Any], spec: Pipeline, model: str, ti: Any) -> None:
     """Close refreshes of runs that have ended: Airflow calls nobody when a person marks a run failed."""
-    for run, refresh_id in under_way(connection, spec.name, model).items():
+    for run in under_way(connection, spec.name, model):
         if run != ti.run_id and ti.get_dr_count(dag_id=ti.dag_id, run_ids=[run], states=["failed", "success"]):
-            end_refresh(connection, refresh_id, "failed", reason=f"its run {run} has ended")
+            end_run(connection, spec.name, model, run, f"its run {run} has ended")
 
 
 def judge(pipeline: str, model: str, *, ti: Any) -> list[str]:
@@ -128,9 +129,7 @@ class RunFailed:
         run = context.get("run_id") or context["dag_run"].run_id
         with suppress(TidemillError), closing(TidemillHook().get_conn()) as connection:
             # Suppressed, as above.
-            refresh_id = under_way(connection, self.pipeline, self.model).get(run)
-            if refresh_id is not None:
-                end_refresh(connection, refresh_id, "failed", reason=f"its run failed: {context.get('reason')}")
+            end_run(connection, self.pipeline, self.model, run, f"its run failed: {context.get('reason')}")
 
 
 def refresh_of(ti: Any) -> int:
