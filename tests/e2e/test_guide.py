@@ -17,6 +17,7 @@ from tidemill.config import Account, Settings
 from tidemill.local import apply, process
 from tidemill.local.airflow_api import AirflowApi
 from tidemill.local.stack import Stack
+from tidemill.local.up import connections
 from tidemill.store import control, ledger
 from tidemill.store.connect import session
 from tidemill.testing import wait_until
@@ -70,8 +71,8 @@ class Reader:
         place.write_text(step.text)
 
     def sh(self, step: Step) -> None:
-        text = step.text.replace("./tidemill", f"{sys.executable} -m tidemill")
-        text = text.replace(".venv/bin/python", sys.executable).replace(BROKER, self.settings.kafka_bootstrap)
+        text = step.text.replace(BROKER, self.settings.kafka_bootstrap).replace(".venv/bin/python", sys.executable)
+        text = text.replace("./tidemill ", f"{sys.executable} -m tidemill ")
         done = subprocess.run(
             ["sh", "-ec", text],
             cwd=self.folder, env=process.environment(self.settings), capture_output=True, text=True, check=False,
@@ -109,6 +110,8 @@ def reader(airflow_stack: Stack, tmp_path: Path) -> Iterator[Reader]:
     """Everything is up, as after ``./tidemill up``; afterwards nothing is left of what the reader did."""
     settings = airflow_stack.settings
     with AirflowApi(settings) as api:
+        for connection in connections(settings):
+            api.put_connection(connection)
         yield Reader(settings, api, tmp_path, [])
         with session(settings, Account.STREAM) as connection:
             control.wish(connection, "parcels", "stopped", "a test")
