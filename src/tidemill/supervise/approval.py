@@ -134,8 +134,9 @@ class ApprovalTrigger(BaseTrigger):
         target: Target = await BaseHook.aget_connection(self.conn_id)
         while True:
             late = time.time() >= self.until
+            # Airflow's server wakes the task itself, but not for an answer that came before the task was put to sleep.
             answer = await sync_to_async(get_hitl_detail_content_detail)(ti_id=UUID(self.ti_id))
-            if answer.response_received and answer.chosen_options:
+            if answer and answer.response_received and answer.chosen_options:
                 user = answer.responded_by_user
                 yield _event(list(answer.chosen_options), user.name if user else None)
                 return
