@@ -5,7 +5,6 @@ from __future__ import annotations
 import random
 import time
 from collections.abc import Callable, Collection, Iterable
-from dataclasses import dataclass, field
 from typing import Any
 
 import pyarrow as pa
@@ -20,7 +19,7 @@ from tidemill.store.connect import drop_worker_connection, translated, worker_co
 from tidemill.store.control import NO_INCARNATION, prove_epoch, prove_incarnation, prove_version
 from tidemill.store.dialects.names import NO_PARTITION
 from tidemill.store.live import Commit, live_models, score_commit, tell_unscored
-from tidemill.store.record import Claimant, Counts, Range, Rejected
+from tidemill.store.record import Batch, Claimant, Counts, Range, Rejected
 from tidemill.store.settle import Settled, Staged, Target, prepare, settle, without
 from tidemill.store.unfit import unfit
 from tidemill.testing import reach
@@ -32,30 +31,6 @@ ATTEMPTS = 8
 
 ReadRaw = Callable[[Iterable[int]], dict[int, Rejected]]
 """Offsets of one partition -> their records as Kafka holds them, as far as it still does."""
-
-
-@dataclass(frozen=True)
-class Batch:
-    """What one Spark task writes: the settled rows of each table and all that did not become one."""
-
-    batch_id: int
-    range: Range
-    rows: dict[str, pa.Table] = field(default_factory=dict)
-    """Table name -> its columns and ``_offset``."""
-    deleted: dict[str, pa.Table] = field(default_factory=dict)
-    """Table name -> the keys that tombstones delete and ``_offset``."""
-    filtered: int = 0
-    """Records that no table wants."""
-    rejected: tuple[Rejected, ...] = ()
-    gap: int = 0
-    newest_us: int | None = None
-    """Newest Kafka timestamp among the records, µs since 1970."""
-    unselected: int = 0
-    """Offsets of the range that a replay did not ask for."""
-    delivered: frozenset[int] = frozenset()
-    """The offsets that a replay has read; a stream need not say."""
-    warned: int = 0
-    """Records that a check warns about."""
 
 
 def write_batch(

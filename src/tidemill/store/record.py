@@ -1,18 +1,16 @@
-"""What a commit writes beside the rows: its ledger row, the quarantine, the position."""
+"""What a commit is given, and what it writes beside the rows: its ledger row, the quarantine, the position."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import asdict, dataclass, replace
-from typing import TYPE_CHECKING, Any
+from dataclasses import asdict, dataclass, field, replace
+from typing import Any
 
+import pyarrow as pa
 from pymysql.connections import Connection
 
 from tidemill.errors import Fenced
 from tidemill.store.connect import dialect_of, translated
-
-if TYPE_CHECKING:
-    from tidemill.store.commit import Batch
 
 WHOLE_BYTES = 2 * 2**20
 """A key or value that is longer is cut when it is quarantined: the statement that carries it has a limit, too."""
@@ -62,6 +60,30 @@ class Rejected:
     def because(self, reason: str) -> Rejected:
         """The same record with its reason."""
         return replace(self, reason=reason)
+
+
+@dataclass(frozen=True)
+class Batch:
+    """What one Spark task writes: the settled rows of each table and all that did not become one."""
+
+    batch_id: int
+    range: Range
+    rows: dict[str, pa.Table] = field(default_factory=dict)
+    """Table name -> its columns and ``_offset``."""
+    deleted: dict[str, pa.Table] = field(default_factory=dict)
+    """Table name -> the keys that tombstones delete and ``_offset``."""
+    filtered: int = 0
+    """Records that no table wants."""
+    rejected: tuple[Rejected, ...] = ()
+    gap: int = 0
+    newest_us: int | None = None
+    """Newest Kafka timestamp among the records, µs since 1970."""
+    unselected: int = 0
+    """Offsets of the range that a replay did not ask for."""
+    delivered: frozenset[int] = frozenset()
+    """The offsets that a replay has read; a stream need not say."""
+    warned: int = 0
+    """Records that a check warns about."""
 
 
 @dataclass(frozen=True)
