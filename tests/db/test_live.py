@@ -125,7 +125,8 @@ def _asked(post: Post, sql: str) -> bool:
 
 
 def test_a_model_that_cannot_score_stops_no_stream(post: Post, mariadb: Settings, tmp_path: Path) -> None:
-    """A feature query that the database refuses costs the scores and nothing else: one incident says so."""
+    """A feature query that the database refuses costs the scores and nothing else: one incident says so, until the
+    model scores again."""
     other = open_post(
         post.settings, tmp_path, features=FEATURES.replace("p.weight", "p.weight / (SELECT 1 UNION SELECT 2) AS weight")
     )
@@ -138,6 +139,12 @@ def test_a_model_that_cannot_score_stops_no_stream(post: Post, mariadb: Settings
     assert (subject, kind) == ("model post.breaks", "live_scores")
     assert "goes on without scoring" in sentence
     other.connection.close()
+    mended = open_post(post.settings, tmp_path)
+    mended.position, mended.batch_id = other.position, other.batch_id
+    mended.write([Parcel(5, None, 1.0, 2.0, None)])
+    assert mended.scores(1) == {5: 1.0}
+    assert mended.query("SELECT COUNT(*), COUNT(closed_at) FROM {control}.incidents") == [(1, 1)]
+    mended.connection.close()
 
 
 def test_a_champion_of_other_features_scores_nothing(post: Post) -> None:

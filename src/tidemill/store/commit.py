@@ -18,7 +18,7 @@ from tidemill.store.build import under_construction
 from tidemill.store.connect import drop_worker_connection, translated, worker_connection
 from tidemill.store.control import NO_INCARNATION, prove_epoch, prove_incarnation, prove_version
 from tidemill.store.dialects.names import NO_PARTITION
-from tidemill.store.live import Commit, live_models, score_commit, tell_unscored
+from tidemill.store.live import Commit, live_models, score_commit, tell
 from tidemill.store.record import Batch, Claimant, Counts, Range, Rejected
 from tidemill.store.settle import Settled, Staged, Target, prepare, settle, without
 from tidemill.store.unfit import unfit
@@ -153,11 +153,10 @@ class _Transaction:
 
     def _score(self, commit_id: int, written: list[str], *, dry_run: bool) -> None:
         """Score what was written, where a model is to score live."""
-        if dry_run or not live_models(self.pipeline, written):
-            return
-        untold = score_commit(self.connection, Commit(self.settings, self.pipeline, commit_id), written)
-        for model, reason in untold.items():
-            tell_unscored(self.settings, self.pipeline.name, model, reason)
+        models = live_models(self.pipeline, written)
+        if models and not dry_run:
+            untold = score_commit(self.connection, Commit(self.settings, self.pipeline, commit_id), models)
+            tell(self.settings, self.pipeline, models, untold)
 
     def _unfit(self, refused: dict[int, str]) -> dict[int, str]:
         """Of a batch that was refused as a whole: offset -> reason of the records that a rollup cannot count."""

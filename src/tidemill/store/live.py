@@ -13,7 +13,7 @@ was left out.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any
@@ -31,6 +31,8 @@ from tidemill.store.dialects import names
 from tidemill.store.scorer import Scorer, as_arrow, unpack
 from tidemill.store.stage import bulk_load
 
+KIND = "live_scores"
+"""Of the incident."""
 _KEPT = 8
 """Models that a process keeps at hand: champion and published version of a few."""
 
@@ -50,13 +52,13 @@ def live_models(pipeline: Pipeline, tables: Iterable[str]) -> list[str]:
     return [name for name, model in pipeline.models.items() if model.score.live and model.table in written]
 
 
-def score_commit(connection: Connection[Any], commit: Commit, tables: Iterable[str]) -> dict[str, str]:
+def score_commit(connection: Connection[Any], commit: Commit, models: Iterable[str]) -> dict[str, str]:
     """Score what a commit has written. Inside its transaction, after all of its rows are settled.
 
     Args:
         connection: on which the tables' stages still stand.
         commit: whose rows.
-        tables: those in which it has written rows.
+        models: those of the tables in which it has written rows.
 
     Returns:
         Model -> why it did not score, as a sentence. Its rows are committed without a score of this commit.
@@ -65,7 +67,7 @@ def score_commit(connection: Connection[Any], commit: Commit, tables: Iterable[s
         Transient: the transaction has to run again.
     """
     untold: dict[str, str] = {}
-    for name in live_models(commit.pipeline, tables):
+    for name in models:
         try:
             _score(connection, commit, name)
         except StoreError as error:
@@ -127,20 +129,33 @@ def _versions(connection: Connection[Any], pipeline: str, model: str) -> list[in
     return sorted({int(version) for version in found if version is not None})
 
 
-_told: dict[tuple[str, str], str] = {}
+_told: dict[tuple[str, str], str | None] = {}
 
 
-def tell_unscored(settings: Settings, pipeline: str, model: str, reason: str) -> None:
-    """Open an incident about a model that does not score live. Each reason once a process: this is asked every batch.
+def tell(settings: Settings, pipeline: Pipeline, models: Iterable[str], untold: Mapping[str, str]) -> None:
+    """Open an incident about each model that does not score, and close that of one that does.
 
-    Over a connection of its own, because the commit it is about may yet be rolled back.
+    Each once a process as long as nothing changes: this is asked with every commit. Over a connection of its own,
+    because the commit it is about may yet be rolled back.
+
+    Args:
+        settings: where the database is.
+        pipeline: whose models.
+        models: those that were to score.
+        untold: what :func:`score_commit` returned.
     """
-    if _told.get((pipeline, model)) == reason:
-        return
-    _told[pipeline, model] = reason
-    sentence = f"the stream goes on without scoring: {reason}; the next refresh scores what is left out"
-    with suppress(StoreError), session(settings, Account.STREAM) as connection:
-        control.open_incident(connection, f"model {pipeline}.{model}", "live_scores", sentence)
+    for name in models:
+        reason, place = untold.get(name), (pipeline.name, name)
+        if place in _told and _told[place] == reason:
+            continue
+        subject = f"model {pipeline.name}.{name}"
+        with suppress(StoreError), session(settings, Account.STREAM) as connection:
+            if reason is None:
+                control.close_incident(connection, subject, KIND)
+            else:
+                said = f"the stream goes on without scoring: {reason}; the next refresh scores what is left out"
+                control.open_incident(connection, subject, KIND, said)
+            _told[place] = reason
 
 
 _scorers: dict[tuple[object, ...], Scorer | None] = {}
