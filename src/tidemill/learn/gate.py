@@ -19,7 +19,7 @@ from tidemill.spec.model import Drift, Pipeline
 from tidemill.store.connect import session, translated
 from tidemill.store.control import close_incident, open_incident
 
-KIND = "drift"
+DRIFT = "drift"
 """Of the incident."""
 
 
@@ -47,10 +47,10 @@ def check_drift(
         record(connection, refresh.id, measured, declared, count)
         refused = beyond(measured, declared, count)
         if refused is None:
-            close_incident(connection, subject, KIND)
+            close_incident(connection, subject, DRIFT)
             _go_on(connection, refresh.id)
             return
-        open_incident(connection, subject, KIND, f"nothing is scored: {refused}")
+        open_incident(connection, subject, DRIFT, f"nothing is scored: {refused}")
         end_refresh(connection, refresh.id, "refused", reason=str(refused))
     raise refused
 

@@ -31,7 +31,7 @@ from tidemill.store.dialects import names
 from tidemill.store.scorer import Scorer, as_arrow, unpack
 from tidemill.store.stage import bulk_load
 
-KIND = "live_scores"
+LIVE_SCORES = "live_scores"
 """Of the incident."""
 _KEPT = 8
 """Models that a process keeps at hand: champion and published version of a few."""
@@ -151,10 +151,10 @@ def tell(settings: Settings, pipeline: Pipeline, models: Iterable[str], untold: 
         subject = f"model {pipeline.name}.{name}"
         with suppress(StoreError), session(settings, Account.STREAM) as connection:
             if reason is None:
-                control.close_incident(connection, subject, KIND)
+                control.close_incident(connection, subject, LIVE_SCORES)
             else:
                 said = f"the stream goes on without scoring: {reason}; the next refresh scores what is left out"
-                control.open_incident(connection, subject, KIND, said)
+                control.open_incident(connection, subject, LIVE_SCORES, said)
             _told[place] = reason
 
 
