@@ -141,7 +141,7 @@ def _all_is_known(shop: Shop, refresh: int) -> None:
     assert details["differences"]["1"]["areaUnderROC"] == [0, 0], "of the same model there is no difference"
     assert (details["problem"], details["seed"], details["options"]) == ("classification", 20130101, {})
     assert details["parameters"] == {"maxIter": 4, "maxDepth": 3, "maxBins": 32, "seed": 20130101}
-    assert set(details["seconds"]) == {"read", "fit", "measure"}
+    assert set(details["seconds"]) == {"read", "check", "fit", "measure"}
     assert set(details["importance"]) == set(details["drift"]) == {"amount", "city", "distance"}
     assert (details["measured_rows"], details["champion_saw"]) == (251, False)
     assert sum(part["rows"] for part in details["calibration"]) == 251

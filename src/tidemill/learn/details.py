@@ -6,7 +6,7 @@ Keys:
 ``seed``          of the estimator and of the resamples
 ``parameters``    those that the estimator was given, by MLlib's names
 ``options``       what the form of the run asked for (``tidemill.learn.options``)
-``seconds``       ``{"read": …, "fit": …, "measure": …}``
+``seconds``       ``{"read": …, "check": …, "fit": …, "measure": …}``; the check is for features that look ahead
 ``measured_rows`` held-out rows behind the measures
 ``differences``   ``{version: {metric: [low, high]}}``: the middle 95 % of the challenger's value minus the version's
                   on the same resamples; version 0 is the baseline

@@ -100,6 +100,7 @@ def train(spark: SparkSession, settings: Settings, pipeline: Pipeline, model_nam
     try:
         watch.done("read")
         refuse_hindsight(settings, pipeline, model_name, as_datetime(sample.cut.holdout))
+        watch.done("check")
         trained = _train(_Job(settings, pipeline, model_name, model, start), sample, watch)
     finally:
         sample.rows.unpersist()
