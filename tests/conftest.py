@@ -12,7 +12,9 @@ import shutil
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
+import hypothesis
 import psutil
 import pytest
 
@@ -23,8 +25,16 @@ from tidemill.local.stack import Stack
 
 ROOT = Path(__file__).resolve().parents[1]
 LANES = ("unit", "spark", "db", "dags", "e2e")
+WAITING = ("dags", "e2e")
+"""Lanes that mostly wait, for servers to come up, go away and come back. The whole suite runs them beside the others,
+which compute: each of the two processes has servers of its own."""
+
+# Nothing here is judged by how long it takes.
+hypothesis.settings.register_profile("untimed", deadline=None)
+hypothesis.settings.load_profile("untimed")
 
 _session = pytest.StashKey[Settings]()
+_kept = pytest.StashKey[list[str]]()
 
 
 def _settings_in(state: Path, pipelines: Path = ROOT / "pipelines") -> Settings:
@@ -66,7 +76,17 @@ def pytest_sessionfinish(session: pytest.Session, exitstatus: int) -> None:
     if exitstatus in (pytest.ExitCode.OK, pytest.ExitCode.NO_TESTS_COLLECTED):
         shutil.rmtree(state, ignore_errors=True)
     elif reporter := session.config.pluginmanager.get_plugin("terminalreporter"):
-        reporter.write_line(f"the servers' state and logs are kept in {state}")
+        for kept in [state, *session.config.stash.get(_kept, [])]:
+            reporter.write_line(f"the servers' state and logs are kept in {kept}")
+    else:
+        session.config.workeroutput["state"] = str(state)  # type: ignore[attr-defined]  # of one of two processes
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_testnodedown(node: Any, error: object) -> None:
+    """Hear from a process that has ended where it keeps the logs of its servers."""
+    if state := getattr(node, "workeroutput", {}).get("state"):
+        node.config.stash.setdefault(_kept, []).append(state)
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
@@ -77,6 +97,7 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
         if lane not in LANES:
             raise pytest.UsageError(f"{item.path} is in none of the lanes {', '.join(LANES)}")
         item.add_marker(lane)
+        item.add_marker(pytest.mark.xdist_group("waiting" if lane in WAITING else "computing"))
         if isinstance(item, pytest.Function) and not (item.function.__doc__ or "").strip():
             nameless.append(item.nodeid)
     # The cheap lanes first: what they find is known early. The sort is stable.
