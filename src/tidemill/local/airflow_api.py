@@ -14,6 +14,8 @@ from tidemill.errors import SetupError
 from tidemill.local import airflow, passwords
 
 _POLL_SECONDS = 0.5
+_ATTEMPTS = 6
+_PAUSE_SECONDS = 0.1
 
 
 @dataclass(frozen=True)
@@ -68,10 +70,14 @@ class AirflowApi:
         """One call below ``/api/v2``; returns the decoded answer."""
         if not self._authorization:
             self._log_in()
-        answer = self._send(method, f"/api/v2{path}", body, query)
-        if answer.status_code == httpx.codes.UNAUTHORIZED:
-            self._log_in()
+        for attempt in range(_ATTEMPTS):
             answer = self._send(method, f"/api/v2{path}", body, query)
+            if answer.status_code == httpx.codes.UNAUTHORIZED:
+                self._log_in()
+            elif not _gave_way(answer):
+                break
+            else:
+                time.sleep(_PAUSE_SECONDS * 2**attempt)
         return _decoded(answer)
 
     def health(self) -> dict[str, Any]:
@@ -169,6 +175,12 @@ class AirflowApi:
                 value=f"{self._settings.airflow_url} ({error})",
                 remedy="start the stack with ./tidemill up",
             ) from error
+
+
+def _gave_way(answer: httpx.Response) -> bool:
+    """Whether Airflow's database rolled the call back. SQLite does so at once, however long its time-out, when a
+    transaction that has read wants to write and another one has written since."""
+    return answer.status_code == httpx.codes.INTERNAL_SERVER_ERROR and "Database error" in answer.text
 
 
 def _decoded(answer: httpx.Response) -> Any:
