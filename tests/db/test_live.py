@@ -13,7 +13,8 @@ from scoring import FEATURES, Parcel, Post, by_hand, open_post
 from tidemill.config import Account, Settings
 from tidemill.errors import SpecError
 from tidemill.learn.versions import lock_model, transaction
-from tidemill.store.connect import connect
+from tidemill.store.connect import connect, session
+from tidemill.store.dialects import dialect
 from tidemill.testing import wait_until
 
 SOME = [Parcel(1, "Ulm", 1.5, 0.1, 0), Parcel(2, None, None, None, None), Parcel(3, "Kiel", 2.0, 0.7, 1)]
@@ -166,3 +167,24 @@ def test_what_cannot_score_live_is_refused(post: Post, tmp_path: Path) -> None:
         open_post(post.settings, tmp_path, features=grouped)
     with pytest.raises(SpecError, match=r"score\.live is not possible with this estimator: als"):
         open_post(post.settings, tmp_path, estimator="als", judge={"metric": "rmse"})
+
+
+def test_the_cost_does_not_grow_with_the_tables(post: Post) -> None:
+    """Each row of a commit is found by its key, also where the database believes that the tables are as empty as they
+    once were: it would rather compare all that is staged with all that there is."""
+    schema, d = post.settings.db_data, dialect(post.settings.db_dialect)
+    with session(post.settings, Account.MIGRATE, schema=schema) as connection, connection.cursor() as cursor:
+        for table in ("parcels", "parcels_by_city"):
+            cursor.execute(f"ALTER TABLE {table} STATS_PERSISTENT = 1, STATS_AUTO_RECALC = 0")
+            cursor.execute(f"ANALYZE TABLE {table}")
+    post.write([Parcel(n, f"c{n}", 1.0, 0.5, 0) for n in range(1, 3_001)])
+    table, model = post.pipeline.tables["parcels"], post.pipeline.models[post.model]
+    asked = d.committed_features(schema, FEATURES, model, table, ["distance", "parcels"], 1)
+    with session(post.settings, Account.STREAM, schema=schema) as connection, connection.cursor() as cursor:
+        for sql in d.create_stage(schema, "parcels", table):
+            cursor.execute(sql)
+        columns = ", ".join([*table.columns, "_offset"])
+        cursor.execute(f"INSERT INTO _stage_parcels ({columns}) SELECT {columns} FROM parcels")
+        cursor.execute(asked.replace("SELECT", "EXPLAIN SELECT", 1))
+        plan = {row[2]: (row[3], row[-1]) for row in cursor.fetchall()}
+    assert {name: way for name, (way, _) in plan.items()} == {"s": "ALL", "p": "eq_ref", "h": "ref"}, plan

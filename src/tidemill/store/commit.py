@@ -18,7 +18,7 @@ from tidemill.store.build import under_construction
 from tidemill.store.connect import drop_worker_connection, translated, worker_connection
 from tidemill.store.control import NO_INCARNATION, prove_epoch, prove_incarnation, prove_version
 from tidemill.store.dialects.names import NO_PARTITION
-from tidemill.store.live import Commit, live_models, score_commit, tell
+from tidemill.store.live import Commit, live_models, prepare_scores, score_commit, tell
 from tidemill.store.record import Batch, Claimant, Counts, Range, Rejected
 from tidemill.store.settle import Settled, Staged, Target, prepare, settle, without
 from tidemill.store.unfit import unfit
@@ -105,6 +105,7 @@ class _Transaction:
         reach("before stage")
         # Staged before the transaction begins: loading takes no lock that anybody waits for.
         left, staged, refused = self._stage({})
+        prepare_scores(self.connection, self.settings, self.pipeline, staged)
         reach("after stage")
         while True:
             rejected = [*self.batch.rejected, *self._with_bytes(refused, read_raw)]

@@ -52,6 +52,16 @@ def live_models(pipeline: Pipeline, tables: Iterable[str]) -> list[str]:
     return [name for name, model in pipeline.models.items() if model.score.live and model.table in written]
 
 
+def prepare_scores(connection: Connection[Any], settings: Settings, pipeline: Pipeline, tables: Iterable[str]) -> None:
+    """Make the temporary tables that :func:`score_commit` loads. Outside a transaction."""
+    with translated(), connection.cursor() as cursor:
+        for name in live_models(pipeline, tables):
+            model = pipeline.models[name]
+            table = pipeline.tables[model.table]
+            for sql in dialect_of(connection).create_score_stage(settings.db_data, model, table):
+                cursor.execute(sql)
+
+
 def score_commit(connection: Connection[Any], commit: Commit, models: Iterable[str]) -> dict[str, str]:
     """Score what a commit has written. Inside its transaction, after all of its rows are settled.
 
@@ -93,9 +103,12 @@ def _score(connection: Connection[Any], commit: Commit, name: str) -> None:
         return
     model = commit.pipeline.models[name]
     columns = [*model.key, *names.SCORE_COLUMNS]
-    load = dialect_of(connection).load(commit.settings.db_data, model.score.table, columns)
+    d, schema = dialect_of(connection), commit.settings.db_data
+    load = d.load(schema, names.stage(model.score.table), columns)
     for version, scorer in scorers.items():
         bulk_load(connection, load, scored_rows(model, rows, scorer, version, commit.id), columns)
+    with translated(), connection.cursor() as cursor:
+        cursor.execute(d.put_scores(schema, model))
 
 
 def scored_rows(model: Model, rows: pa.Table, scorer: Scorer, version: int, as_of_commit: int) -> pa.Table:

@@ -178,6 +178,8 @@ def _put_model(found: _Generated, name: str) -> None:
     found.put("create_scored_view", "control", "data", SHOP, model.table, about=name)
     found.put("feature_rows", QUERY, model, table, ["amount"], about=name)
     found.put("committed_features", "data", QUERY, model, table, ["amount"], 7, about=name)
+    found.put("create_score_stage", "data", model, table, about=name)
+    found.put("put_scores", "data", model, about=name)
     found.put("unscored", "data", rows, model, 3, about=name)
     found.put("next_cut", "data", model.table, "id", 500, None, about=f"{name} first")
     found.put("next_cut", "data", model.table, "id", 500, 77, about=f"{name} next")

@@ -52,6 +52,23 @@ class Learning(Hooks):
         commit = "CAST(f.`_commit` AS SIGNED) AS `_commit`"
         return ", ".join([*keys, known_us, *(f"f.{quote(name)}" for name in features), label, commit])
 
+    def create_score_stage(self, schema: str, model: Model, table: Table) -> tuple[str, ...]:
+        """A temporary table for the scores of one commit."""
+        columns = [f"{quote(key)} {table.columns[key]}" for key in model.key]
+        columns += ["`model_version` INT UNSIGNED NOT NULL", "`score` DOUBLE NOT NULL"]
+        columns += [f"{quote(name)} BIGINT UNSIGNED NOT NULL" for name in ("scored_commit", "as_of_commit")]
+        body = f"({', '.join(columns)}, PRIMARY KEY (`model_version`, {columns_of(model.key)})){self.table_options()}"
+        return self.temporary(in_schema(schema, stage(model.score.table)), body)
+
+    def put_scores(self, schema: str, model: Model) -> str:
+        """Move staged scores among those that readers see, in order of key: REPLACE would lock the gaps between them,
+        in which other partitions have theirs."""
+        columns = [*model.key, *SCORE_COLUMNS]
+        changes = ", ".join(f"{quote(c)} = {self.incoming(c)}" for c in SCORE_COLUMNS if c != "model_version")
+        query = f"SELECT {columns_of(columns)} FROM {in_schema(schema, stage(model.score.table))}"
+        order = columns_of(["model_version", *model.key])
+        return self.upsert(in_schema(schema, model.score.table), columns, query, changes, order=order)
+
     def unscored(self, schema: str, rows: str, model: Model, version: int) -> str:
         """Those of ``rows`` that a model version has not scored as they now are, neither published nor pending.
 

@@ -349,6 +349,13 @@ SELECT f.`shop` AS `shop`, f.`id` AS `id`, TIMESTAMPDIFF(MICROSECOND, '1970-01-0
 SELECT o.shop, o.id, o.changed_at, o.amount, o.state = 'back' AS back, o._commit FROM orders AS o -- 5 %
 ) AS f ON f.`shop` = s.`shop` AND f.`id` = s.`id` WHERE f.`_commit` = 7;
 
+-- create_score_stage comes_back
+DROP TEMPORARY TABLE IF EXISTS `data`.`_stage_order_scores`;
+CREATE TEMPORARY TABLE `data`.`_stage_order_scores` (`shop` INT NOT NULL, `id` BIGINT NOT NULL, `model_version` INT UNSIGNED NOT NULL, `score` DOUBLE NOT NULL, `scored_commit` BIGINT UNSIGNED NOT NULL, `as_of_commit` BIGINT UNSIGNED NOT NULL, PRIMARY KEY (`model_version`, `shop`, `id`)) DEFAULT CHARACTER SET utf8mb4 COLLATE utf8mb4_0900_bin;
+
+-- put_scores comes_back
+INSERT INTO `data`.`order_scores` (`shop`, `id`, `model_version`, `score`, `scored_commit`, `as_of_commit`) SELECT * FROM (SELECT `shop`, `id`, `model_version`, `score`, `scored_commit`, `as_of_commit` FROM `data`.`_stage_order_scores`) AS n (`shop`, `id`, `model_version`, `score`, `scored_commit`, `as_of_commit`) ORDER BY `model_version`, `shop`, `id` ON DUPLICATE KEY UPDATE `score` = n.`score`, `scored_commit` = n.`scored_commit`, `as_of_commit` = n.`as_of_commit`;
+
 -- unscored comes_back
 SELECT r.* FROM (SELECT f.`shop` AS `shop`, f.`id` AS `id`, TIMESTAMPDIFF(MICROSECOND, '1970-01-01', f.`changed_at`) AS `_known_us`, f.`amount`, f.`back` AS `_label`, CAST(f.`_commit` AS SIGNED) AS `_commit` FROM (
 SELECT o.shop, o.id, o.changed_at, o.amount, o.state = 'back' AS back, o._commit FROM orders AS o -- 5 %
