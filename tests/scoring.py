@@ -63,8 +63,8 @@ class Post:
     batch_id: int = 0
     model: str = "breaks"
 
-    def write(self, parcels: Sequence[Parcel], partition: int = 0, *, dry_run: bool = False) -> Counts:
-        """Commit parcels as the next batch of a partition."""
+    def batch(self, parcels: Sequence[Parcel], partition: int = 0) -> Batch:
+        """Parcels as the next batch of a partition."""
         start = self.position.get(partition, 0)
         table = pa.table(
             {
@@ -80,11 +80,14 @@ class Post:
                 "_offset": pa.array(range(start, start + len(parcels)), pa.int64()),
             }
         )
-        span = Range(partition, start, start + len(parcels))
-        batch = Batch(self.batch_id, span, rows={"parcels": table})
+        return Batch(self.batch_id, Range(partition, start, start + len(parcels)), rows={"parcels": table})
+
+    def write(self, parcels: Sequence[Parcel], partition: int = 0, *, dry_run: bool = False) -> Counts:
+        """Commit parcels as the next batch of a partition."""
+        batch = self.batch(parcels, partition)
         counts = write_batch(self.settings, self.pipeline, self.claimant, batch, dry_run=dry_run)
         if not dry_run:
-            self.position[partition] = span.until
+            self.position[partition] = batch.range.until
             self.batch_id += 1
         return counts
 

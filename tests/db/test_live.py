@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -11,8 +12,9 @@ import pytest
 from learning import own_schemas
 from scoring import FEATURES, Parcel, Post, by_hand, open_post
 from tidemill.config import Account, Settings
-from tidemill.errors import SpecError
+from tidemill.errors import Contention, SpecError
 from tidemill.learn.versions import lock_model, transaction
+from tidemill.store import commit  # its internals, for one process to act as two
 from tidemill.store.connect import connect, session
 from tidemill.store.dialects import dialect
 from tidemill.testing import wait_until
@@ -188,3 +190,36 @@ def test_the_cost_does_not_grow_with_the_tables(post: Post) -> None:
         cursor.execute(asked.replace("SELECT", "EXPLAIN SELECT", 1))
         plan = {row[2]: (row[3], row[-1]) for row in cursor.fetchall()}
     assert {name: way for name, (way, _) in plan.items()} == {"s": "ALL", "p": "eq_ref", "h": "ref"}, plan
+
+
+def test_partitions_do_not_stand_in_each_others_way(post: Post) -> None:
+    """Keys of two partitions lie between each other, and are scored anew by both at once: nobody has to give way."""
+    post.put(1)
+    post.point(1, 1)
+    gave_way: list[Contention] = []
+    together = threading.Barrier(2, timeout=30)
+
+    def work(partition: int) -> None:
+        connection = connect(post.settings, Account.STREAM)
+        for number in range(6):
+            parcels = [Parcel(n, f"c{n}", 1.0, float(number), 0, version=number) for n in range(partition, 1_200, 2)]
+            batch = replace(post.batch(parcels, partition), batch_id=number)
+            together.wait()
+            while True:
+                try:
+                    commit._Transaction(connection, post.settings, post.pipeline, post.claimant, batch).run()
+                    break
+                except Contention as error:
+                    gave_way.append(error)
+                    connection.rollback()
+            post.position[partition] = batch.range.until
+        connection.close()
+
+    writers = [threading.Thread(target=work, args=(partition,)) for partition in (0, 1)]
+    for writer in writers:
+        writer.start()
+    for writer in writers:
+        writer.join(60)
+    assert gave_way == []
+    assert set(post.scores(1).values()) == {5.0}
+    assert len(post.scores(1)) == 1_200
