@@ -86,7 +86,7 @@ class Hindsight(Rollups):
             f" ORDER BY {time} DESC LIMIT {int(most)}"
         )
         differing = [f"COALESCE(SUM(NOT (a.{quote(f)} <=> b.{quote(f)})), 0)" for f in features]
-        return (
+        return self.by_key(
             f"SELECT {', '.join(differing)} FROM ({rows}) AS a"
             f" LEFT JOIN (\n{hidden.strip().removesuffix(';')}\n) AS b ON {equal(model.key, 'a', 'b')}"
         )

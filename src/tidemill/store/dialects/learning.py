@@ -40,7 +40,7 @@ class Learning(Hooks):
         self, schema: str, sql: str, model: Model, table: Table, features: Iterable[str], commit: int
     ) -> str:
         """The same columns of the rows that a commit has written, from the stage of its table. In its transaction."""
-        return (
+        return self.by_key(
             f"SELECT {self._feature_columns(model, table, features)} FROM {in_schema(schema, stage(model.table))} AS s"
             f" {self.join} {_derived(sql)} AS f ON {equal(model.key, 'f', 's')} WHERE f.`_commit` = {int(commit)}"
         )

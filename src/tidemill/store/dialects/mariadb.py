@@ -24,6 +24,7 @@ class MariaDB(Dialect):
     executed: ClassVar[bool] = True
     tells_rows: ClassVar[bool] = True
     share_lock: ClassVar[str] = "LOCK IN SHARE MODE"
+    jdbc_session: ClassVar[str] = "time_zone='+00:00',join_cache_level=0"
 
     def session(self) -> str:
         """One SET statement."""
@@ -39,6 +40,10 @@ class MariaDB(Dialect):
     def table_options(self) -> str:
         """Whatever the schema's own collation is, which a person may have chosen."""
         return f" DEFAULT CHARACTER SET utf8mb4 COLLATE {self.collation}"
+
+    def by_key(self, query: str) -> str:
+        """Without a buffer for joins."""
+        return f"SET STATEMENT join_cache_level = 0 FOR {query}"
 
     def temporary(self, table: str, body: str) -> tuple[str, ...]:
         """One statement, which commits nothing."""
