@@ -24,6 +24,7 @@ from tidemill.config import Account, Settings
 from tidemill.learn import versions
 from tidemill.spec import Pipeline
 from tidemill.store.connect import session
+from tidemill.store.migrate import pipeline_version
 from tidemill.testing import wait_until
 
 TIDES = Path(__file__).parent / "dags" / "pipelines" / "tides"
@@ -54,7 +55,7 @@ class Surges:
             return list(cursor.fetchall())
 
     def commit(self, rows: int = 10, height: int | None = None) -> int:
-        """A commit of readings an hour apart, of all heights or of one; returns its id."""
+        """A commit of readings half an hour apart, of all heights or of one; returns its id."""
         data = self.settings.db_data
         with session(self.settings, Account.STREAM) as connection, connection.cursor() as cursor:
             cursor.execute(
@@ -66,7 +67,7 @@ class Surges:
             at = datetime(2026, 1, 1)
             heights = [n * 37 % 100 if height is None else height for n in range(rows)]
             values = [
-                (commit * 10_000 + n, at + timedelta(hours=n), high, int(high > 50), commit, n)
+                (commit * 10_000 + n, at + timedelta(minutes=30 * n), high, int(high > 50), commit, n)
                 for n, high in enumerate(heights)
             ]
             cursor.executemany(
@@ -111,12 +112,12 @@ class Jobs:
     """Stands where ``spark-submit`` does, and writes what the Spark jobs write.
 
     Args:
-        settings: where the database is.
+        surges: whose jobs.
         metric: what the next challenger is measured at; the champion has 0.8, the baseline 0.6.
     """
 
-    def __init__(self, settings: Settings, metric: float = 0.8) -> None:
-        self.settings, self.metric = settings, metric
+    def __init__(self, surges: Surges, metric: float = 0.8) -> None:
+        self.surges, self.metric = surges, metric
         self.failing: dict[str, str] = {}
         """Job -> what the provider's operator says of it when it fails."""
         self.ran: list[str] = []
@@ -135,7 +136,7 @@ class Jobs:
         if operator.task_id in self.failing:
             raise AirflowException(self.failing[operator.task_id])
         refresh = int(operator.refresh)
-        with session(self.settings, Account.STREAM) as connection:
+        with session(self.surges.settings, Account.STREAM) as connection:
             if operator.task_id == "train":
                 self.train(connection, refresh)
             else:
@@ -152,7 +153,8 @@ class Jobs:
             version = versions.next_version(connection, "surges", "flood")
             champion = versions.champion(connection, "surges", "flood")
             times = dict.fromkeys(("train_from", "holdout_from", "holdout_until"), datetime(2026, 1, 1))
-            described = {"artifact": "-", "as_of_commit": 1, "pipeline_version": 1, "train_seconds": 1.0}
+            applied = pipeline_version(connection, self.surges.pipeline)
+            described = {"artifact": "-", "as_of_commit": 1, "pipeline_version": applied, "train_seconds": 1.0}
             rows = {"version": version, "refresh_id": refresh, "train_rows": 1, "holdout_rows": 1}
             versions.insert_version(
                 connection, "surges", "flood", {**rows, **described, **times, "details": json.dumps({})}

@@ -78,7 +78,7 @@ def surges(applied: Callable[[str], Surges], request: pytest.FixtureRequest) -> 
 @pytest.fixture
 def jobs(surges: Surges, monkeypatch: pytest.MonkeyPatch) -> Jobs:
     """What stands where Spark does."""
-    stand_in = Jobs(surges.settings)
+    stand_in = Jobs(surges)
     monkeypatch.setattr(SUBMIT, stand_in.stand_in())
     monkeypatch.setattr(approval, "_POLL_SECONDS", 0.2)
     monkeypatch.setattr(approval, "get_hitl_detail_content_detail", answered)
@@ -163,7 +163,7 @@ def test_a_form_that_makes_no_sense_is_not_tried_again(surges: Surges, jobs: Job
 
 def test_drift_is_red_at_once_and_says_which_feature(surges: Surges, monkeypatch: pytest.MonkeyPatch) -> None:
     """By the real job: nothing is scored, the refresh is refused, an incident is open, and no other try is made."""
-    jobs = Jobs(surges.settings)
+    jobs = Jobs(surges)
     with monkeypatch.context() as patch:
         patch.setattr(SUBMIT, jobs.stand_in())
         surges.published()
