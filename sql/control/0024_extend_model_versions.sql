@@ -3,4 +3,5 @@
 ALTER TABLE model_versions
     ADD COLUMN checksum CHAR(64) NULL COMMENT 'SHA-256 of the artifact as it was written' AFTER artifact,
     ADD COLUMN details LONGTEXT NULL AFTER train_seconds,
+    ADD COLUMN published_at DATETIME(6) NULL COMMENT 'when readers first saw its scores of all rows' AFTER reason,
     MODIFY COLUMN state ENUM('challenger', 'champion', 'rejected', 'retired', 'waiting') NOT NULL DEFAULT 'challenger'

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
 import threading
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 
+import pymysql
 import pytest
 
 from learning import own_schemas
@@ -112,8 +114,6 @@ def test_a_commit_waits_for_a_promotion_under_way(post: Post) -> None:
 
 
 def _asked(post: Post, sql: str) -> bool:
-    import pymysql  # noqa: PLC0415
-
     root = pymysql.connect(
         host=post.settings.db_host,
         port=post.settings.db_port,
@@ -148,6 +148,49 @@ def test_a_model_that_cannot_score_stops_no_stream(post: Post, mariadb: Settings
     assert mended.scores(1) == {5: 1.0}
     assert mended.query("SELECT COUNT(*), COUNT(closed_at) FROM {control}.incidents") == [(1, 1)]
     mended.connection.close()
+
+
+@pytest.mark.parametrize(
+    ("content", "said"),
+    [
+        pytest.param(b"torn", "kept damaged", id="damaged-model"),
+        pytest.param(None, "denied", id="a-table-that-only-readers-may-see"),
+    ],
+)
+def test_whatever_keeps_a_model_from_scoring_is_an_incident(
+    post: Post, tmp_path: Path, content: bytes | None, said: str
+) -> None:
+    """Not only what the database calls a wrong statement."""
+    query = FEATURES
+    if content is None:
+        hidden = f"{post.settings.db_data}_hidden"
+        _as_root(post, f"CREATE DATABASE {hidden}", f"CREATE TABLE {hidden}.weights (id BIGINT, weight DOUBLE)")
+        query = FEATURES.replace("p.weight", f"(SELECT MAX(w.weight) FROM {hidden}.weights AS w) AS weight")
+    other = open_post(post.settings, tmp_path, features=query)
+    other.put(1, by_hand(inputs=["weight"]))
+    if content is not None:
+        with other.connection.cursor() as cursor:
+            cursor.execute("UPDATE scorers SET content = %s", (content,))
+    other.point(1, 1)
+    assert other.write(SOME).written == 3
+    assert other.scores(1) == {}
+    [(sentence,)] = other.query("SELECT sentence FROM {control}.incidents")
+    assert said in sentence
+    if content is None:
+        _as_root(post, f"DROP DATABASE {post.settings.db_data}_hidden")
+    other.connection.close()
+
+
+def _as_root(post: Post, *statements: str) -> None:
+    root = pymysql.connect(
+        host=post.settings.db_host,
+        port=post.settings.db_port,
+        user="root",
+        password=post.settings.secret("root").get_secret_value(),
+    )
+    with contextlib.closing(root), root.cursor() as cursor:
+        for statement in statements:
+            cursor.execute(statement)
 
 
 def test_a_champion_of_other_features_scores_nothing(post: Post) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import threading
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pyarrow as pa
 import pytest
@@ -12,6 +13,7 @@ import pytest
 from learning import Shop, open_shop, own_schemas, some_orders
 from tidemill.config import Account, Settings
 from tidemill.errors import LearnError
+from tidemill.learn import publish as publishing
 from tidemill.learn import versions
 from tidemill.learn.holdout import as_datetime
 from tidemill.learn.publish import publish, rollback
@@ -108,6 +110,37 @@ def test_there_must_be_something_to_go_back_to(shop: Shop) -> None:
     with pytest.raises(LearnError, match=r": 2; there are: 1"):
         back(shop, 2)
     assert seen(shop) == (1, 1, 1.0, 1.0, ORDERS, ORDERS)
+
+
+def test_a_version_that_was_never_published_is_nothing_to_go_back_to(shop: Shop) -> None:
+    """A champion whose publication never came has scores of the rows that its stream wrote, and of no others."""
+    refresh(shop, 1)
+    promote(shop, 2)
+    with shop.connection.cursor() as cursor:
+        data = shop.settings.db_data
+        cursor.execute(f"INSERT INTO {data}.order_scores VALUES (1, 2, 0.5, 1, 1), (2, 2, 0.5, 1, 1)")
+    refresh(shop, 3)
+    assert back(shop) == 1
+    assert seen(shop) == (1, 1, 1.0, 1.0, ORDERS, ORDERS)
+
+
+def test_a_new_versions_scores_move_in_steps_before(shop: Shop, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What nobody sees yet is moved in small transactions, so that the one that shows it is short."""
+    refresh(shop, 1)
+    monkeypatch.setattr("tidemill.learn.publish.PART_ROWS", 150)
+    steps: list[int] = []
+    real = publishing.step
+
+    def counted(connection: Any, work: Any) -> Any:
+        steps.append(gone := real(connection, work))
+        return gone
+
+    monkeypatch.setattr("tidemill.learn.publish.step", counted)
+    refresh(shop, 2)
+    assert steps == [150, 150, 100, 0]
+    assert seen(shop) == (2, 2, 2.0, 2.0, ORDERS, ORDERS)
+    assert shop.query("SELECT COUNT(*) FROM order_scores_pending") == [(0,)]
+    assert shop.control("SELECT scored_rows FROM refreshes ORDER BY id DESC LIMIT 1") == [(ORDERS,)]
 
 
 def test_readers_never_see_a_mixture(shop: Shop) -> None:

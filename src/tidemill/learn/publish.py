@@ -11,17 +11,23 @@ from tidemill.errors import LearnError
 from tidemill.learn.decisions import Decision, note_decision
 from tidemill.learn.refresh import end_refresh
 from tidemill.learn.status import ModelStatus, model_status
-from tidemill.learn.versions import lock_model, model_of, read_refresh, transaction
-from tidemill.spec.model import Pipeline
+from tidemill.learn.versions import Refresh, lock_model, model_of, read_refresh, transaction
+from tidemill.spec.model import Model, Pipeline
 from tidemill.store.connect import dialect_of, translated
+from tidemill.store.dialects import names
+from tidemill.store.steps import step
 
+PART_ROWS = 20_000
+"""Scores that one step moves."""
 __all__ = ["ModelStatus", "model_status", "publish", "rollback"]
 
 
 def publish(connection: Connection[Any], settings: Settings, pipeline: Pipeline, model: str, refresh_id: int) -> int:
     """Merge the pending scores of the champion, point readers at it and close the refresh, in one transaction.
 
-    Readers of ``<table>_scored`` see all of it or nothing. Publishing a published refresh again changes nothing.
+    Readers of ``<table>_scored`` see all of it or nothing. Publishing a published refresh again changes nothing. As
+    long as readers see another version, its scores move in small steps before: the transaction holds the model's row,
+    for which commits of a stream that scores live wait.
 
     Returns:
         Rows whose score became visible.
@@ -30,6 +36,8 @@ def publish(connection: Connection[Any], settings: Settings, pipeline: Pipeline,
         LearnError: the scoring of this refresh is not complete, or another version became champion since.
     """
     declared, d = model_of(pipeline, model), dialect_of(connection)
+    before = read_refresh(connection, refresh_id, pipeline, model)
+    moved = 0 if before.state == "published" else _move_ahead(connection, settings, before, declared)
     with transaction(connection):
         champion, _ = lock_model(connection, pipeline.name, model)
         refresh = read_refresh(connection, refresh_id, pipeline, model)
@@ -46,7 +54,7 @@ def publish(connection: Connection[Any], settings: Settings, pipeline: Pipeline,
         values = {"version": champion, "pipeline": pipeline.name, "model": model}
         with translated(), connection.cursor() as cursor:
             cursor.execute(d.count_pending(settings.db_data, declared), values)
-            rows = int(cursor.fetchone()[0])
+            rows = moved + int(cursor.fetchone()[0])
             cursor.execute(d.publish_scores(settings.db_data, declared), values)
             cursor.execute(d.clear_pending(settings.db_data, declared), values)
             cursor.execute(
@@ -54,8 +62,34 @@ def publish(connection: Connection[Any], settings: Settings, pipeline: Pipeline,
                 " WHERE pipeline = %(pipeline)s AND model = %(model)s",
                 values,
             )
+            cursor.execute(
+                "UPDATE model_versions SET published_at = COALESCE(published_at, UTC_TIMESTAMP(6))"
+                " WHERE pipeline = %(pipeline)s AND model = %(model)s AND version = %(version)s",
+                values,
+            )
         end_refresh(connection, refresh_id, "published", rows)
     return rows
+
+
+def _move_ahead(connection: Connection[Any], settings: Settings, refresh: Refresh, declared: Model) -> int:
+    """Move pending scores of a champion that readers do not see yet, in small transactions; returns how many."""
+    d, moved = dialect_of(connection), 0
+    if not d.deletes_in_order:
+        return 0
+    part = d.publish_part(settings.db_data, declared)
+    remove = d.remove_scores(settings.db_data, names.pending(declared.score.table), declared)
+
+    def move(cursor: Any) -> int:
+        champion, published = lock_model(connection, refresh.pipeline, refresh.model)
+        if champion is None or champion != refresh.scored_version or champion == published:
+            return 0
+        values = {"version": champion, "rows": PART_ROWS}
+        cursor.execute(part, values)
+        return int(cursor.execute(remove, values))
+
+    while gone := step(connection, move):
+        moved += gone
+    return moved
 
 
 def rollback(
@@ -106,7 +140,7 @@ def _earlier(
     with translated(), connection.cursor() as cursor:
         cursor.execute(
             "SELECT version FROM model_versions WHERE pipeline = %s AND model = %s"
-            " AND state IN ('retired', 'champion') ORDER BY version DESC",
+            " AND published_at IS NOT NULL ORDER BY version DESC",
             this,
         )
         known = [int(row[0]) for row in cursor.fetchall() if int(row[0]) in scored]

@@ -46,7 +46,7 @@ def labelled(features: DataFrame, model: Model, options: Options = _ALL) -> Samp
     Raises:
         LearnError: there are too few, or nothing can be learned from their labels.
     """
-    rows = _with_label(_in_range(features, options), model).persist()
+    rows = _laid_out(_with_label(_in_range(features, options), model), model).persist()
     try:
         ends = rows.agg(F.min(KNOWN_US), F.max(KNOWN_US)).first()
         if ends is None or ends[0] is None:
@@ -62,6 +62,12 @@ def labelled(features: DataFrame, model: Model, options: Options = _ALL) -> Samp
     except BaseException:
         rows.unpersist()
         raise
+
+
+def _laid_out(rows: DataFrame, model: Model) -> DataFrame:
+    """The same rows in the same places, in whatever order the database gave them: MLlib draws rows by their place."""
+    parts = int(str(rows.sparkSession.conf.get("spark.sql.shuffle.partitions")))
+    return rows.repartition(parts, *model.key).sortWithinPartitions(*model.key)
 
 
 def _in_range(features: DataFrame, options: Options) -> DataFrame:

@@ -72,17 +72,26 @@ def check_live(place: str, model: Model, sql: str) -> None:
     """Refuse a feature query that the database cannot ask of single rows: every commit would compute it for all.
 
     Raises:
-        SpecError: it groups, counts or numbers rows at its top.
+        SpecError: it groups, counts or numbers rows at its top, or in a query that it joins.
     """
     select = _parse(model.features, sql)
     found = next((word for key, word in _OF_ALL_ROWS.items() if select.args.get(key)), None)
-    for projection in select.expressions:
-        for each in projection.find_all(exp.AggFunc, exp.Window):
-            if each.parent_select is select:
-                found = found or each.sql(dialect="mysql")
+    derived = [each.this for part in _sources(select) for each in part.find_all(exp.Subquery)]
+    for query in (select, *(each for each in derived if isinstance(each, exp.Select))):
+        for projection in query.expressions:
+            for each in projection.find_all(exp.AggFunc, exp.Window):
+                if each.parent_select is query:
+                    found = found or each.sql(dialect="mysql")
     if found:
         raise SpecError(
             f"{place}.score.live: {model.features} is computed over all rows, at every commit",
             value=found,
             remedy="join a rollup instead, or remove live",
         )
+
+
+def _sources(select: exp.Select) -> list[exp.Expression]:
+    """What a query reads from: its FROM and its joins, without their conditions."""
+    first = select.args.get("from_")
+    joined = [join.this for join in select.args.get("joins") or ()]
+    return [*([first.this] if first else []), *joined]

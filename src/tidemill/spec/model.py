@@ -137,6 +137,8 @@ class Train(_Frozen):
     schedule: str
     """Cron: the first refresh after each tick trains a challenger."""
     holdout_days: Annotated[int, Field(ge=1)] = 30
+    known_ahead: tuple[str, ...] = ()
+    """Features that may change by rows known later, because what they read was known before: plans, timetables."""
 
 
 class Promote(StrEnum):

@@ -24,8 +24,7 @@ def check_model(pipeline: Pipeline, name: str, sql: str) -> None:
     known(f"{place}.table", model.table, pipeline.tables)
     _check_estimator(place, model)
     known(f"{place}.judge.metric", model.judge.metric, metrics_of(problem_of(model)))
-    if set(model.key) != set(pipeline.tables[model.table].key):
-        raise SpecError(f"{place}.key is not the key of {model.table}", value=list(model.key), remedy="make them equal")
+    _check_key(place, pipeline, model)
     _check_label(place, model)
     _check_score(place, pipeline, name)
     check_features(name, model, sql)
@@ -33,6 +32,24 @@ def check_model(pipeline: Pipeline, name: str, sql: str) -> None:
         check_live(place, model, sql)
     for feature in model.drift.ignore if model.drift else ():
         known(f"{place}.drift.ignore", feature, feature_names(model, sql))
+    for feature in model.train.known_ahead:
+        known(f"{place}.train.known_ahead", feature, feature_names(model, sql))
+
+
+_INEXACT = ("BINARY", "VARBINARY", "TINYBLOB", "BLOB", "MEDIUMBLOB", "LONGBLOB", "BIT", "FLOAT", "REAL")
+
+
+def _check_key(place: str, pipeline: Pipeline, model: Model) -> None:
+    table = pipeline.tables[model.table]
+    if set(model.key) != set(table.key):
+        raise SpecError(f"{place}.key is not the key of {model.table}", value=list(model.key), remedy="make them equal")
+    for column in model.key:
+        if table.columns[column].upper().startswith(_INEXACT):
+            raise SpecError(
+                f"{place}.key has a column that does not go through Spark and back unchanged",
+                value=f"{column}: {table.columns[column]}",
+                remedy="score a table whose key is made of whole numbers, text, DECIMAL or times",
+            )
 
 
 def _check_estimator(place: str, model: Model) -> None:

@@ -13,6 +13,7 @@ was left out.
 
 from __future__ import annotations
 
+import time
 from collections.abc import Iterable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
@@ -20,9 +21,10 @@ from typing import Any
 
 import pyarrow as pa
 from pymysql.connections import Connection
+from pymysql.constants import FIELD_TYPE
 
 from tidemill.config import Account, Settings
-from tidemill.errors import StoreError, Transient
+from tidemill.errors import TidemillError, Transient
 from tidemill.spec.features import feature_names
 from tidemill.spec.model import Model, Pipeline
 from tidemill.store import control
@@ -33,7 +35,7 @@ from tidemill.store.stage import bulk_load
 
 LIVE_SCORES = "live_scores"
 """Of the incident."""
-_KEPT = 8
+_KEPT = 32
 """Models that a process keeps at hand: champion and published version of a few."""
 
 
@@ -80,11 +82,11 @@ def score_commit(connection: Connection[Any], commit: Commit, models: Iterable[s
     for name in models:
         try:
             _score(connection, commit, name)
-        except StoreError as error:
+        except Exception as error:  # whatever it is: it becomes an incident, and the rows are not its affair
             if isinstance(error, Transient):
                 raise
             # One statement that failed has changed nothing; the transaction is as sound as before.
-            untold[name] = str(error)
+            untold[name] = str(error) if isinstance(error, TidemillError) else repr(error)
     return untold
 
 
@@ -142,14 +144,16 @@ def _versions(connection: Connection[Any], pipeline: str, model: str) -> list[in
     return sorted({int(version) for version in found if version is not None})
 
 
-_told: dict[tuple[str, str], str | None] = {}
+_told: dict[tuple[str, str], tuple[str | None, float]] = {}
+_TOLD_SECONDS = 60.0
 
 
 def tell(settings: Settings, pipeline: Pipeline, models: Iterable[str], untold: Mapping[str, str]) -> None:
     """Open an incident about each model that does not score, and close that of one that does.
 
-    Each once a process as long as nothing changes: this is asked with every commit. Over a connection of its own,
-    because the commit it is about may yet be rolled back.
+    A process says so when something changes, and what goes on once a minute: this is asked with every commit, and
+    another process may have seen it otherwise. Over a connection of its own, because the commit it is about may yet be
+    rolled back.
 
     Args:
         settings: where the database is.
@@ -158,17 +162,18 @@ def tell(settings: Settings, pipeline: Pipeline, models: Iterable[str], untold: 
         untold: what :func:`score_commit` returned.
     """
     for name in models:
-        reason, place = untold.get(name), (pipeline.name, name)
-        if place in _told and _told[place] == reason:
+        reason, place, now = untold.get(name), (pipeline.name, name), time.monotonic()
+        known, since = _told.get(place, ("", 0.0))
+        if known == reason and (reason is None or now - since < _TOLD_SECONDS):
             continue
         subject = f"model {pipeline.name}.{name}"
-        with suppress(StoreError), session(settings, Account.STREAM) as connection:
+        with suppress(TidemillError), session(settings, Account.STREAM) as connection:
             if reason is None:
                 control.close_incident(connection, subject, LIVE_SCORES)
             else:
                 said = f"the stream goes on without scoring: {reason}; the next refresh scores what is left out"
                 control.open_incident(connection, subject, LIVE_SCORES, said)
-            _told[place] = reason
+            _told[place] = reason, now
 
 
 _scorers: dict[tuple[object, ...], Scorer | None] = {}
@@ -216,9 +221,15 @@ def _features(connection: Connection[Any], commit: Commit, name: str, features: 
         connection.select_db(schema)
         try:
             cursor.execute(asked)
-            columns = [each[0] for each in cursor.description or ()]
+            described = cursor.description or ()
             found = cursor.fetchall()
         finally:
             connection.select_db(commit.settings.db_control)
-    values = zip(*found, strict=True) if found else ([] for _ in columns)
-    return pa.table({column: as_arrow(given) for column, given in zip(columns, values, strict=True)})
+    values = zip(*found, strict=True) if found else ([] for _ in described)
+    return pa.table(
+        {
+            # A FLOAT is a float for Spark, whatever digits the database prints.
+            column[0]: pa.array(given, pa.float32()) if column[1] == FIELD_TYPE.FLOAT else as_arrow(given)
+            for column, given in zip(described, values, strict=True)
+        }
+    )

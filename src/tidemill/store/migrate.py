@@ -90,6 +90,9 @@ def apply_pipeline(connection: Connection[Any], settings: Settings, pipeline: Pi
         new = {name for name in pipeline.tables if not _exists(connection, schema, name)}
         for name in pipeline.rollups:
             _check_rollup(connection, schema, name, pipeline)
+        # Before the views, which show no row of a table as long as one of its models has none here.
+        for model in pipeline.models:
+            cursor.execute("INSERT IGNORE INTO models (pipeline, model) VALUES (%s, %s)", (pipeline.name, model))
         for name, statement in planned_objects(settings, pipeline).items():
             cursor.execute(statement)
             if name in pipeline.tables:
@@ -98,8 +101,6 @@ def apply_pipeline(connection: Connection[Any], settings: Settings, pipeline: Pi
             build.register(connection, pipeline, name, ready=rollup.of in new)
             build.begin_again(connection, schema, pipeline, name)
         build.abandon_undeclared(connection, pipeline)
-        for model in pipeline.models:
-            cursor.execute("INSERT IGNORE INTO models (pipeline, model) VALUES (%s, %s)", (pipeline.name, model))
         if pipeline_version(connection, pipeline) is None:
             # Also for content that was applied before the last: what it makes is newer than what came in between.
             cursor.execute(

@@ -184,9 +184,12 @@ def unpack(content: bytes) -> Scorer:
     """The model of what the database keeps.
 
     Raises:
-        StoreError: it is of a format that this version does not know.
+        StoreError: it is damaged, or of a format that this version does not know.
     """
-    found = json.loads(zlib.decompress(content))
+    try:
+        found = json.loads(zlib.decompress(content))
+    except (zlib.error, ValueError) as error:
+        raise StoreError("a model is kept damaged", value=str(error), remedy="train again") from error
     if found.get("format") != FORMAT:
         raise StoreError("a model is kept in another format", value=found.get("format"), remedy="train again")
     return Scorer(found)
@@ -205,12 +208,30 @@ def _numbers(feature: str, column: pa.ChunkedArray) -> tuple[Floats, np.ndarray[
     return doubles.to_numpy(zero_copy_only=False), missing
 
 
-def as_arrow(values: Sequence[object]) -> pa.Array:
-    """A column as PyMySQL gives it as an Arrow array of its own type."""
-    if any(isinstance(value, Decimal) for value in values):
+def as_arrow(values: Sequence[Any]) -> pa.Array:
+    """A column as PyMySQL gives it as an Arrow array of its own type.
+
+    Raises:
+        StoreError: it holds values of different types.
+    """
+    present = [value for value in values if value is not None]
+    if any(isinstance(value, Decimal) for value in present):
         # Not a decimal of Arrow's, which has room for 38 digits.
-        return pa.array([None if value is None else float(value) for value in values], pa.float64())  # type: ignore[arg-type]
-    return pa.array(values)
+        return pa.array([None if value is None else float(value) for value in values], pa.float64())
+    if present and all(isinstance(value, bytes) and len(value) <= _BIT_BYTES for value in present):
+        values = [None if value is None else int.from_bytes(value, "big") for value in values]  # BIT
+    try:
+        return pa.array(values, pa.uint64() if _unsigned(present) else None)
+    except (pa.ArrowException, OverflowError) as error:
+        raise StoreError("a column holds values of different types", value=str(error)) from error
+
+
+_BIT_BYTES = 8
+
+
+def _unsigned(present: Sequence[Any]) -> bool:
+    """Whether whole numbers are more than 64 bits with a sign hold."""
+    return bool(present) and all(isinstance(value, int) for value in present) and max(present) >= 2**63
 
 
 def _exp(value: float) -> float:

@@ -29,13 +29,16 @@ class Hindsight(Rollups):
 
         Returns:
             None where nothing can be hidden: no table or rollup but the one that the rows come from has a time, or
-            the time is not made of one table's columns.
+            the time is no expression over one row of one table.
         """
         tree = sqlglot.parse_one(sql, dialect="mysql")
         assert isinstance(tree, exp.Select)  # spec.features has checked it
         known = next(each for each in tree.expressions if each.alias_or_name == model.known_at).unalias()
+        if known.find(exp.AggFunc, exp.Window, exp.Select):
+            return None
         owners = {column.table for column in known.find_all(exp.Column)}
-        tables = [each for each in tree.find_all(exp.Table) if not each.db]
+        named = {each.alias for each in tree.find_all(exp.CTE)}
+        tables = [each for each in tree.find_all(exp.Table) if not each.db and each.name not in named]
         own = [each for each in tables if each.parent_select is tree and {each.alias_or_name} == owners]
         if len(own) != 1:
             return None
@@ -54,8 +57,8 @@ class Hindsight(Rollups):
         """Places in the text and what stands there instead."""
         own, known, cut = rule
         for each in tables:
-            if each is own:
-                continue
+            if each is own or each.args.get("hints") or each.args.get("partition"):
+                continue  # a hint would stand behind a query, which takes none
             rollup = pipeline.rollups.get(each.name)
             if each.name == own.name:
                 query = f"SELECT * FROM {quote(own.name)} AS t WHERE {_before(known, cut)}"

@@ -37,6 +37,8 @@ class Hooks:
     tells_rows: ClassVar[bool] = False
     """Whether the warnings of a LOAD DATA without REPLACE tell every row that does not fit. Where that is not known,
     the rows of a refused load are tried one by one."""
+    deletes_in_order: ClassVar[bool] = True
+    """Whether a DELETE may say which rows are the first ones that its LIMIT counts."""
     jdbc_session: ClassVar[str] = "time_zone='+00:00'"
     """Variables that a session over JDBC begins with, as the driver's ``sessionVariables``; empty for none."""
     share_lock: ClassVar[str]

@@ -34,23 +34,22 @@ class Learning(Hooks):
         Times cross as µs since 1970, because the driver would bend a DATETIME by its machine's time zone; keys that
         are neither whole numbers nor text cross as text.
         """
-        return f"SELECT {self._feature_columns(model, table, features)} FROM {_derived(sql)} AS f"
+        known_us = f"TIMESTAMPDIFF(MICROSECOND, '1970-01-01', f.{quote(model.known_at)}) AS `_known_us`"
+        label = f"f.{quote(model.label)} AS `_label`" if model.label else "NULL AS `_label`"
+        named = [f"f.{quote(name)}" for name in features]
+        columns = ", ".join([*_keys(model, table), known_us, *named, label, _COMMIT])
+        return f"SELECT {columns} FROM {_derived(sql)} AS f"
 
     def committed_features(
         self, schema: str, sql: str, model: Model, table: Table, features: Iterable[str], commit: int
     ) -> str:
-        """The same columns of the rows that a commit has written, from the stage of its table. In its transaction."""
+        """Key, features and ``_commit`` of the rows that a commit has written, from the stage of its table. In its
+        transaction."""
+        columns = ", ".join([*_keys(model, table), *(f"f.{quote(name)}" for name in features), _COMMIT])
         return self.by_key(
-            f"SELECT {self._feature_columns(model, table, features)} FROM {in_schema(schema, stage(model.table))} AS s"
+            f"SELECT {columns} FROM {in_schema(schema, stage(model.table))} AS s"
             f" {self.join} {_derived(sql)} AS f ON {equal(model.key, 'f', 's')} WHERE f.`_commit` = {int(commit)}"
         )
-
-    def _feature_columns(self, model: Model, table: Table, features: Iterable[str]) -> str:
-        keys = [f"{_plain(table.columns[key], 'f.' + quote(key))} AS {quote(key)}" for key in model.key]
-        known_us = f"TIMESTAMPDIFF(MICROSECOND, '1970-01-01', f.{quote(model.known_at)}) AS `_known_us`"
-        label = f"f.{quote(model.label)} AS `_label`" if model.label else "NULL AS `_label`"
-        commit = "CAST(f.`_commit` AS SIGNED) AS `_commit`"
-        return ", ".join([*keys, known_us, *(f"f.{quote(name)}" for name in features), label, commit])
 
     def create_score_stage(self, schema: str, model: Model, table: Table) -> tuple[str, ...]:
         """A temporary table for the scores of one commit."""
@@ -108,13 +107,23 @@ class Learning(Hooks):
 
         Where the stream scores as well, it may have scored a row anew since: what is current stays.
         """
+        source = f"{in_schema(schema, pending(model.score.table))} AS p WHERE p.`model_version` = %(version)s"
+        return self._publish(schema, model, source)
+
+    def publish_part(self, schema: str, model: Model) -> str:
+        """The same of the first ``%(rows)s`` in order of key, which :meth:`remove_scores` then removes."""
+        order = columns_of(["model_version", *model.key])
+        first = (
+            f"SELECT * FROM {in_schema(schema, pending(model.score.table))} WHERE `model_version` = %(version)s"
+            f" ORDER BY {order} LIMIT %(rows)s"
+        )
+        return self._publish(schema, model, f"({first}) AS p WHERE p.`model_version` = %(version)s")
+
+    def _publish(self, schema: str, model: Model, source: str) -> str:
         columns = [*model.key, *SCORE_COLUMNS]
         changes = ", ".join(f"{quote(c)} = {self.incoming(c)}" for c in SCORE_COLUMNS if c != "model_version")
         target = in_schema(schema, model.score.table)
-        query = (
-            f"SELECT {columns_of(columns, 'p.')} FROM {in_schema(schema, pending(model.score.table))} AS p"
-            " WHERE p.`model_version` = %(version)s"
-        )
+        query = f"SELECT {columns_of(columns, 'p.')} FROM {source}"
         if model.score.live:
             query += (
                 f" AND NOT EXISTS (SELECT 1 FROM {target} AS s JOIN {in_schema(schema, model.table)} AS t"
@@ -172,6 +181,13 @@ class Learning(Hooks):
             f"SELECT COUNT(*) FROM ({_known(sql, model, known_until)}) AS k"
             f" WHERE NOT EXISTS (SELECT 1 FROM {source} AS s WHERE {equal(model.key, 's', 'k')})"
         )
+
+
+_COMMIT = "CAST(f.`_commit` AS SIGNED) AS `_commit`"
+
+
+def _keys(model: Model, table: Table) -> list[str]:
+    return [f"{_plain(table.columns[key], 'f.' + quote(key))} AS {quote(key)}" for key in model.key]
 
 
 def _derived(sql: str) -> str:

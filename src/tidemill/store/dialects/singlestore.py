@@ -46,6 +46,7 @@ class SingleStore(Dialect):
     jdbc_session: ClassVar[str] = ""
     share_lock: ClassVar[str] = "FOR UPDATE"
     join: ClassVar[str] = "JOIN"
+    deletes_in_order: ClassVar[bool] = False
 
     def session(self) -> str:
         """One SET statement; the time zone is the servers' own."""

@@ -331,7 +331,7 @@ SELECT o.shop, o.id, o.changed_at, o.amount, o.state = 'back' AS back, o._commit
 ) AS f;
 
 -- committed_features comes_back
-SET STATEMENT join_cache_level = 0 FOR SELECT f.`shop` AS `shop`, f.`id` AS `id`, TIMESTAMPDIFF(MICROSECOND, '1970-01-01', f.`changed_at`) AS `_known_us`, f.`amount`, f.`back` AS `_label`, CAST(f.`_commit` AS SIGNED) AS `_commit` FROM `data`.`_stage_orders` AS s STRAIGHT_JOIN (
+SET STATEMENT join_cache_level = 0 FOR SELECT f.`shop` AS `shop`, f.`id` AS `id`, f.`amount`, CAST(f.`_commit` AS SIGNED) AS `_commit` FROM `data`.`_stage_orders` AS s STRAIGHT_JOIN (
 SELECT o.shop, o.id, o.changed_at, o.amount, o.state = 'back' AS back, o._commit FROM orders AS o -- 5 %
 ) AS f ON f.`shop` = s.`shop` AND f.`id` = s.`id` WHERE f.`_commit` = 7;
 
@@ -364,6 +364,9 @@ CRC32(CONCAT_WS(',', `shop`, `id`)) % 3 = 2;
 
 -- publish_scores comes_back
 INSERT INTO `data`.`order_scores` (`shop`, `id`, `model_version`, `score`, `scored_commit`, `as_of_commit`) SELECT p.`shop`, p.`id`, p.`model_version`, p.`score`, p.`scored_commit`, p.`as_of_commit` FROM `data`.`order_scores_pending` AS p WHERE p.`model_version` = %(version)s ORDER BY p.`shop`, p.`id` ON DUPLICATE KEY UPDATE `score` = VALUES(`score`), `scored_commit` = VALUES(`scored_commit`), `as_of_commit` = VALUES(`as_of_commit`);
+
+-- publish_part comes_back
+INSERT INTO `data`.`order_scores` (`shop`, `id`, `model_version`, `score`, `scored_commit`, `as_of_commit`) SELECT p.`shop`, p.`id`, p.`model_version`, p.`score`, p.`scored_commit`, p.`as_of_commit` FROM (SELECT * FROM `data`.`order_scores_pending` WHERE `model_version` = %(version)s ORDER BY `model_version`, `shop`, `id` LIMIT %(rows)s) AS p WHERE p.`model_version` = %(version)s ORDER BY p.`shop`, p.`id` ON DUPLICATE KEY UPDATE `score` = VALUES(`score`), `scored_commit` = VALUES(`scored_commit`), `as_of_commit` = VALUES(`as_of_commit`);
 
 -- clear_pending comes_back
 DELETE FROM `data`.`order_scores_pending` WHERE `model_version` <= %(version)s;
