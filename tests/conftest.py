@@ -89,6 +89,7 @@ def pytest_testnodedown(node: Any, error: object) -> None:
         node.config.stash.setdefault(_kept, []).append(state)
 
 
+@pytest.hookimpl(tryfirst=True)  # before pytest-xdist looks for groups
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Give each test the marker of its folder, and refuse one that does not say what it shows."""
     nameless = []

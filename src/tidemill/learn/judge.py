@@ -173,7 +173,7 @@ def approve(connection: Connection[Any], pipeline: Pipeline, model: str, version
         by: who says so.
 
     Raises:
-        LearnError: there is no such version, or it does not wait.
+        LearnError: there is no such version, it does not wait, or it was not measured beside the champion that is.
     """
     with transaction(connection):
         champion, _ = lock_model(connection, pipeline.name, model)
@@ -181,6 +181,13 @@ def approve(connection: Connection[Any], pipeline: Pipeline, model: str, version
         if champion == version:
             return
         _check_waits(pipeline.name, model, found)
+        metric = model_of(pipeline, model).judge.metric
+        if champion is not None and champion not in read_evaluations(connection, found.refresh_id, metric):
+            raise LearnError(
+                f"version {version} of {pipeline.name}.{model} was not measured beside the champion that is",
+                value=f"version {champion}",
+                remedy="reject it, and train again",
+            )
         _crown(connection, pipeline.name, model, version)
         _settle(connection, pipeline.name, model, found, ("champion", "promoted", found.reason or "approved", by))
 

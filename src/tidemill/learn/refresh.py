@@ -249,7 +249,9 @@ def reopen_refresh(connection: Connection[Any], pipeline: Pipeline, model: str, 
             return
         _refuse_overlap(connection, pipeline.name, model, str(found[0]))
         cursor.execute(
-            "UPDATE refreshes SET state = 'running', reason = NULL, ended_at = NULL WHERE id = %s", (refresh_id,)
+            "UPDATE refreshes SET state = 'running', reason = NULL, ended_at = NULL, started_at = UTC_TIMESTAMP(6)"
+            " WHERE id = %s",
+            (refresh_id,),
         )
 
 

@@ -22,9 +22,9 @@ from asgiref.sync import sync_to_async
 from pymysql.connections import Connection
 
 from tidemill.errors import DatabaseAway, LearnError
-from tidemill.learn.history import Fitted, History, read_history, waiting_version
+from tidemill.learn.history import Fitted, History, read_history
 from tidemill.learn.judge import approve, reject
-from tidemill.learn.versions import trained_in
+from tidemill.learn.versions import read_version, trained_in
 from tidemill.spec import Pipeline
 from tidemill.supervise.hook import CONN_ID, Target, open_connection
 from tidemill.supervise.refresh import at_work, refresh_of, score_next
@@ -152,7 +152,8 @@ class ApprovalTrigger(BaseTrigger):
 
     def _waits(self, target: Target) -> bool:
         with closing(open_connection(target)) as connection:
-            return waiting_version(connection, self.pipeline, self.model) == self.version
+            # Its own state: a later version may be there when a run is cleared.
+            return read_version(connection, self.pipeline, self.model, self.version).state == "waiting"
 
 
 def _event(chosen: list[str], person: str | None) -> TriggerEvent:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Collection, Mapping
 from contextlib import closing
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, datetime
 from typing import Any
 
 from airflow.providers.standard.operators.python import PythonOperator
@@ -33,7 +33,8 @@ def models_dag(models: Collection[str]) -> DAG:
         start_date=datetime(2024, 1, 1, tzinfo=UTC),
         catchup=False,
         max_active_runs=1,
-        default_args={"owner": "tidemill", "retries": 2, "retry_delay": timedelta(seconds=10)},
+        # No second try: a rollback whose worker died after its commit would go back one version more.
+        default_args={"owner": "tidemill", "retries": 0},
         params=form(models),
         tags=["tidemill", "control", "all-pipelines"],
         description="Approves, rejects or rolls back versions of models",
