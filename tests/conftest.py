@@ -89,7 +89,6 @@ def pytest_testnodedown(node: Any, error: object) -> None:
         node.config.stash.setdefault(_kept, []).append(state)
 
 
-@pytest.hookimpl(tryfirst=True)  # before pytest-xdist looks for groups
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Give each test the marker of its folder, and refuse one that does not say what it shows."""
     nameless = []
@@ -98,13 +97,24 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
         if lane not in LANES:
             raise pytest.UsageError(f"{item.path} is in none of the lanes {', '.join(LANES)}")
         item.add_marker(lane)
-        item.add_marker(pytest.mark.xdist_group("waiting" if lane in WAITING else "computing"))
         if isinstance(item, pytest.Function) and not (item.function.__doc__ or "").strip():
             nameless.append(item.nodeid)
     # The cheap lanes first: what they find is known early. The sort is stable.
     items.sort(key=lambda item: LANES.index(_lane(item)))
     if nameless:
         raise pytest.UsageError("these tests have no docstring that states the behaviour: " + ", ".join(nameless))
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> Any:
+    """Deal the tests out by how they spend their time, each kind to a process of its own."""
+    from xdist.scheduler import LoadScopeScheduling  # noqa: PLC0415 -- only where tests are dealt out at all
+
+    class ByKind(LoadScopeScheduling):  # type: ignore[misc]  # publishes no type information
+        def _split_scope(self, nodeid: str) -> str:
+            return "waiting" if nodeid.split("/")[1] in WAITING else "computing"
+
+    return ByKind(config, log)
 
 
 def _lane(item: pytest.Item) -> str:

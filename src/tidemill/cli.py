@@ -307,7 +307,7 @@ def test(context: typer.Context) -> None:
     Examples: ./tidemill test, ./tidemill test flights, ./tidemill test -m unit
     """
     settings = config.load()
-    given = list(context.args) or ["--numprocesses", "2", "--dist", "loadgroup"]
+    given = list(context.args) or ["--numprocesses", "2", "--dist", "loadscope"]
     if (settings.pipelines / given[0]).is_dir():
         given = ["tests/spark/test_cases.py", "--pipeline", *given]
     raise typer.Exit(_run(settings, [sys.executable, "-m", "pytest", *given]))
