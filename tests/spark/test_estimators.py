@@ -150,6 +150,18 @@ def test_the_seed_is_the_models(samples: dict[Problem, Sample]) -> None:
     assert found[0].parameters | {"maxDepth": 3, "numTrees": 2, "maxBins": 32} == found[0].parameters
 
 
+def test_the_order_of_the_read_does_not_matter(spark: SparkSession, samples: dict[Problem, Sample]) -> None:
+    """The database gives rows in no order: a forest, which draws rows by chance, is the same whatever it was."""
+    model = declare("random_forest_classifier")
+    turned = labelled(spark.createDataFrame(rows_of(Problem.CLASSIFICATION)[::-1], SCHEMA), model)
+    sample = samples[Problem.CLASSIFICATION]
+    first, second = (fit(model, FEATURES, each.train, Path("shop")).model for each in (sample, turned))
+    turned.rows.unpersist()
+    assert scores(first, Problem.CLASSIFICATION, sample.holdout) == scores(
+        second, Problem.CLASSIFICATION, sample.holdout
+    )
+
+
 def test_a_rating_nobody_can_foretell_is_the_mean(
     spark: SparkSession, samples: dict[Problem, Sample], fits: dict[str, Fitted]
 ) -> None:
