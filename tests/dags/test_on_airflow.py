@@ -1,13 +1,16 @@
 """The stream's DAG in a running Airflow. What people and accidents do to it is in ``tests/e2e/test_faults.py``."""
 
 import json
+import shutil
 from collections.abc import Callable, Iterator
+from datetime import UTC, datetime
 from typing import Self
 
 import httpx
 import pytest
 
 from faulting import Supervised
+from refreshing import Surges, surges_in
 from tidemill import cli
 from tidemill.config import Settings
 from tidemill.local import airflow, passwords, up
@@ -109,3 +112,47 @@ def test_a_wish_ends_its_task_well(running: Supervised) -> None:
     running.wish("stopped")
     running.until_state("stopped", epoch)
     wait_until(lambda: running.task(task["dag_run_id"])["state"] == "success", 60, "the task has succeeded")
+
+
+def test_commits_set_off_a_refresh_that_a_person_approves(running: Supervised) -> None:
+    """The asset's trigger fires once; how far it has reported is kept; the challenger waits for an answer.
+
+    Nobody holds a worker meanwhile. The answer is given as Airflow's page gives it, and the run goes on.
+    """
+    settings, api, dag = running.settings, running.api, "refresh__surges__flood"
+    surges_in(settings.pipelines, score={"schedule": None, "after_commits": 2}, judge={"promote": "manual"})
+    try:
+        surges = Surges(settings, load_pipelines(settings.pipelines)["surges"])
+        apply_all(settings, [surges.pipeline], lambda line: None)
+        api.wait_for_dag(dag)
+        api.unpause(dag)
+        newest = [surges.commit(200), surges.commit(200)][-1]
+        [run] = wait_until(lambda: api.dag_runs(dag), 90, "a run is set off")
+        assert run["run_type"] == "asset_triggered"
+        kept = f"/assets/{asset_of(api, 'surges/commits/2')}/state-store"
+        wait_until(lambda: f'"value": {newest}' in json.dumps(api.request("GET", kept)), 30, "the cursor is kept")
+        place = f"/dags/{dag}/dagRuns/{run['dag_run_id']}/taskInstances"
+        wait_until(lambda: api.request("GET", f"{place}/approve")["state"] == "deferred", 180, "somebody is asked")
+        asked = api.request("GET", f"{place}/approve/-1/hitlDetails")
+        # Nobody answers at once: that would come before Airflow's scheduler knows that the worker has let go of the
+        # task, takes it for one that was lost, and asks again.
+        at = datetime.fromisoformat(asked["created_at"])
+        wait_until(lambda: (datetime.now(UTC) - at).total_seconds() > 10, 30, "somebody has read it")
+        assert asked["subject"] == "Promote version 1 of surges.flood?"
+        answer = {"chosen_options": ["Promote"], "params_input": {}}
+        api.request("PATCH", f"{place}/approve/-1/hitlDetails", answer)
+        assert api.wait_for_run(dag, run["dag_run_id"], 180)["state"] == "success", api.task_instances(
+            dag, run["dag_run_id"]
+        )
+        assert surges.pointers() == (1, 1)
+        assert surges.decisions()[-1][2].startswith("airflow: admin, ")
+        assert len(api.dag_runs(dag)) == 1
+    finally:
+        api.pause(dag)
+        shutil.rmtree(settings.pipelines / "surges")
+
+
+def asset_of(api: AirflowApi, name: str) -> int:
+    """The id of an asset."""
+    [found] = api.request("GET", "/assets", name_pattern=name)["assets"]
+    return int(found["id"])
