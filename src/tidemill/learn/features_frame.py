@@ -62,7 +62,8 @@ def read_features(
     sql = pipeline.sql(model.features)
     table = pipeline.tables[model.table]
     d = dialect(settings.db_dialect)
-    rows = d.feature_rows(sql, model, table, feature_names(model, sql))
+    by_key = d.with_rollups_by_key(sql, pipeline.rollups)
+    rows = d.feature_rows(by_key, model, table, feature_names(model, sql))
     if unscored_by is not None:
         rows = d.unscored(settings.db_data, rows, model, unscored_by)
     if since_commit is not None:

@@ -95,7 +95,7 @@ def _score(connection: Connection[Any], commit: Commit, name: str) -> None:
     for version in _versions(connection, commit.pipeline.name, name):
         scorer = scorer_of(connection, (commit.pipeline.name, name, version))
         # One that was trained on other features than the query has now scores nothing; the next refresh replaces it.
-        if scorer is not None and set(scorer.features) <= _query(commit.pipeline, name)[1]:
+        if scorer is not None and set(scorer.features) <= _query(connection, commit.pipeline, name)[1]:
             scorers[version] = scorer
     if not scorers:
         return
@@ -198,13 +198,14 @@ def scorer_of(connection: Connection[Any], of: tuple[str, str, int]) -> Scorer |
 _queries: dict[tuple[str, str], tuple[str, frozenset[str]]] = {}
 
 
-def _query(pipeline: Pipeline, name: str) -> tuple[str, frozenset[str]]:
+def _query(connection: Connection[Any], pipeline: Pipeline, name: str) -> tuple[str, frozenset[str]]:
     """A model's feature query and its features. Kept: parsing it takes longer than running it on a small batch."""
     place = (pipeline.digest, name)
     if place not in _queries:
         model = pipeline.models[name]
         sql = pipeline.sql(model.features)
-        _queries[place] = sql, frozenset(feature_names(model, sql))
+        by_key = dialect_of(connection).with_rollups_by_key(sql, pipeline.rollups)
+        _queries[place] = by_key, frozenset(feature_names(model, sql))
     return _queries[place]
 
 
@@ -212,7 +213,7 @@ def _features(connection: Connection[Any], commit: Commit, name: str, features: 
     """Key, features and ``_commit`` of the rows that the commit has written."""
     pipeline, schema = commit.pipeline, commit.settings.db_data
     model = pipeline.models[name]
-    sql, _ = _query(pipeline, name)
+    sql, _ = _query(connection, pipeline, name)
     asked = dialect_of(connection).committed_features(
         schema, sql, model, pipeline.tables[model.table], features, commit.id
     )

@@ -109,7 +109,6 @@ def generated(of: Dialect) -> dict[str, tuple[str, ...]]:
     found = _Generated(of)
     found.put("session")
     found.put("snapshot_read")
-    for method in ("first_row", "count_rows", "empty"):
         found.put(method, "data", "orders", about="orders")
     found.put("offsets_in", "data", stage("orders"), about="orders")
     for name in SHOP.tables:
@@ -197,6 +196,7 @@ def _put_model(found: _Generated, name: str) -> None:
         "SELECT o.shop, o.id, o.changed_at, h.orders AS amount, o.state = 'back' AS back, o._commit FROM orders AS o"
         " LEFT JOIN orders_by_hour AS h ON h.state = o.state WHERE o.id IN (SELECT id FROM orders)"
     )
+    found.put("with_rollups_by_key", past, SHOP.rollups, about=name)
     found.put("without_later", "data", past, SHOP, model, UNTIL, about=name)
     found.put("compare_hindsight", past, past, model, ["amount"], (UNTIL, UNTIL, 9), about=name)
 

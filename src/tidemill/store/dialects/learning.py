@@ -6,9 +6,12 @@ numbers and times in them are written out.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from datetime import datetime
 from itertools import pairwise
+
+import sqlglot
+from sqlglot import exp
 
 from tidemill.spec.model import Model, Table
 from tidemill.store.dialects.expressions import equal
@@ -39,6 +42,21 @@ class Learning(Hooks):
         named = [f"f.{quote(name)}" for name in features]
         columns = ", ".join([*_keys(model, table), known_us, *named, label, _COMMIT])
         return f"SELECT {columns} FROM {_derived(sql)} AS f"
+
+    def with_rollups_by_key(self, sql: str, rollups: Collection[str]) -> str:
+        """A feature query whose rollups are joined by the index of their keys.
+
+        What the database knows of a table that is being loaded may be wrong by the size of the table: it takes an
+        index for useless then, and looks at a whole rollup for each row.
+        """
+        tree = sqlglot.parse_one(sql, dialect="mysql")
+        named = {each.alias for each in tree.find_all(exp.CTE)}
+        for each in sorted(tree.find_all(exp.Table), key=lambda found: -int(found.this.meta["start"])):
+            if each.name in rollups and each.name not in named and not each.args.get("hints"):
+                alias = each.args.get("alias")
+                end = int((alias.this if alias else each.this).meta["end"]) + 1
+                sql = f"{sql[:end]} FORCE INDEX (`by_keys`){sql[end:]}"
+        return sql
 
     def committed_features(
         self, schema: str, sql: str, model: Model, table: Table, features: Iterable[str], commit: int

@@ -12,6 +12,9 @@ SELECT 1 FROM `data`.`orders` LIMIT 1;
 -- count_rows orders
 SELECT COUNT(*) FROM `data`.`orders`;
 
+-- take_statistics orders
+ANALYZE TABLE `data`.`orders`;
+
 -- empty orders
 DELETE FROM `data`.`orders`;
 
@@ -420,6 +423,9 @@ SELECT o.shop, o.id, o.changed_at, o.amount, o.state = 'back' AS back, o._commit
 SELECT COUNT(*) FROM (SELECT f.* FROM (
 SELECT o.shop, o.id, o.changed_at, o.amount, o.state = 'back' AS back, o._commit FROM orders AS o -- 5 %
 ) AS f WHERE f.`changed_at` <= '2026-01-02 03:04:05.000000') AS k WHERE NOT EXISTS (SELECT 1 FROM `data`.`_features_comes_back` AS s WHERE s.`shop` = k.`shop` AND s.`id` = k.`id`);
+
+-- with_rollups_by_key comes_back
+SELECT o.shop, o.id, o.changed_at, h.orders AS amount, o.state = 'back' AS back, o._commit FROM orders AS o LEFT JOIN orders_by_hour AS h FORCE INDEX (`by_keys`) ON h.state = o.state WHERE o.id IN (SELECT id FROM orders);
 
 -- without_later comes_back
 SELECT o.shop, o.id, o.changed_at, h.orders AS amount, o.state = 'back' AS back, o._commit FROM orders AS o LEFT JOIN (SELECT `state`, `hour`, SUM(`orders`) AS `orders`, SUM(`amount`) AS `amount`, SUM(`dear`) AS `dear`, SUM(`_rows`) AS `_rows` FROM (SELECT CAST(NULLIF(`t`.`state`, '') AS CHAR(8)) AS `state`, CAST(DATE_FORMAT(`t`.`placed_at`, '%Y-%m-%d %H:00:00') AS DATETIME) AS `hour`, 1 AS `orders`, COALESCE(`t`.`amount`, 0) AS `amount`, COALESCE(`t`.`amount` > 100, 0) AS `dear`, 1 AS `_rows` FROM `data`.`orders` AS t WHERE NOT COALESCE(t.changed_at >= '2026-01-02 03:04:05', FALSE)) AS d GROUP BY `state`, `hour`) AS h ON h.state = o.state WHERE o.id IN (SELECT id FROM (SELECT * FROM `orders` AS t WHERE NOT COALESCE(t.changed_at >= '2026-01-02 03:04:05', FALSE)) AS `orders`);
