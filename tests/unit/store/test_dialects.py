@@ -109,6 +109,7 @@ def generated(of: Dialect) -> dict[str, tuple[str, ...]]:
     found = _Generated(of)
     found.put("session")
     found.put("snapshot_read")
+    for method in ("first_row", "count_rows", "empty"):
         found.put(method, "data", "orders", about="orders")
     found.put("offsets_in", "data", stage("orders"), about="orders")
     for name in SHOP.tables:

@@ -12,9 +12,6 @@ SELECT 1 FROM `data`.`orders` LIMIT 1;
 -- count_rows orders
 SELECT COUNT(*) FROM `data`.`orders`;
 
--- take_statistics orders
-ANALYZE TABLE `data`.`orders`;
-
 -- empty orders
 DELETE FROM `data`.`orders`;
 
