@@ -12,7 +12,6 @@ import shutil
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
 import hypothesis
 import psutil
@@ -25,16 +24,12 @@ from tidemill.local.stack import Stack
 
 ROOT = Path(__file__).resolve().parents[1]
 LANES = ("unit", "spark", "db", "dags", "e2e")
-WAITING = ("dags", "e2e")
-"""Lanes that mostly wait, for servers to come up, go away and come back. The whole suite runs them beside the others,
-which compute: each of the two processes has servers of its own."""
 
 # Nothing here is judged by how long it takes.
 hypothesis.settings.register_profile("untimed", deadline=None)
 hypothesis.settings.load_profile("untimed")
 
 _session = pytest.StashKey[Settings]()
-_kept = pytest.StashKey[list[str]]()
 
 
 def _settings_in(state: Path, pipelines: Path = ROOT / "pipelines") -> Settings:
@@ -76,17 +71,7 @@ def pytest_sessionfinish(session: pytest.Session, exitstatus: int) -> None:
     if exitstatus in (pytest.ExitCode.OK, pytest.ExitCode.NO_TESTS_COLLECTED):
         shutil.rmtree(state, ignore_errors=True)
     elif reporter := session.config.pluginmanager.get_plugin("terminalreporter"):
-        for kept in [state, *session.config.stash.get(_kept, [])]:
-            reporter.write_line(f"the servers' state and logs are kept in {kept}")
-    else:
-        session.config.workeroutput["state"] = str(state)  # type: ignore[attr-defined]  # of one of two processes
-
-
-@pytest.hookimpl(optionalhook=True)
-def pytest_testnodedown(node: Any, error: object) -> None:
-    """Hear from a process that has ended where it keeps the logs of its servers."""
-    if state := getattr(node, "workeroutput", {}).get("state"):
-        node.config.stash.setdefault(_kept, []).append(state)
+        reporter.write_line(f"the servers' state and logs are kept in {state}")
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
@@ -103,18 +88,6 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     items.sort(key=lambda item: LANES.index(_lane(item)))
     if nameless:
         raise pytest.UsageError("these tests have no docstring that states the behaviour: " + ", ".join(nameless))
-
-
-@pytest.hookimpl(optionalhook=True)
-def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> Any:
-    """Deal the tests out by how they spend their time, each kind to a process of its own."""
-    from xdist.scheduler import LoadScopeScheduling  # noqa: PLC0415 -- only where tests are dealt out at all
-
-    class ByKind(LoadScopeScheduling):  # type: ignore[misc]  # publishes no type information
-        def _split_scope(self, nodeid: str) -> str:
-            return "waiting" if nodeid.split("/")[1] in WAITING else "computing"
-
-    return ByKind(config, log)
 
 
 def _lane(item: pytest.Item) -> str:

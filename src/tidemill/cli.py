@@ -302,13 +302,11 @@ def replay(
 def test(context: typer.Context) -> None:
     """Run the project's tests, or one pipeline's cases; further arguments go to pytest.
 
-    All of them run in two processes, one for the lanes that compute and one for those that wait.
-
     Examples: ./tidemill test, ./tidemill test flights, ./tidemill test -m unit
     """
     settings = config.load()
-    given = list(context.args) or ["--numprocesses", "2", "--dist", "loadscope"]
-    if (settings.pipelines / given[0]).is_dir():
+    given = list(context.args)
+    if given and (settings.pipelines / given[0]).is_dir():
         given = ["tests/spark/test_cases.py", "--pipeline", *given]
     raise typer.Exit(_run(settings, [sys.executable, "-m", "pytest", *given]))
 

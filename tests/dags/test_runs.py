@@ -14,7 +14,7 @@ from airflow.sdk import DAG
 from confluent_kafka import Producer
 
 from tidemill.config import Account, Settings
-from tidemill.learn.refresh import begin_refresh
+from tidemill.learn.refresh import begin_refresh, end_refresh
 from tidemill.spec import Pipeline
 from tidemill.store import control, ledger
 from tidemill.store.connect import session
@@ -159,12 +159,19 @@ def test_a_refresh_after_a_commit_only_scores_as_long_as_no_training_is_due(
     }  # fmt: skip
 
 
-def test_force_asks_for_training_whatever_the_schedule_says(dags: dict[str, DAG], refreshed: dict[str, str]) -> None:
+def test_force_asks_for_training_whatever_the_schedule_says(
+    tides: tuple[Settings, Pipeline], dags: dict[str, DAG], refreshed: dict[str, str]
+) -> None:
     """The form of the DAG offers it."""
     assert refreshed["publish"] == "success"
     run = dags["refresh__tides__flood"].test(run_conf={"force": True}, mark_success_pattern="train|judge|score|publish")
     assert states(run)["train"] == "success"
     assert states(run)["fresh"] == "success"
+    with session(tides[0], Account.STREAM) as connection, connection.cursor() as cursor:
+        # None of its tasks was carried out, so none has closed it.
+        cursor.execute("SELECT id FROM refreshes WHERE pipeline = 'tides' AND state = 'running'")
+        [(left,)] = cursor.fetchall()
+        end_refresh(connection, left, "skipped")
 
 
 def test_a_task_that_failed_for_good_closes_its_refresh_with_the_reason(
