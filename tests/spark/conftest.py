@@ -7,7 +7,9 @@ from collections.abc import Iterator
 import pytest
 from pyspark.sql import SparkSession
 
+from tidemill.config import Settings
 from tidemill.ingest.session import STREAM_CONF
+from tidemill.local.jars import part
 from tidemill.local.stack import Stack
 
 
@@ -27,3 +29,12 @@ def spark(stack: Stack) -> Iterator[SparkSession]:
     session.sparkContext.setLogLevel("ERROR")
     yield session
     session.stop()
+
+
+@pytest.fixture(scope="session")
+def jdbc(mariadb: Settings, spark: SparkSession) -> SparkSession:
+    """The lane's Spark, with the database's driver."""
+    for jar in part(mariadb, "spark"):
+        if jar.name.startswith("mariadb"):
+            spark.sql(f"ADD JAR '{jar}'")
+    return spark

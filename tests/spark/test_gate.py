@@ -17,19 +17,9 @@ from tidemill.learn.publish import publish
 from tidemill.learn.refresh import begin_refresh, end_refresh
 from tidemill.learn.score import score
 from tidemill.learn.train import train
-from tidemill.local.jars import part
 
 ORDERS = 900
 DRIFT = {"psi": 0.3, "ignore": ["distance"], "least_rows": 200}
-
-
-@pytest.fixture(scope="module")
-def jdbc(mariadb: Settings, spark: SparkSession) -> SparkSession:
-    """The lane's Spark, with the database's driver."""
-    for jar in part(mariadb, "spark"):
-        if jar.name.startswith("mariadb"):
-            spark.sql(f"ADD JAR '{jar}'")
-    return spark
 
 
 @pytest.fixture

@@ -23,7 +23,6 @@ from tidemill.learn.publish import publish
 from tidemill.learn.refresh import begin_refresh
 from tidemill.learn.score import score
 from tidemill.learn.train import train
-from tidemill.local.jars import part
 
 ORDERS, DAYS = 1_500, 60
 TEN_DAYS = dt.timedelta(days=10)
@@ -33,15 +32,6 @@ ODD = [
     Order(9_003, BEGIN + dt.timedelta(days=70), -(10**9), "", -1e300, None),
 ]
 """Nothing known; a city never seen in training; numbers far from any other."""
-
-
-@pytest.fixture(scope="module")
-def jdbc(mariadb: Settings, spark: SparkSession) -> SparkSession:
-    """The lane's Spark, with the database's driver."""
-    for jar in part(mariadb, "spark"):
-        if jar.name.startswith("mariadb"):
-            spark.sql(f"ADD JAR '{jar}'")
-    return spark
 
 
 @pytest.fixture

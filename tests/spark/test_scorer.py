@@ -22,7 +22,6 @@ from tidemill.learn.publish import publish
 from tidemill.learn.refresh import begin_refresh
 from tidemill.learn.score import score
 from tidemill.learn.train import train
-from tidemill.local.jars import part
 from tidemill.spec.estimators import problem_of
 
 PARCELS = 3_000
@@ -47,15 +46,6 @@ def some_parcels(count: int, first: int = 1) -> list[Parcel]:
         broken = int(dice.random() < likely)
         parcels.append(Parcel(n, city, None if n % 7 == 0 else weight, distance, fragile, broken))
     return parcels
-
-
-@pytest.fixture(scope="module")
-def jdbc(mariadb: Settings, spark: SparkSession) -> SparkSession:
-    """The lane's Spark, with the database's driver."""
-    for jar in part(mariadb, "spark"):
-        if jar.name.startswith("mariadb"):
-            spark.sql(f"ADD JAR '{jar}'")
-    return spark
 
 
 @pytest.fixture
