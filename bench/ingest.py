@@ -26,10 +26,10 @@ from pathlib import Path
 import psutil
 import yaml
 from _champion import champion  # beside this file
+from _servers import own_settings
 from pyspark.sql import DataFrame, SparkSession
 from pyspark.sql.streaming.query import StreamingQuery
 
-from tidemill import config
 from tidemill.config import Account, Settings
 from tidemill.ingest import topics
 from tidemill.ingest.committer import Committer, stream_rows
@@ -38,7 +38,7 @@ from tidemill.ingest.driver import Driver
 from tidemill.ingest.session import STREAM_CONF
 from tidemill.ingest.source import read_stream
 from tidemill.ingest.transform import register_dimensions
-from tidemill.local import apply, ports, process
+from tidemill.local import apply
 from tidemill.local.chaos import Chaos
 from tidemill.local.feed import FeedOptions, play
 from tidemill.local.stack import Stack
@@ -381,22 +381,11 @@ def _trigger_ms(query: StreamingQuery) -> list[int]:
 
 def main() -> None:
     """Run the bench on a stack of its own."""
-    with tempfile.TemporaryDirectory(prefix="tidemill-bench-") as state:
-        kafka, database, airflow = ports.free_ports(3)
-        given = {
-            "TIDEMILL_STATE": state,
-            "TIDEMILL_JARS": str(config.load().jars),
-            "TIDEMILL_KAFKA_BOOTSTRAP": f"127.0.0.1:{kafka}",
-            "TIDEMILL_DB_PORT": str(database),
-            "TIDEMILL_AIRFLOW_PORT": str(airflow),
-        }
-        settings = config.load(given)
-        os.environ.update(process.environment(settings))
-        with Stack(settings, parts=("mariadb", "kafka")) as stack:
-            stack.start(print)
-            bench = Bench(settings)
-            bench.run()
-            bench.spark.stop()
+    with own_settings() as settings, Stack(settings, parts=("mariadb", "kafka")) as stack:
+        stack.start(print)
+        bench = Bench(settings)
+        bench.run()
+        bench.spark.stop()
 
 
 if __name__ == "__main__":

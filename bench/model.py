@@ -21,9 +21,9 @@ import time
 from pathlib import Path
 
 import yaml
+from _servers import own_settings  # beside this file
 from pyspark.sql import SparkSession
 
-from tidemill import config
 from tidemill.config import Account, Settings
 from tidemill.ingest import topics
 from tidemill.ingest.committer import Committer, stream_rows
@@ -35,7 +35,7 @@ from tidemill.learn.refresh import begin_refresh, end_refresh
 from tidemill.learn.session import learn_session
 from tidemill.learn.train import train
 from tidemill.learn.versions import BASELINE
-from tidemill.local import apply, ports, process
+from tidemill.local import apply
 from tidemill.local.feed import FeedOptions, play
 from tidemill.local.stack import Stack
 from tidemill.spec import Pipeline, load_pipeline
@@ -133,27 +133,18 @@ def measure(spark: SparkSession, settings: Settings, pipeline: Pipeline, name: s
 
 def main() -> None:
     """Run the bench on a stack of its own."""
-    with tempfile.TemporaryDirectory(prefix="tidemill-bench-") as state:
-        kafka, database, airflow = ports.free_ports(3)
-        given = {
-            "TIDEMILL_STATE": state,
-            "TIDEMILL_JARS": str(config.load().jars),
-            "TIDEMILL_KAFKA_BOOTSTRAP": f"127.0.0.1:{kafka}",
-            "TIDEMILL_DB_PORT": str(database),
-            "TIDEMILL_AIRFLOW_PORT": str(airflow),
-            "TIDEMILL_SPARK_DRIVER_MEMORY": "4g",
-        }
-        settings = config.load(given)
-        os.environ.update(process.environment(settings))
-        with Stack(settings, parts=("mariadb", "kafka")) as stack:
-            stack.start(print)
-            pipeline = declare(settings, settings.state / "pipelines")
-            apply.apply_all(settings, [pipeline], lambda _: None)
-            load(settings, pipeline)
-            spark = learn_session("bench", settings)
-            for name in pipeline.models:
-                measure(spark, settings, pipeline, name)
-            spark.stop()
+    with (
+        own_settings(TIDEMILL_SPARK_DRIVER_MEMORY="4g") as settings,
+        Stack(settings, parts=("mariadb", "kafka")) as stack,
+    ):
+        stack.start(print)
+        pipeline = declare(settings, settings.state / "pipelines")
+        apply.apply_all(settings, [pipeline], lambda _: None)
+        load(settings, pipeline)
+        spark = learn_session("bench", settings)
+        for name in pipeline.models:
+            measure(spark, settings, pipeline, name)
+        spark.stop()
 
 
 if __name__ == "__main__":

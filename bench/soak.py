@@ -18,7 +18,6 @@ import shutil
 import signal
 import statistics
 import sys
-import tempfile
 import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
@@ -28,13 +27,13 @@ from datetime import UTC, datetime, timedelta
 from itertools import pairwise
 
 import psutil
+from _servers import own_settings  # beside this file
 
-from tidemill import config
 from tidemill.config import Account, Settings
 from tidemill.errors import TidemillError
 from tidemill.ingest import topics
 from tidemill.ingest.recount import recount_records
-from tidemill.local import apply, leftovers, ports, process
+from tidemill.local import apply, leftovers
 from tidemill.local.airflow_api import AirflowApi
 from tidemill.local.chaos import Chaos
 from tidemill.local.feed import Feed, FeedOptions
@@ -335,19 +334,7 @@ def main() -> int:
     def say(sentence: str) -> None:
         print(f"[{time.monotonic() - began:6.1f} s] {sentence}", flush=True)
 
-    with tempfile.TemporaryDirectory(prefix="tidemill-soak-", ignore_cleanup_errors=True) as state:
-        kafka, database, airflow = ports.free_ports(3)
-        given = {
-            "TIDEMILL_STATE": state,
-            "TIDEMILL_JARS": str(config.load().jars),
-            "TIDEMILL_KAFKA_BOOTSTRAP": f"127.0.0.1:{kafka}",
-            "TIDEMILL_DB_PORT": str(database),
-            "TIDEMILL_DB_BUFFER_POOL": "512M",
-            "TIDEMILL_AIRFLOW_PORT": str(airflow),
-            "TIDEMILL_SPARK_DRIVER_MEMORY": "1g",
-        }
-        settings = config.load(given)
-        os.environ.update(process.environment(settings))
+    with own_settings(TIDEMILL_DB_BUFFER_POOL="512M", TIDEMILL_SPARK_DRIVER_MEMORY="1g") as settings:
         with Stack(settings) as stack:
             stack.start(say)
             stack.watch(say)

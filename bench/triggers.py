@@ -18,7 +18,6 @@ import socket
 import statistics
 import subprocess
 import sys
-import tempfile
 import threading
 import time
 from collections.abc import Iterator
@@ -27,11 +26,11 @@ from typing import Any
 
 import psutil
 import pymysql
+from _servers import own_settings  # beside this file
 from pymysql.connections import Connection
 
-from tidemill import config
 from tidemill.config import Account, Settings
-from tidemill.local import passwords, ports, process
+from tidemill.local import passwords
 from tidemill.local.stack import Stack
 from tidemill.store import control
 from tidemill.store.connect import session
@@ -312,31 +311,22 @@ class Bench:
 @contextmanager
 def servers() -> Iterator[Settings]:
     """A database of its own, and the environment that leads Airflow's connection there."""
-    with tempfile.TemporaryDirectory(prefix="tidemill-bench-") as state:
-        database, airflow = ports.free_ports(2)
-        given = {
-            "TIDEMILL_STATE": state,
-            "TIDEMILL_JARS": str(config.load().jars),
-            "TIDEMILL_DB_PORT": str(database),
-            "TIDEMILL_AIRFLOW_PORT": str(airflow),
-        }
-        settings = config.load(given)
-        os.environ.update(process.environment(settings), AIRFLOW_HOME=f"{state}/airflow")
-        with Stack(settings, parts=("mariadb",)) as stack:
-            stack.start(print)
-            with session(settings, Account.MIGRATE) as connection:
-                migrate_control(connection, settings.root / "sql" / "control")
-            os.environ["AIRFLOW_CONN_TIDEMILL_DB"] = json.dumps(
-                {
-                    "conn_type": "tidemill",
-                    "host": settings.db_host,
-                    "port": settings.db_port,
-                    "schema": settings.db_control,
-                    "login": settings.user(Account.STREAM),
-                    "password": settings.password(Account.STREAM).get_secret_value(),
-                }
-            )
-            yield settings
+    with own_settings() as settings, Stack(settings, parts=("mariadb",)) as stack:
+        os.environ["AIRFLOW_HOME"] = str(settings.state / "airflow")
+        stack.start(print)
+        with session(settings, Account.MIGRATE) as connection:
+            migrate_control(connection, settings.root / "sql" / "control")
+        os.environ["AIRFLOW_CONN_TIDEMILL_DB"] = json.dumps(
+            {
+                "conn_type": "tidemill",
+                "host": settings.db_host,
+                "port": settings.db_port,
+                "schema": settings.db_control,
+                "login": settings.user(Account.STREAM),
+                "password": settings.password(Account.STREAM).get_secret_value(),
+            }
+        )
+        yield settings
 
 
 def main() -> int:

@@ -19,7 +19,8 @@ from typing import Any, cast
 import psutil
 import pymysql
 import pytest
-from airflow.sdk.exceptions import AirflowException, TaskDeferred
+from airflow.sdk.exceptions import AirflowException, AirflowRuntimeError, ErrorType, TaskDeferred
+from airflow.sdk.execution_time.comms import ErrorResponse
 from airflow.triggers.base import TaskSuccessEvent, TriggerEvent
 from pymysql.connections import Connection
 
@@ -714,3 +715,22 @@ def test_marking_failed_is_heeded_once_the_database_is_back(
     monkeypatch.setattr(triggers, "POLL_SECONDS", 0.05)
     kill_and_cancel_again(trigger, 5)
     assert (scene.row.wanted, len(tries)) == ("stopped", 3)
+
+
+def test_marking_failed_is_heeded_though_airflow_does_not_answer_at_once(
+    scene: Scene, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its server may have given way to another transaction: it is asked again what the person did."""
+    trigger = scene.started()
+    asked: list[object] = []
+
+    async def say_later(task: object) -> str:
+        asked.append(task)
+        if len(asked) < 3:
+            raise AirflowRuntimeError(ErrorResponse(error=ErrorType.API_SERVER_ERROR, detail={"status_code": 500}))
+        return "failed"
+
+    monkeypatch.setattr(triggers, "_state_of_task", say_later)
+    monkeypatch.setattr(triggers, "POLL_SECONDS", 0.05)
+    kill_and_cancel_again(trigger, 5)
+    assert (scene.row.wanted, len(asked)) == ("stopped", 3)

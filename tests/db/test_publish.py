@@ -82,7 +82,7 @@ def scored(shop: Shop, refresh_id: int, version: int, value: float = 0.5, *, com
     columns = [*model.key, *names.SCORE_COLUMNS]
     statement = dialect(shop.settings.db_dialect).load(shop.settings.db_data, names.pending(model.score.table), columns)
     batch = pa.table({"id": list(rows), "score": [value] * len(rows), "_commit": list(rows.values())})
-    load(Target(shop.settings, statement, model.key, version, 1), batch)
+    load(Target(shop.settings, statement, model.key, version, 1), batch, batch["score"])
     if complete:
         with shop.connection.cursor() as cursor:
             cursor.execute("UPDATE refreshes SET scored_version = %s WHERE id = %s", (version, refresh_id))

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import importlib.util
+import importlib
 import sys
 from collections.abc import Iterator
 from datetime import datetime, timedelta
@@ -17,16 +17,12 @@ BEGAN = datetime(2026, 1, 1)
 
 @pytest.fixture(scope="module")
 def soak() -> Iterator[ModuleType]:
-    """``bench/soak.py`` as a module."""
-    spec = importlib.util.spec_from_file_location("soak", Path(__file__).parents[2] / "bench" / "soak.py")
-    assert spec is not None
-    assert spec.loader is not None
-    module = sys.modules[spec.name] = importlib.util.module_from_spec(spec)
-    try:
-        spec.loader.exec_module(module)
-        yield module
-    finally:
-        del sys.modules[spec.name]
+    """``bench/soak.py`` as a module, which finds what stands beside it."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.syspath_prepend(Path(__file__).parents[2] / "bench")
+        yield importlib.import_module("soak")
+        for name in ("soak", "_servers"):
+            del sys.modules[name]
 
 
 def at(*seconds: float) -> list[datetime]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from datetime import UTC, datetime
 from typing import Any
 
@@ -13,6 +14,7 @@ from tidemill.errors import KafkaAway, SourceError
 from tidemill.spec.model import Source
 
 _SECONDS = 15.0
+_PAUSE_SECONDS = 0.1
 MISSING = "topic does not exist"
 
 
@@ -94,6 +96,21 @@ _REFUSALS = {
 }
 """Answers that asking again does not change."""
 
+_PASSING = {
+    KafkaError.LEADER_NOT_AVAILABLE,
+    KafkaError.NOT_LEADER_FOR_PARTITION,
+    KafkaError.FENCED_LEADER_EPOCH,
+    KafkaError.UNKNOWN_LEADER_EPOCH,
+    KafkaError.OFFSET_NOT_AVAILABLE,
+}
+"""Answers of a cluster whose partitions have just changed their leader, as after each start of a broker. Kafka's own
+client asks again by itself, librdkafka's does not."""
+
+
+def _passes(error: KafkaAway) -> bool:
+    cause = error.__cause__
+    return isinstance(cause, KafkaException) and cause.args[0].code() in _PASSING
+
 
 def _said(error: KafkaException) -> SourceError:
     if error.args[0].code() in _REFUSALS:
@@ -110,12 +127,20 @@ def offsets_at(client: AdminClient, topic: str, where: str, seconds: float = _SE
 
     Raises:
         SourceError: ``where`` is none of these, or the topic is missing.
-        KafkaAway: no broker answers within ``seconds``.
+        KafkaAway: no broker answers within ``seconds``, or a partition has no leader for as long.
     """
     spec = _offset_spec(where)
     asked = {TopicPartition(topic, number): spec for number in partitions(client, topic, seconds)}
-    answers = client.list_offsets(asked, request_timeout=seconds)
-    found = {place.partition: _answer(future, seconds).offset for place, future in answers.items()}
+    deadline = time.monotonic() + seconds
+    while True:
+        answers = client.list_offsets(asked, request_timeout=seconds)
+        try:
+            found = {place.partition: _answer(future, seconds).offset for place, future in answers.items()}
+            break
+        except KafkaAway as error:
+            if not _passes(error) or time.monotonic() > deadline:
+                raise
+            time.sleep(_PAUSE_SECONDS)
     if all(offset >= 0 for offset in found.values()):
         return found
     # No record is as new as the time asked for: begin at the end.
@@ -129,10 +154,10 @@ def _offset_spec(where: str) -> Any:
     if where == "latest":
         return OffsetSpec.latest()  # type: ignore[no-untyped-call]
     try:
-        time = datetime.fromisoformat(where)
+        moment = datetime.fromisoformat(where)
     except ValueError:
         raise SourceError(
             "source.start is not understood", value=where, remedy="earliest, latest or an ISO time"
         ) from None
-    aware = time if time.tzinfo else time.replace(tzinfo=UTC)
+    aware = moment if moment.tzinfo else moment.replace(tzinfo=UTC)
     return OffsetSpec.for_timestamp(int(aware.timestamp() * 1000))

@@ -24,6 +24,7 @@ from tidemill.spec.model import Pipeline
 from tidemill.store.connect import drop_worker_connection, session, translated, worker_connection
 from tidemill.store.dialects import dialect, names
 from tidemill.store.live import scorer_of
+from tidemill.store.scorer import Scorer, scored_rows
 from tidemill.store.stage import bulk_load
 
 T = TypeVar("T")
@@ -97,34 +98,32 @@ def writer(
     def write(batches: Iterable[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
         for batch in batches:
             rows = pa.Table.from_batches([batch])
-            load(target, rows if portable is None else _scored(target, portable, rows))
+            load(target, rows, rows["score"] if portable is None else _scorer(target, portable).score(rows))
             yield pa.RecordBatch.from_pydict({"rows": pa.array([batch.num_rows], pa.int64())})
 
     return write
 
 
-def _scored(target: Target, portable: tuple[str, str, int], rows: pa.Table) -> pa.Table:
-    """A batch with its scores, by the code that streams score with."""
+def _scorer(target: Target, portable: tuple[str, str, int]) -> Scorer:
+    """The code that streams score with."""
     scorer = _again(target.settings, lambda connection: scorer_of(connection, portable))
     if scorer is None:
         raise LearnError("a model version is gone from the database", value=portable[2], remedy="run the refresh again")
-    return pa.table({key: rows[key] for key in target.key} | {"score": scorer.score(rows), COMMIT: rows[COMMIT]})
+    return scorer
 
 
-def load(target: Target, scored: pa.Table) -> None:
+def load(target: Target, rows: pa.Table, scores: Any) -> None:
     """Write one batch of scores, replacing pending ones of the same rows. Tried again if it may help.
+
+    Args:
+        target: where to.
+        rows: with the key and ``_commit``.
+        scores: of each row, in the same order.
 
     Raises:
         StoreError: the database refuses them, or stays away.
     """
-    rows = scored.num_rows
-    constants = {
-        "model_version": pa.array([target.version] * rows, pa.int64()),
-        "as_of_commit": pa.array([target.as_of_commit] * rows, pa.int64()),
-    }
-    table = pa.table(
-        {name: scored[name] for name in (*target.key, "score")} | {"scored_commit": scored[COMMIT]} | constants
-    )
+    table = scored_rows(target.key, rows, scores, target.version, target.as_of_commit)
     columns = [*target.key, *names.SCORE_COLUMNS]
     _again(target.settings, lambda connection: bulk_load(connection, target.statement, table, columns))
 

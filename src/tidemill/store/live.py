@@ -26,11 +26,11 @@ from pymysql.constants import FIELD_TYPE
 from tidemill.config import Account, Settings
 from tidemill.errors import TidemillError, Transient
 from tidemill.spec.features import feature_names
-from tidemill.spec.model import Model, Pipeline
+from tidemill.spec.model import Pipeline
 from tidemill.store import control
 from tidemill.store.connect import dialect_of, session, translated
 from tidemill.store.dialects import names
-from tidemill.store.scorer import Scorer, as_arrow, unpack
+from tidemill.store.scorer import Scorer, as_arrow, scored_rows, unpack
 from tidemill.store.stage import bulk_load
 
 LIVE_SCORES = "live_scores"
@@ -108,28 +108,10 @@ def _score(connection: Connection[Any], commit: Commit, name: str) -> None:
     d, schema = dialect_of(connection), commit.settings.db_data
     load = d.load(schema, names.stage(model.score.table), columns)
     for version, scorer in scorers.items():
-        bulk_load(connection, load, scored_rows(model, rows, scorer, version, commit.id), columns)
+        scored = scored_rows(model.key, rows, scorer.score(rows), version, commit.id)
+        bulk_load(connection, load, scored, columns)
     with translated(), connection.cursor() as cursor:
         cursor.execute(d.put_scores(schema, model))
-
-
-def scored_rows(model: Model, rows: pa.Table, scorer: Scorer, version: int, as_of_commit: int) -> pa.Table:
-    """Scores as their table holds them.
-
-    Args:
-        model: whose key.
-        rows: key, features and ``_commit``.
-        scorer: of the version.
-        version: of the model.
-        as_of_commit: newest commit when the scoring began.
-    """
-    count = rows.num_rows
-    constants = {"model_version": version, "as_of_commit": as_of_commit}
-    return pa.table(
-        {key: rows[key] for key in model.key}
-        | {"score": pa.array(scorer.score(rows)), "scored_commit": rows["_commit"]}
-        | {column: pa.array([value] * count, pa.int64()) for column, value in constants.items()}
-    )
 
 
 def _versions(connection: Connection[Any], pipeline: str, model: str) -> list[int]:

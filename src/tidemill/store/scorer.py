@@ -20,7 +20,7 @@ from __future__ import annotations
 import json
 import math
 import zlib
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from decimal import Decimal
 from typing import Any
 
@@ -193,6 +193,24 @@ def unpack(content: bytes) -> Scorer:
     if found.get("format") != FORMAT:
         raise StoreError("a model is kept in another format", value=found.get("format"), remedy="train again")
     return Scorer(found)
+
+
+def scored_rows(key: Iterable[str], rows: pa.Table, scores: Any, version: int, as_of_commit: int) -> pa.Table:
+    """Scores as their table holds them.
+
+    Args:
+        key: its columns.
+        rows: with the key and ``_commit``.
+        scores: of each row, in the same order.
+        version: of the model.
+        as_of_commit: newest commit when the scoring began.
+    """
+    constants = {"model_version": version, "as_of_commit": as_of_commit}
+    return pa.table(
+        {name: rows[name] for name in key}
+        | {"score": scores, "scored_commit": rows["_commit"]}
+        | {column: pa.array([value] * rows.num_rows, pa.int64()) for column, value in constants.items()}
+    )
 
 
 def _numbers(feature: str, column: pa.ChunkedArray) -> tuple[Floats, np.ndarray[Any, np.dtype[np.bool_]]]:

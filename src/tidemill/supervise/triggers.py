@@ -15,6 +15,7 @@ from datetime import datetime
 from typing import Any
 
 from airflow.sdk.bases.hook import BaseHook
+from airflow.sdk.exceptions import AirflowRuntimeError
 from airflow.sdk.execution_time import task_runner
 from airflow.sdk.execution_time.comms import GetTaskStates
 from airflow.triggers.base import BaseTrigger, TaskSuccessEvent, TriggerEvent
@@ -35,7 +36,7 @@ AGAIN_SECONDS = 300.0
 AWAY = (DatabaseAway, DatabaseReadOnly, DatabaseFull, Contention)
 """What a database that takes nothing down at the moment raises."""
 HEED_SECONDS = 300.0
-"""For so long a database that is away is asked again to take down what a person did in Airflow."""
+"""For so long an Airflow or a database that does not answer is asked again about what a person did in Airflow."""
 _acts: set[asyncio.Task[None]] = set()
 """What goes on after its trigger was cancelled; the event loop itself keeps only weak references."""
 
@@ -195,14 +196,16 @@ class StreamTrigger(_Watch):
 
     async def _heed(self) -> None:
         task = self.task_instance
-        if task is None or await _state_of_task(task) != "failed":
+        if task is None:
             return
-        target: Target = await BaseHook.aget_connection(self.conn_id)
         deadline = time.monotonic() + HEED_SECONDS
         while True:
             try:
+                if await _state_of_task(task) != "failed":
+                    return
+                target: Target = await BaseHook.aget_connection(self.conn_id)
                 ours = await asyncio.to_thread(self._give_up, target, task.run_id)
-            except AWAY as error:
+            except (AirflowRuntimeError, *AWAY) as error:
                 if time.monotonic() > deadline:
                     raise
                 self.log.warning("the wish to stop stream %s waits: %s", self.stream, error)
