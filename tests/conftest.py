@@ -58,7 +58,7 @@ def pytest_configure(config: pytest.Config) -> None:
     airflow.write_configuration(settings)
     os.environ.update(process.environment(settings), AIRFLOW_HOME=str(airflow.home(settings)))
     # A run starts some dozens of JVMs, each for less than a minute: an optimising compiler does not pay there.
-    os.environ.setdefault("SPARK_SUBMIT_OPTS", "-XX:TieredStopAtLevel=1")
+    os.environ["SPARK_SUBMIT_OPTS"] = f"{os.environ.get('SPARK_SUBMIT_OPTS', '')} -XX:TieredStopAtLevel=1"
     config.stash[_session] = settings
 
 

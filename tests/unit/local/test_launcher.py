@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import shutil
+import signal
 import subprocess
 from pathlib import Path
 
@@ -11,6 +12,7 @@ import pytest
 
 ROOT = Path(__file__).resolve().parents[3]
 TOOLS = ("awk", "cat", "cksum", "dirname", "flock", "id", "mkdir", "mv", "readlink", "rm", "sed")
+QUIET = "-Xlog:cds=off -Xlog:cds+dynamic=off"
 INPUTS = ("requirements.txt", "pyproject.toml", "src/tidemill/local/ivy.xml")
 
 
@@ -21,6 +23,7 @@ class Checkout:
         self.root = folder / "project folder"
         self.path = folder / "bin"
         self.jars = self.root / ".tidemill" / "jars"
+        self.archive = self.root / ".tidemill" / "spark.jsa"
         self.path.mkdir(parents=True)
         for tool in TOOLS:
             found = shutil.which(tool)
@@ -62,7 +65,15 @@ case "$1 $2" in
     mkdir -p "$3/bin" "$3/lib/python3.11/site-packages/pyspark/jars"
     : >"$3/lib/python3.11/site-packages/pyspark/jars/ivy-1.jar"
     cat "$0" >"$3/bin/python"
-    /bin/chmod +x "$3/bin/python" ;;
+    cat >"$3/bin/spark-submit" <<'END'
+#!/bin/sh
+made=${SPARK_SUBMIT_OPTS#*AtExit=\\'}
+made=${made%%\\'*}
+: >"$made"
+[ ! -e "${made%/*}/interrupt" ] || kill -9 $PPID
+[ ! -e "${made%/*}/no-archive" ]
+END
+    /bin/chmod +x "$3/bin/python" "$3/bin/spark-submit" ;;
 "-m pip")
     case "$*" in *--require-hashes*) ;; *) exit 1 ;; esac
     for last; do :; done
@@ -72,7 +83,8 @@ case "$1 $2" in
 "-m tidemill")
     shift 2
     printf 'tidemill[%s]\\n' "$@"
-    echo "first on PATH: ${PATH%%:*}" "Java: $JAVA_HOME" "Spark's Python: $PYSPARK_PYTHON" ;;
+    echo "first on PATH: ${PATH%%:*}" "Java: $JAVA_HOME" "Spark's Python: $PYSPARK_PYTHON"
+    echo "Spark's options: ${SPARK_SUBMIT_OPTS-none}" ;;
 esac
 """
 
@@ -100,13 +112,15 @@ def test_first_start_sets_up_and_runs_the_command_line(checkout: Checkout) -> No
     """From nothing, each step is one line on standard error, and the arguments arrive as they were given."""
     done = checkout.run("check", "two words", "")
     assert done.returncode == 0, done.stderr
-    assert [step.split()[0] for step in steps(done)] == ["making", "reading", "installing", "installing", "fetching"]
+    made = ["making", "reading", "installing", "installing", "fetching", "archiving"]
+    assert [step.split()[0] for step in steps(done)] == made
     venv = checkout.root / ".venv"
     assert done.stdout.splitlines() == [
         "tidemill[check]",
         "tidemill[two words]",
         "tidemill[]",
         f"first on PATH: {venv}/bin Java: {checkout.path.parent}/java Spark's Python: {venv}/bin/python",
+        f"Spark's options: -XX:SharedArchiveFile='{checkout.archive}' {QUIET} ",
     ]
     assert (venv / "uv.txt").read_text() == "uv==1.0 \\\n    --hash=sha256:00\n"
     log = (checkout.root / ".tidemill" / "logs" / "setup.log").read_text()
@@ -137,15 +151,16 @@ def test_changed_input_repeats_its_step_only(checkout: Checkout, changed: str) -
     with (checkout.root / changed).open("a") as file:
         file.write("# changed\n")
     repeated = [step.split()[0] for step in steps(checkout.run())]
-    assert repeated == (["fetching"] if changed.endswith("ivy.xml") else ["installing"])
+    assert repeated == (["fetching"] if changed.endswith("ivy.xml") else ["installing", "archiving"])
     assert steps(checkout.run()) == []
 
 
 def test_moved_checkout_is_set_up_again(checkout: Checkout) -> None:
-    """The scripts in .venv hold its path: in another place the environment is made again, and only that."""
+    """The scripts in .venv and Spark's archive hold its path: in another place both are made again, and only they."""
     checkout.run()
     checkout.root = checkout.root.rename(checkout.root.with_name("moved"))
-    assert [step.split()[0] for step in steps(checkout.run())] == ["making", "reading", "installing", "installing"]
+    again = [step.split()[0] for step in steps(checkout.run())]
+    assert again == ["making", "reading", "installing", "installing", "archiving"]
 
 
 def test_failed_step_is_one_sentence_with_the_log(checkout: Checkout) -> None:
@@ -160,7 +175,38 @@ def test_failed_step_is_one_sentence_with_the_log(checkout: Checkout) -> None:
     assert log.read_text().endswith("no such artifact\n")
     assert not checkout.jars.exists()
     fail.unlink()
-    assert [step.split()[0] for step in steps(checkout.run())] == ["fetching"]
+    assert [step.split()[0] for step in steps(checkout.run())] == ["fetching", "archiving"]
+
+
+def test_half_an_archive_is_never_started_from(checkout: Checkout) -> None:
+    """A JVM dies of one. Killed while it was written, the set-up writes it again; nothing else is done twice."""
+    interrupt = checkout.root / ".tidemill" / "interrupt"
+    interrupt.parent.mkdir()
+    interrupt.touch()
+    assert checkout.run().returncode == -signal.SIGKILL
+    assert not checkout.archive.exists()
+    interrupt.unlink()
+    assert [step.split()[0] for step in steps(checkout.run())] == ["archiving"]
+    assert checkout.archive.exists()
+
+
+def test_a_jvm_that_archives_nothing_is_no_hindrance(checkout: Checkout) -> None:
+    """Spark starts as it always did, and is not asked again at the next start."""
+    refuse = checkout.root / ".tidemill" / "no-archive"
+    refuse.parent.mkdir()
+    refuse.touch()
+    assert "Spark's options: none\n" in checkout.run("x").stdout
+    assert steps(checkout.run()) == []
+    assert [each.name for each in checkout.archive.parent.glob("spark.jsa*")] == ["spark.jsa.stamp"]
+
+
+def test_another_java_has_another_archive(checkout: Checkout) -> None:
+    """Also one of the same place that was updated; what a person has Spark's JVM told stays as it is."""
+    checkout.run()
+    (checkout.path.parent / "java" / "release").write_text('JAVA_VERSION="17.0.16"\n')
+    done = checkout.run("x", SPARK_SUBMIT_OPTS="-Dmine=1")
+    assert [step.split()[0] for step in steps(done)] == ["archiving"]
+    assert f"{QUIET} -Dmine=1\n" in done.stdout
 
 
 def test_jars_go_where_the_setting_says(checkout: Checkout, tmp_path: Path) -> None:
