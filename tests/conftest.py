@@ -84,8 +84,9 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
         item.add_marker(lane)
         if isinstance(item, pytest.Function) and not (item.function.__doc__ or "").strip():
             nameless.append(item.nodeid)
-    # The cheap lanes first: what they find is known early. The sort is stable.
-    items.sort(key=lambda item: LANES.index(_lane(item)))
+    # The cheap lanes first: what they find is known early. What needs the whole Airflow comes last, which takes a good
+    # part of a small machine from whatever runs beside it. The sort is stable.
+    items.sort(key=lambda item: ("airflow_stack" in getattr(item, "fixturenames", ()), LANES.index(_lane(item))))
     if nameless:
         raise pytest.UsageError("these tests have no docstring that states the behaviour: " + ", ".join(nameless))
 

@@ -102,36 +102,30 @@ def test_a_killed_airflow_is_not_noticed(surf: Surf) -> None:
     surf.assert_sound()
 
 
-def test_airflows_api_is_away_for_90_s_and_kafka_for_60_of_them(surf: Surf) -> None:
-    """Neither ends the driver: it commits on without the API, and goes on by itself when Kafka is back.
+def test_airflows_api_is_away_for_90_s_and_kafka_and_the_database_for_60_of_them(surf: Surf) -> None:
+    """None of them ends the driver: it commits on without the API, and goes on by itself when the others are back.
 
-    The two outages overlap, because the driver needs nothing of the API, and what supervises it in the triggerer asks
-    the database. Supervision works afterwards, as all the tests that follow show: they share this Airflow.
+    The outages overlap, so that nobody who could help is there, and end in another order than they began. Supervision
+    works afterwards, as all the tests that follow show: they share this Airflow. Each outage alone is in
+    ``test_driver.py``.
     """
     before = surf.row
     api_away = surf.take_away(API)
     surf.until_commits()
     surf.assert_same_driver(before, PAUSE_SECONDS)
     broker_away = surf.take_away("kafka")
+    wait_until(lambda: surf.row.waiting_for, 60, "the driver waits for Kafka")
+    database_away = surf.take_away("mariadb")
     _until(broker_away + 60)
     surf.bring_back("kafka")
+    _until(database_away + 60)
+    surf.bring_back("mariadb")
     _until(api_away + 90)
     surf.bring_back(API)
     surf.until_commits()
     after = surf.assert_sound()
     assert (after.epoch, after.pid, after.failures_in_a_row) == (before.epoch, before.pid, 0)
     surf.until_deferred()
-
-
-def test_the_database_is_away_for_60_s(surf: Surf) -> None:
-    """The driver waits for it and goes on, and is not taken for dead when it can be asked about again."""
-    before = surf.row
-    away = surf.take_away("mariadb")
-    _until(away + 60)
-    surf.bring_back("mariadb")
-    surf.until_commits()
-    after = surf.assert_sound()
-    assert (after.epoch, after.pid, after.failures_in_a_row) == (before.epoch, before.pid, 0)
 
 
 def test_a_cleared_task_adopts_the_driver(surf: Surf) -> None:
