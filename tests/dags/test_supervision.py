@@ -734,3 +734,23 @@ def test_marking_failed_is_heeded_though_airflow_does_not_answer_at_once(
     monkeypatch.setattr(triggers, "POLL_SECONDS", 0.05)
     kill_and_cancel_again(trigger, 5)
     assert (scene.row.wanted, len(asked)) == ("stopped", 3)
+
+
+def test_marking_failed_is_heeded_though_airflow_never_says_so(
+    scene: Scene, marked_failed: Callable[[str], None]
+) -> None:
+    """Airflow may cancel the trigger for a second time before it has called ``on_kill``, and then never does."""
+    trigger = scene.started()
+    trigger.task_instance = SimpleNamespace(dag_id="d", run_id="a run", task_id="run")
+    marked_failed("failed")
+
+    async def act() -> None:
+        watching = asyncio.create_task(first_of(trigger, 20))
+        await asyncio.sleep(0.5)
+        watching.cancel()
+        with suppress(asyncio.CancelledError):
+            await watching
+        await asyncio.wait(triggers._acts, timeout=5)
+
+    asyncio.run(act())
+    assert scene.row.wanted == "stopped"

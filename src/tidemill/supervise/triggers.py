@@ -147,6 +147,7 @@ class StreamTrigger(_Watch):
         self.missing = missing
         self.epoch, self.freshness_seconds, self.untold = epoch, freshness_seconds, untold
         self._again_at = time.monotonic() + AGAIN_SECONDS
+        self._act: asyncio.Task[None] | None = None
         self._works = False
         """Whether the driver of this epoch was seen to commit, and what failed before it is over."""
 
@@ -181,18 +182,41 @@ class StreamTrigger(_Watch):
         payload = {"stream": self.stream, "epoch": self.epoch, "reason": reason, **facts}
         return TriggerEvent(payload)  # type: ignore[no-untyped-call]  # Airflow's has no annotations
 
+    async def run(self) -> AsyncIterator[TriggerEvent]:
+        """Yield one event when the task has something to see to."""
+        try:
+            async for event in super().run():
+                yield event
+        except asyncio.CancelledError:
+            self._begin_to_heed()
+            raise
+
     async def on_kill(self) -> None:
         """A person acted on the deferred task. Marking it failed is a wish to stop the stream; nothing else is.
 
         A cleared task is run again and adopts the driver. A task marked successful lets the next run of the DAG adopt
-        it. The method is also called when the trigger moves to another triggerer: the task is still deferred then.
+        it. The trigger may also have moved to another triggerer, or ours ends: the task is still deferred then.
         """
-        act = asyncio.create_task(self._heed())
-        _acts.add(act)
-        act.add_done_callback(_acts.discard)
         # Airflow cancels again with each of its rounds, about a second apart, until this method has returned; a busy
         # Airflow takes longer than that to answer a question.
-        await asyncio.shield(act)
+        await asyncio.shield(self._begin_to_heed())
+
+    def _begin_to_heed(self) -> asyncio.Task[None]:
+        """What goes on whatever becomes of the trigger.
+
+        Begun as soon as it is cancelled: before Airflow calls ``on_kill`` it writes a line to the log, and where that
+        takes longer than its round, the next one cancels that, and nobody is called.
+        """
+        if self._act is None:
+            self._act = asyncio.create_task(self._heed())
+            _acts.add(self._act)
+            self._act.add_done_callback(self._heeded)
+        return self._act
+
+    def _heeded(self, act: asyncio.Task[None]) -> None:
+        _acts.discard(act)
+        if not act.cancelled() and (error := act.exception()) is not None:
+            self.log.error("what a person did to the task of stream %s was not heeded: %s", self.stream, error)
 
     async def _heed(self) -> None:
         task = self.task_instance
