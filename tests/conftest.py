@@ -58,7 +58,7 @@ def pytest_configure(config: pytest.Config) -> None:
     airflow.write_configuration(settings)
     os.environ.update(process.environment(settings), AIRFLOW_HOME=str(airflow.home(settings)))
     # A run starts some dozens of JVMs, each for less than a minute: an optimising compiler does not pay there.
-    os.environ["SPARK_SUBMIT_OPTS"] = f"{os.environ.get('SPARK_SUBMIT_OPTS', '')} -XX:TieredStopAtLevel=1"
+    os.environ["SPARK_SUBMIT_OPTS"] = f"-XX:TieredStopAtLevel=1 {os.environ.get('SPARK_SUBMIT_OPTS', '')}"
     config.stash[_session] = settings
 
 
@@ -84,8 +84,8 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
         item.add_marker(lane)
         if isinstance(item, pytest.Function) and not (item.function.__doc__ or "").strip():
             nameless.append(item.nodeid)
-    # The cheap lanes first: what they find is known early. What needs the whole Airflow comes last, which takes a good
-    # part of a small machine from whatever runs beside it. The sort is stable.
+    # The cheap lanes first: what they find is known early. What needs the session's Airflow comes last, which takes a
+    # good part of a small machine from whatever runs beside it. The sort is stable.
     items.sort(key=lambda item: ("airflow_stack" in getattr(item, "fixturenames", ()), LANES.index(_lane(item))))
     if nameless:
         raise pytest.UsageError("these tests have no docstring that states the behaviour: " + ", ".join(nameless))

@@ -56,12 +56,12 @@ class Surges:
 
     def commit(self, rows: int = 10, height: int | None = None) -> int:
         """A commit of readings half an hour apart, of all heights or of one; returns its id."""
-        data = self.settings.db_data
+        data, name = self.settings.db_data, self.pipeline.name
         with session(self.settings, Account.STREAM) as connection, connection.cursor() as cursor:
             cursor.execute(
                 "INSERT INTO commits (stream, epoch, pipeline_version, batch_id, topic, partition_id, from_offset,"
-                " until_offset, written_rows) VALUES ('surges', 1, 1, 1, 'surges', 0, 0, %s, %s)",
-                (rows, rows),
+                " until_offset, written_rows) VALUES (%s, 1, 1, 1, %s, 0, 0, %s, %s)",
+                (name, name, rows, rows),
             )
             commit = int(cursor.lastrowid)
             at = datetime(2026, 1, 1)
@@ -71,7 +71,7 @@ class Surges:
                 for n, high in enumerate(heights)
             ]
             cursor.executemany(
-                f"INSERT INTO `{data}`.surges (id, station, read_at, height, wind, flooded, updated_at, _commit,"
+                f"INSERT INTO `{data}`.{name} (id, station, read_at, height, wind, flooded, updated_at, _commit,"
                 " _partition, _offset, _pipeline_version) VALUES (%s, 'north', %s, %s, 5, %s, NOW(6), %s, 0, %s, 1)",
                 values,
             )
@@ -83,7 +83,8 @@ class Surges:
 
     def pointers(self) -> tuple[int | None, int | None]:
         """Champion and published version."""
-        [found] = self.query("SELECT champion_version, published_version FROM models WHERE pipeline = 'surges'")
+        pointers = "SELECT champion_version, published_version FROM models WHERE pipeline = %s"
+        [found] = self.query(pointers, self.pipeline.name)
         return found
 
     def decisions(self) -> list[tuple[int, str, str]]:
@@ -190,16 +191,16 @@ def answered(ti_id: UUID) -> Any:
         return found and HITLDetailResponse.from_hitl_detail_orm(found)
 
 
-def surges_in(folder: Path, **changes: dict[str, Any]) -> None:
-    """Write the pipeline ``surges``: as ``tides`` is, with other names, drift, and changes in blocks of its model."""
-    shutil.copytree(TIDES, folder / "surges")
-    path = folder / "surges" / "pipeline.yaml"
-    given = yaml.safe_load(path.read_text().replace("tides", "surges").replace("tide_scores", "surge_scores"))
+def surges_in(folder: Path, name: str = "surges", **changes: dict[str, Any]) -> None:
+    """Write the pipeline: as ``tides`` is, with other names, drift, and changes in blocks of its model."""
+    shutil.copytree(TIDES, folder / name)
+    path, scores = folder / name / "pipeline.yaml", f"{name.removesuffix('s')}_scores"
+    given = yaml.safe_load(path.read_text().replace("tides", name).replace("tide_scores", scores))
     given["rollups"] = {}
     model = given["models"]["flood"]
     for block, values in changes.items():
         model[block] = {name: value for name, value in (model[block] | values).items() if value is not None}
     model["drift"] = {"psi": 0.25, "least_rows": 50, "ignore": ["station"]}
     path.write_text(yaml.safe_dump(given))
-    features = folder / "surges" / "features.sql"
-    features.write_text(features.read_text().replace("tides", "surges"))
+    features = folder / name / "features.sql"
+    features.write_text(features.read_text().replace("tides", name))

@@ -119,17 +119,17 @@ def test_commits_set_off_a_refresh_that_a_person_approves(running: Supervised) -
 
     Nobody holds a worker meanwhile. The answer is given as Airflow's page gives it, and the run goes on.
     """
-    settings, api, dag = running.settings, running.api, "refresh__surges__flood"
-    surges_in(settings.pipelines, score={"schedule": None, "after_commits": 2}, judge={"promote": "manual"})
+    settings, api, name, dag = running.settings, running.api, "squalls", "refresh__squalls__flood"
+    surges_in(settings.pipelines, name, score={"schedule": None, "after_commits": 2}, judge={"promote": "manual"})
     try:
-        surges = Surges(settings, load_pipelines(settings.pipelines)["surges"])
+        surges = Surges(settings, load_pipelines(settings.pipelines)[name])
         apply_all(settings, [surges.pipeline], lambda line: None)
         api.wait_for_dag(dag)
         api.unpause(dag)
         newest = [surges.commit(200), surges.commit(200)][-1]
         [run] = wait_until(lambda: api.dag_runs(dag), 90, "a run is set off")
         assert run["run_type"] == "asset_triggered"
-        kept = f"/assets/{asset_of(api, 'surges/commits/2')}/state-store"
+        kept = f"/assets/{asset_of(api, f'{name}/commits/2')}/state-store"
         wait_until(lambda: f'"value": {newest}' in json.dumps(api.request("GET", kept)), 30, "the cursor is kept")
         place = f"/dags/{dag}/dagRuns/{run['dag_run_id']}/taskInstances"
         wait_until(lambda: api.request("GET", f"{place}/approve")["state"] == "deferred", 180, "somebody is asked")
@@ -138,7 +138,7 @@ def test_commits_set_off_a_refresh_that_a_person_approves(running: Supervised) -
         # task, takes it for one that was lost, and asks again.
         at = datetime.fromisoformat(asked["created_at"])
         wait_until(lambda: (datetime.now(UTC) - at).total_seconds() > 10, 30, "somebody has read it")
-        assert asked["subject"] == "Promote version 1 of surges.flood?"
+        assert asked["subject"] == "Promote version 1 of squalls.flood?"
         answer = {"chosen_options": ["Promote"], "params_input": {}}
         api.request("PATCH", f"{place}/approve/-1/hitlDetails", answer)
         assert api.wait_for_run(dag, run["dag_run_id"], 180)["state"] == "success", api.task_instances(
@@ -149,7 +149,7 @@ def test_commits_set_off_a_refresh_that_a_person_approves(running: Supervised) -
         assert len(api.dag_runs(dag)) == 1
     finally:
         api.pause(dag)
-        shutil.rmtree(settings.pipelines / "surges")
+        shutil.rmtree(settings.pipelines / name)
 
 
 def asset_of(api: AirflowApi, name: str) -> int:

@@ -19,7 +19,13 @@ from typing import Any, cast
 import psutil
 import pymysql
 import pytest
-from airflow.sdk.exceptions import AirflowException, AirflowRuntimeError, ErrorType, TaskDeferred
+from airflow.sdk.exceptions import (
+    AirflowException,
+    AirflowNotFoundException,
+    AirflowRuntimeError,
+    ErrorType,
+    TaskDeferred,
+)
 from airflow.sdk.execution_time.comms import ErrorResponse
 from airflow.triggers.base import TaskSuccessEvent, TriggerEvent
 from pymysql.connections import Connection
@@ -720,9 +726,10 @@ def test_marking_failed_is_heeded_once_the_database_is_back(
 def test_marking_failed_is_heeded_though_airflow_does_not_answer_at_once(
     scene: Scene, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Its server may have given way to another transaction: it is asked again what the person did."""
+    """Its server may have given way to another transaction: it is asked again what the person did, and where to."""
     trigger = scene.started()
     asked: list[object] = []
+    connection, looked_up = triggers.BaseHook.aget_connection, []
 
     async def say_later(task: object) -> str:
         asked.append(task)
@@ -730,16 +737,27 @@ def test_marking_failed_is_heeded_though_airflow_does_not_answer_at_once(
             raise AirflowRuntimeError(ErrorResponse(error=ErrorType.API_SERVER_ERROR, detail={"status_code": 500}))
         return "failed"
 
+    async def tell_later(conn_id: str) -> Any:
+        looked_up.append(conn_id)
+        if len(looked_up) < 3:
+            raise AirflowNotFoundException("the connection is not defined")
+        return await connection(conn_id)
+
     monkeypatch.setattr(triggers, "_state_of_task", say_later)
+    monkeypatch.setattr(triggers.BaseHook, "aget_connection", tell_later)
     monkeypatch.setattr(triggers, "POLL_SECONDS", 0.05)
     kill_and_cancel_again(trigger, 5)
-    assert (scene.row.wanted, len(asked)) == ("stopped", 3)
+    assert (scene.row.wanted, len(asked), len(looked_up)) == ("stopped", 3, 3)
 
 
+@pytest.mark.parametrize(("said", "wanted"), [(("a person acted",), "stopped"), ((), "running")])
 def test_marking_failed_is_heeded_though_airflow_never_says_so(
-    scene: Scene, marked_failed: Callable[[str], None]
+    scene: Scene, marked_failed: Callable[[str], None], said: tuple[str, ...], wanted: str
 ) -> None:
-    """Airflow may cancel the trigger for a second time before it has called ``on_kill``, and then never does."""
+    """Airflow may cancel the trigger for a second time before it has called ``on_kill``, and then never does.
+
+    A triggerer that ends cancels without a word, and has nobody left to ask.
+    """
     trigger = scene.started()
     trigger.task_instance = SimpleNamespace(dag_id="d", run_id="a run", task_id="run")
     marked_failed("failed")
@@ -747,10 +765,11 @@ def test_marking_failed_is_heeded_though_airflow_never_says_so(
     async def act() -> None:
         watching = asyncio.create_task(first_of(trigger, 20))
         await asyncio.sleep(0.5)
-        watching.cancel()
+        watching.cancel(*said)
         with suppress(asyncio.CancelledError):
             await watching
-        await asyncio.wait(triggers._acts, timeout=5)
+        if triggers._acts:
+            await asyncio.wait(triggers._acts, timeout=5)
 
     asyncio.run(act())
-    assert scene.row.wanted == "stopped"
+    assert scene.row.wanted == wanted

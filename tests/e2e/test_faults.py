@@ -106,8 +106,8 @@ def test_airflows_api_is_away_for_90_s_and_kafka_and_the_database_for_60_of_them
     """None of them ends the driver: it commits on without the API, and goes on by itself when the others are back.
 
     The outages overlap, so that nobody who could help is there, and end in another order than they began. Supervision
-    works afterwards, as all the tests that follow show: they share this Airflow. Each outage alone is in
-    ``test_driver.py``.
+    works afterwards, as all the tests that follow show: they share this Airflow. Those of Kafka and of the
+    database alone are in ``test_driver.py``.
     """
     before = surf.row
     api_away = surf.take_away(API)

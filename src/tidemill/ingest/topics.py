@@ -129,13 +129,13 @@ def offsets_at(client: AdminClient, topic: str, where: str, seconds: float = _SE
         SourceError: ``where`` is none of these, or the topic is missing.
         KafkaAway: no broker answers within ``seconds``, or a partition has no leader for as long.
     """
-    spec = _offset_spec(where)
+    spec, deadline = _offset_spec(where), time.monotonic() + seconds
     asked = {TopicPartition(topic, number): spec for number in partitions(client, topic, seconds)}
-    deadline = time.monotonic() + seconds
     while True:
-        answers = client.list_offsets(asked, request_timeout=seconds)
+        left = max(_PAUSE_SECONDS, deadline - time.monotonic())
+        answers = client.list_offsets(asked, request_timeout=left)
         try:
-            found = {place.partition: _answer(future, seconds).offset for place, future in answers.items()}
+            found = {place.partition: _answer(future, left).offset for place, future in answers.items()}
             break
         except KafkaAway as error:
             if not _passes(error) or time.monotonic() > deadline:
@@ -144,7 +144,7 @@ def offsets_at(client: AdminClient, topic: str, where: str, seconds: float = _SE
     if all(offset >= 0 for offset in found.values()):
         return found
     # No record is as new as the time asked for: begin at the end.
-    ends = offsets_at(client, topic, "latest")
+    ends = offsets_at(client, topic, "latest", seconds)
     return {partition: offset if offset >= 0 else ends[partition] for partition, offset in found.items()}
 
 

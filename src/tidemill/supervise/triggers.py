@@ -9,13 +9,13 @@ from __future__ import annotations
 import asyncio
 import time
 from abc import abstractmethod
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import closing
 from datetime import datetime
-from typing import Any
+from typing import Any, TypeVar
 
 from airflow.sdk.bases.hook import BaseHook
-from airflow.sdk.exceptions import AirflowRuntimeError
+from airflow.sdk.exceptions import AirflowNotFoundException, AirflowRuntimeError
 from airflow.sdk.execution_time import task_runner
 from airflow.sdk.execution_time.comms import GetTaskStates
 from airflow.triggers.base import BaseTrigger, TaskSuccessEvent, TriggerEvent
@@ -29,14 +29,17 @@ from tidemill.supervise.launcher import is_gone
 from tidemill.supervise.lifecycle import PATIENT, Life, Observed, Verb, decide, observe, sign_of_life, wanted_of
 from tidemill.supervise.watch import POLL_SECONDS, Seen, listen
 
+T = TypeVar("T")
 FAILING = "failing"
 """Kind of the incident that is open while drivers of a stream break without a commit."""
 AGAIN_SECONDS = 300.0
 """After this long the task is woken again for what it could not do: tell an incident, start a version."""
 AWAY = (DatabaseAway, DatabaseReadOnly, DatabaseFull, Contention)
 """What a database that takes nothing down at the moment raises."""
+ASK_SECONDS = 30.0
+"""For so long an Airflow that does not answer is asked again what a person did to a task."""
 HEED_SECONDS = 300.0
-"""For so long an Airflow or a database that does not answer is asked again about what a person did in Airflow."""
+"""For so long a database that is away is asked again to take down what a person did in Airflow."""
 _acts: set[asyncio.Task[None]] = set()
 """What goes on after its trigger was cancelled; the event loop itself keeps only weak references."""
 
@@ -187,15 +190,17 @@ class StreamTrigger(_Watch):
         try:
             async for event in super().run():
                 yield event
-        except asyncio.CancelledError:
-            self._begin_to_heed()
+        except asyncio.CancelledError as error:
+            # Without a word it is the triggerer that ends.
+            if error.args:
+                self._begin_to_heed()
             raise
 
     async def on_kill(self) -> None:
         """A person acted on the deferred task. Marking it failed is a wish to stop the stream; nothing else is.
 
         A cleared task is run again and adopts the driver. A task marked successful lets the next run of the DAG adopt
-        it. The trigger may also have moved to another triggerer, or ours ends: the task is still deferred then.
+        it. The trigger may also have moved to another triggerer: the task is still deferred then.
         """
         # Airflow cancels again with each of its rounds, about a second apart, until this method has returned; a busy
         # Airflow takes longer than that to answer a question.
@@ -220,24 +225,29 @@ class StreamTrigger(_Watch):
 
     async def _heed(self) -> None:
         task = self.task_instance
-        if task is None:
+        # Only for a while: a task that somebody cleared runs again, and may fail by itself later on.
+        if task is None or await self._patiently(lambda: _state_of_task(task), ASK_SECONDS) != "failed":
             return
-        deadline = time.monotonic() + HEED_SECONDS
+
+        async def give_up() -> bool:
+            target: Target = await BaseHook.aget_connection(self.conn_id)
+            return await asyncio.to_thread(self._give_up, target, task.run_id)
+
+        if await self._patiently(give_up, HEED_SECONDS):
+            self.log.info("stream %s is wished stopped: its task was marked failed", self.stream)
+
+    async def _patiently(self, ask: Callable[[], Awaitable[T]], seconds: float) -> T:
+        """What a question gives, asked again while Airflow or the database does not answer."""
+        deadline = time.monotonic() + seconds
         while True:
             try:
-                if await _state_of_task(task) != "failed":
-                    return
-                target: Target = await BaseHook.aget_connection(self.conn_id)
-                ours = await asyncio.to_thread(self._give_up, target, task.run_id)
-            except (AirflowRuntimeError, *AWAY) as error:
+                return await ask()
+            # Where Airflow does not tell a connection, it says that there is none.
+            except (AirflowRuntimeError, AirflowNotFoundException, *AWAY) as error:
                 if time.monotonic() > deadline:
                     raise
-                self.log.warning("the wish to stop stream %s waits: %s", self.stream, error)
+                self.log.warning("what a person did to the task of stream %s waits: %s", self.stream, error)
                 await asyncio.sleep(POLL_SECONDS)
-            else:
-                break
-        if ours:
-            self.log.info("stream %s is wished stopped: its task was marked failed", self.stream)
 
     def _give_up(self, target: Target, run: str) -> bool:
         with closing(open_connection(target)) as connection:

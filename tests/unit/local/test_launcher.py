@@ -23,7 +23,7 @@ class Checkout:
         self.root = folder / "project folder"
         self.path = folder / "bin"
         self.jars = self.root / ".tidemill" / "jars"
-        self.archive = self.root / ".tidemill" / "spark.jsa"
+        self.archive = self.root / ".tidemill" / "spark-17.0.15.jsa"
         self.path.mkdir(parents=True)
         for tool in TOOLS:
             found = shutil.which(tool)
@@ -137,11 +137,13 @@ def test_second_start_does_no_step(checkout: Checkout) -> None:
 
 
 def test_interrupted_environment_is_made_again(checkout: Checkout) -> None:
-    """An environment without its stamp was left half made: nothing of it is kept."""
+    """An environment without its stamp was left half made: nothing of it is kept, nor what was made from its files."""
     debris = checkout.root / ".venv" / "lib" / "half"
     debris.mkdir(parents=True)
     assert steps(checkout.run())[0].startswith("making")
     assert not debris.exists()
+    (checkout.root / ".venv" / ".tidemill-stamp").unlink()
+    assert [step.split()[0] for step in steps(checkout.run())][-1] == "archiving"
 
 
 @pytest.mark.parametrize("changed", INPUTS)
@@ -195,18 +197,34 @@ def test_a_jvm_that_archives_nothing_is_no_hindrance(checkout: Checkout) -> None
     refuse = checkout.root / ".tidemill" / "no-archive"
     refuse.parent.mkdir()
     refuse.touch()
-    assert "Spark's options: none\n" in checkout.run("x").stdout
+    done = checkout.run("x")
+    assert "Spark's options: none\n" in done.stdout
+    assert steps(done)[-1].startswith("Spark's classes could not be archived, and it starts as before")
     assert steps(checkout.run()) == []
-    assert [each.name for each in checkout.archive.parent.glob("spark.jsa*")] == ["spark.jsa.stamp"]
+    assert not checkout.archive.exists()
 
 
 def test_another_java_has_another_archive(checkout: Checkout) -> None:
     """Also one of the same place that was updated; what a person has Spark's JVM told stays as it is."""
+    release = checkout.path.parent / "java" / "release"
+    checkout.run()
+    for version, made in (("17.0.16", ["archiving"]), ("17.0.15", []), ("17.0.16", [])):
+        release.write_text(f'JAVA_VERSION="{version}"\n')
+        done = checkout.run("x", SPARK_SUBMIT_OPTS="-Dmine=1")
+        assert [step.split()[0] for step in steps(done)] == made
+        assert f"spark-{version}.jsa' {QUIET} -Dmine=1\n" in done.stdout
+
+
+def test_an_archive_that_may_not_be_written_is_done_without(checkout: Checkout) -> None:
+    """A finished set-up that belongs to somebody else starts as it is."""
     checkout.run()
     (checkout.path.parent / "java" / "release").write_text('JAVA_VERSION="17.0.16"\n')
-    done = checkout.run("x", SPARK_SUBMIT_OPTS="-Dmine=1")
-    assert [step.split()[0] for step in steps(done)] == ["archiving"]
-    assert f"{QUIET} -Dmine=1\n" in done.stdout
+    lock = checkout.root / ".tidemill" / "setup.lock"
+    lock.unlink()
+    lock.mkdir()  # root may write to every file
+    done = checkout.run("x")
+    assert (steps(done), done.returncode) == ([], 0)
+    assert "Spark's options: none\n" in done.stdout
 
 
 def test_jars_go_where_the_setting_says(checkout: Checkout, tmp_path: Path) -> None:
