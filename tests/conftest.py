@@ -21,6 +21,7 @@ from tidemill import config
 from tidemill.config import Settings
 from tidemill.local import airflow, ports, process
 from tidemill.local.stack import Stack
+from tidemill.processes import environment_of
 
 ROOT = Path(__file__).resolve().parents[1]
 LANES = ("unit", "spark", "db", "dags", "e2e")
@@ -144,7 +145,7 @@ def processes_of(settings: Settings) -> list[str]:
     found = []
     for each in psutil.process_iter():
         try:
-            is_ours = each.environ().get("TIDEMILL_STATE") == str(settings.state)
+            is_ours = environment_of(each).get("TIDEMILL_STATE") == str(settings.state)
             if is_ours and each.pid not in own and each.status() != psutil.STATUS_ZOMBIE:
                 found.append(f"{each.pid} {' '.join(each.cmdline())[:200]}")
         except (psutil.NoSuchProcess, psutil.AccessDenied):

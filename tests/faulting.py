@@ -29,6 +29,7 @@ from tidemill.ingest import topics
 from tidemill.local import leftovers
 from tidemill.local.airflow_api import AirflowApi
 from tidemill.local.stack import Stack
+from tidemill.processes import environment_of
 from tidemill.spec import Pipeline
 from tidemill.store import control, ledger
 from tidemill.store.connect import session
@@ -138,7 +139,7 @@ def processes(settings: Settings, stream: str) -> Iterator[tuple[int, int, int]]
     """Epoch, process id and session of each living process of a stream's drivers in this stack."""
     for process in psutil.process_iter():
         with suppress(psutil.Error, OSError):  # it ended while we looked
-            environment = process.environ()
+            environment = environment_of(process)
             name, _, epoch = environment.get(DRIVER_MARK, "").rpartition("/")
             ours = name == stream and environment.get(leftovers.STACK_MARK) == str(settings.state)
             if ours and process.status() != psutil.STATUS_ZOMBIE:

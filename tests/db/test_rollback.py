@@ -61,7 +61,7 @@ def refresh(shop: Shop, version: int) -> None:
     statement = dialect(shop.settings.db_dialect).load(shop.settings.db_data, names.pending(model.score.table), columns)
     ids = list(range(1, ORDERS + 1))
     scored = pa.table({"id": ids, "score": [float(version)] * ORDERS, "_commit": [1] * ORDERS})
-    load(Target(shop.settings, statement, model.key, version, 1), scored)
+    load(Target(shop.settings, statement, model.key, version, 1), scored, scored["score"])
     with shop.connection.cursor() as cursor:
         cursor.execute("UPDATE refreshes SET scored_version = %s WHERE id = %s", (version, begun))
     publish(shop.connection, shop.settings, shop.pipeline, shop.model, begun)

@@ -19,6 +19,7 @@ from edges import Edge
 from tidemill.config import Account, Settings
 from tidemill.ingest import topics
 from tidemill.local import apply, ports
+from tidemill.processes import environment_of
 from tidemill.store import control
 from tidemill.store.connect import session
 from tidemill.supervise import applied
@@ -195,7 +196,7 @@ class Clustered(Edge):
         try:
             if process.status() == psutil.STATUS_ZOMBIE or "stream.py" not in " ".join(process.cmdline()):
                 return False
-            return process.environ().get(DRIVER_MARK, "").startswith(f"{self.name}/")
+            return environment_of(process).get(DRIVER_MARK, "").startswith(f"{self.name}/")
         except (psutil.NoSuchProcess, psutil.AccessDenied):
             return False
 

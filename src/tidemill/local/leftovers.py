@@ -18,6 +18,7 @@ from pathlib import Path
 import psutil
 
 from tidemill.config import Settings
+from tidemill.processes import environment_of
 
 STACK_MARK = "TIDE_STACK"
 """Environment variable that names the state folder of the stack a process belongs to. It has another prefix than the
@@ -101,7 +102,7 @@ def marked(settings: Settings, spare: Iterable[int] = ()) -> list[psutil.Process
     found = []
     for process in psutil.process_iter():
         try:
-            if process.pid in own or process.environ().get(STACK_MARK) != str(settings.state):
+            if process.pid in own or environment_of(process).get(STACK_MARK) != str(settings.state):
                 continue
             if os.getsid(process.pid) not in spared and process.status() != psutil.STATUS_ZOMBIE:
                 found.append(process)

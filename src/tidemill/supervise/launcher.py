@@ -15,6 +15,7 @@ import socket
 import subprocess
 import time
 from collections.abc import Iterable, Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from tempfile import TemporaryFile
@@ -24,6 +25,7 @@ import psutil
 from tidemill.config import Settings
 from tidemill.errors import StreamError
 from tidemill.ingest.logfile import LOG
+from tidemill.processes import environment_of
 from tidemill.spec import Pipeline
 from tidemill.store.control import StreamRow
 from tidemill.supervise.cause import first_cause
@@ -43,6 +45,9 @@ _POLL_SECONDS = 0.1
 _LAST_SECONDS = 10.0
 _SUBMIT_SECONDS = 120.0
 _KILL_SECONDS = 60.0
+_MOMENT_SECONDS = 0.005
+_EXEC_SECONDS = 2.0
+"""For a driver to become the next program, even where the disk is busy."""
 _ANSWERED = "Kill request for"
 DRIVER_MARK = "TIDE_DRIVER"
 """Environment variable of a driver and all its children: ``<stream>/<epoch>``. No setting, hence its own prefix."""
@@ -101,6 +106,7 @@ def launch(
     before = log_file.stat().st_size if log_file.exists() else 0
     process = _start(argv, environment, settings.state, log_file)
     if not where.runs_drivers:
+        _await_mark(process, mark)
         return Driver(socket.gethostname(), process.pid, log_file, where.master)
     if where.kind is Kind.KUBERNETES:
         _await_end(process, log_file)
@@ -183,6 +189,15 @@ def _start(argv: list[str], environment: Mapping[str, str], folder: Path, log_fi
             )
         except OSError as error:
             raise StreamError("the driver cannot be started", value=f"{argv[0]}: {error.strerror}") from error
+
+
+def _await_mark(process: subprocess.Popen[bytes], mark: Mapping[str, str]) -> None:
+    """Wait until the process shows the mark it was given: for a moment the kernel shows ours in its place."""
+    deadline = time.monotonic() + _EXEC_SECONDS
+    with suppress(psutil.Error):  # it has ended already, which is for others to find
+        started = psutil.Process(process.pid)
+        while not mark.items() <= environment_of(started).items() and time.monotonic() < deadline:
+            time.sleep(_MOMENT_SECONDS)
 
 
 def _await_submission(process: subprocess.Popen[bytes], log_file: Path, before: int, named: re.Pattern[bytes]) -> str:
@@ -268,7 +283,7 @@ def _is_of(process: psutil.Process, row: StreamRow) -> bool:
 
 def _carries_mark(process: psutil.Process, row: StreamRow) -> bool:
     alive = process.status() != psutil.STATUS_ZOMBIE
-    return alive and process.environ().get(DRIVER_MARK) == _mark(row.stream, row.epoch)
+    return alive and environment_of(process, _EXEC_SECONDS).get(DRIVER_MARK) == _mark(row.stream, row.epoch)
 
 
 def _signal(processes: Iterable[psutil.Process], number: signal.Signals) -> None:

@@ -19,6 +19,7 @@ from pathlib import Path
 import psutil
 
 from tidemill.config import Settings
+from tidemill.processes import environment_of
 from tidemill.supervise.launcher import DRIVER_MARK
 
 YOUNG_SECONDS = 3_600.0
@@ -75,7 +76,7 @@ def _living_drivers() -> set[str]:
     marks = set()
     for process in psutil.process_iter():
         try:
-            marks.add(process.environ().get(DRIVER_MARK, ""))
+            marks.add(environment_of(process).get(DRIVER_MARK, ""))
         except (psutil.NoSuchProcess, psutil.AccessDenied, OSError):
             continue  # it ended while we looked, or belongs to somebody else, as no driver of ours does
     return marks

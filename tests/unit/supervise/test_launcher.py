@@ -4,6 +4,7 @@ import os
 import signal
 import subprocess
 import sys
+import time
 from collections.abc import Iterator
 from dataclasses import replace
 from datetime import datetime
@@ -126,6 +127,20 @@ def test_a_living_driver_is_not_gone_and_a_killed_one_is(started: StreamRow) -> 
     assert not is_gone(started)
     os.kill(started.pid, signal.SIGKILL)
     wait_until(lambda: is_gone(started), 10, "the driver is gone")
+
+
+def test_a_driver_that_has_only_just_been_started_is_not_gone(ready: Settings, tmp_path: Path) -> None:
+    """Scripts that become the JVM show no environment, or somebody else's, in between."""
+    (tmp_path / "spark-submit").write_text("#!/bin/bash\nexec bash -c 'exec bash -c \"exec sleep 60\"'\n")
+    pipeline = load_pipeline(ready.pipelines / "flights")
+    for epoch in range(1, 31):
+        row = row_of(launch(ready, pipeline, epoch), epoch)
+        end = time.monotonic() + 0.03
+        gone = [is_gone(row)]
+        while time.monotonic() < end:
+            gone.append(is_gone(row))
+        os.killpg(row.pid, signal.SIGKILL)
+        assert not any(gone)
 
 
 def test_what_cannot_be_seen_from_here_is_not_called_gone(started: StreamRow) -> None:
