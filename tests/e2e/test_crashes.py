@@ -7,7 +7,6 @@ import signal
 from collections.abc import Iterator
 from pathlib import Path
 
-import psutil
 import pytest
 
 from crashing import POINTS, Crashing, Failpoints
@@ -15,7 +14,7 @@ from recording import make_pipeline
 from settling import ENTITY, EVENT
 from tidemill.config import Account, Settings
 from tidemill.ingest import topics
-from tidemill.local import apply
+from tidemill.local import apply, leftovers
 from tidemill.local.stack import Stack
 from tidemill.store import control
 from tidemill.store.connect import session
@@ -81,7 +80,7 @@ def test_of_two_live_drivers_one_is_refused(crashing: Crashing) -> None:
     crashing.produce_to("after stage", seed=100)
     old = crashing.row()
     assert old.pid is not None
-    asleep = [each for each in psutil.process_iter() if os.getsid(each.pid) == old.pid]
+    asleep = leftovers.session(old.pid)
     for process in asleep:
         process.suspend()
     crashing.start_driver()
