@@ -32,7 +32,8 @@ from tidemill.supervise import launcher
 from tidemill.testing import wait_until
 
 POINTS = ("before stage", "after stage", "before COMMIT", "after COMMIT", "between commits")
-REACH_SECONDS = 60.0
+REACH_SECONDS = 150.0
+"""A driver may have to start first."""
 DRAIN_SECONDS = 90.0
 # A driver that lives for seconds is not worth the second compiler, which takes a third of the start's CPU time.
 _SHORT_LIVED = {"spark.driver.extraJavaOptions": "-XX:TieredStopAtLevel=1 -XX:+UseSerialGC"}
@@ -89,7 +90,9 @@ class Crashing:
     def produce(self, seed: int, count: int = 60) -> None:
         """Write records to all partitions: rows and their duplicates, updates, disorder, tombstones, poison."""
         chance = random.Random(seed)
-        producer = Producer({"bootstrap.servers": self.settings.kafka_bootstrap, "enable.idempotence": True})
+        # The broker may be away for a while; at librdkafka's 10 s, one that is back is asked again that much later.
+        patient = {"enable.idempotence": True, "reconnect.backoff.max.ms": 1000}
+        producer = Producer({"bootstrap.servers": self.settings.kafka_bootstrap, **patient})
         sent: list[Record] = []
         for _ in range(count):
             record = chance.choice(sent) if sent and chance.random() < 0.15 else _any_record(chance)
@@ -97,7 +100,7 @@ class Crashing:
             key, value = encode(record)
             partition = record.id % self.pipeline.source.partitions
             producer.produce(self.pipeline.source.topic, value, key, partition, on_delivery=self._delivered(record))
-        assert producer.flush(30) == 0
+        assert producer.flush(120) == 0
 
     def produce_to(self, point: str, seed: int) -> int:
         """Produce, so that a process is held at a point; its process id.

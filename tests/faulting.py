@@ -123,11 +123,14 @@ class Observer(threading.Thread):
         self._ended = threading.Event()
 
     def run(self) -> None:
+        before: set[tuple[int, int]] = set()
         while not self._ended.wait(_LOOK_SECONDS):
             # The leader of its session is the driver: what a killed one leaves to be cleared away is none.
             alive = {(epoch, pid) for epoch, pid, leader in processes(self.settings, self.stream) if pid == leader}
-            if len(alive) > 1:
+            # A JVM asks a shell once whether it can lead a session: that is none, and gone by the next look.
+            if len(alive & before) > 1:
                 self.doubles.append(f"at {time.strftime('%H:%M:%S')}: {alive}")
+            before = alive
 
     def end(self) -> None:
         """Look no more."""

@@ -510,8 +510,9 @@ def test_one_query_a_look_serves_all_triggers_and_the_last_one_closes_the_connec
     assert events[0].payload["reason"] == f"it was taken over: epoch {epoch}"
     assert events[1:] == [None] * 99
     assert (counted.opened, counted.open) == (1, 0)
-    # Two seconds hold ten looks. Those who come and go may cause one more each time, never one for each.
-    assert 5 <= counted.statements["SELECT"] <= 14
+    # Two seconds hold ten looks, fewer on a busy machine. Those who come and go may cause one more each time, never one
+    # for each.
+    assert 2 <= counted.statements["SELECT"] <= 14
     assert not {*counted.statements} - {"SELECT", "SET"}
 
 
@@ -522,7 +523,7 @@ def test_a_trigger_that_raises_fails_alone(scene: Scene, monkeypatch: pytest.Mon
     monkeypatch.setattr(bad, "news", lambda seen: 1 / 0)
 
     async def together() -> list[Any]:
-        return await asyncio.gather(*(first_of(each, 1) for each in (good, bad)), return_exceptions=True)
+        return await asyncio.gather(*(first_of(each, 5) for each in (good, bad)), return_exceptions=True)
 
     found = asyncio.run(together())
     assert found[0] is None
@@ -595,7 +596,7 @@ def marked_failed(monkeypatch: pytest.MonkeyPatch) -> Callable[[str], None]:
     return answer
 
 
-def kill_and_cancel_again(trigger: StreamTrigger, seconds: float = 2) -> None:
+def kill_and_cancel_again(trigger: StreamTrigger, seconds: float = 20) -> None:
     """What Airflow does with the trigger of a task that a person acted on."""
 
     async def act() -> None:
@@ -605,7 +606,8 @@ def kill_and_cancel_again(trigger: StreamTrigger, seconds: float = 2) -> None:
         killing.cancel()
         with suppress(asyncio.CancelledError):
             await killing
-        await asyncio.wait(triggers._acts, timeout=seconds)
+        if triggers._acts:
+            await asyncio.wait(triggers._acts, timeout=seconds)
 
     asyncio.run(act())
 
@@ -719,7 +721,7 @@ def test_marking_failed_is_heeded_once_the_database_is_back(
 
     monkeypatch.setattr(triggers, "open_connection", open_later)
     monkeypatch.setattr(triggers, "POLL_SECONDS", 0.05)
-    kill_and_cancel_again(trigger, 5)
+    kill_and_cancel_again(trigger)
     assert (scene.row.wanted, len(tries)) == ("stopped", 3)
 
 
@@ -746,7 +748,7 @@ def test_marking_failed_is_heeded_though_airflow_does_not_answer_at_once(
     monkeypatch.setattr(triggers, "_state_of_task", say_later)
     monkeypatch.setattr(triggers.BaseHook, "aget_connection", tell_later)
     monkeypatch.setattr(triggers, "POLL_SECONDS", 0.05)
-    kill_and_cancel_again(trigger, 5)
+    kill_and_cancel_again(trigger)
     assert (scene.row.wanted, len(asked), len(looked_up)) == ("stopped", 3, 3)
 
 

@@ -59,12 +59,15 @@ def test_a_rollup_added_to_a_live_table_is_built_beside_the_stream(entity: Write
     entity.pipeline = applied(entity, as_declared(entity) | {late: BY_PARITY})
     assert construction(entity) == {late}
     entity.take_over()
-    stop = threading.Event()
+    stop, built = threading.Event(), threading.Event()
 
     def build() -> None:
-        while late not in build_all(mariadb, entity.pipeline, entity.epoch, lambda: True, rows=50):
-            pass
-        stop.set()
+        try:
+            while late not in build_all(mariadb, entity.pipeline, entity.epoch, lambda: True, rows=50):
+                pass
+            built.set()
+        finally:
+            stop.set()
 
     builder = threading.Thread(target=build)
     builder.start()
@@ -74,6 +77,7 @@ def test_a_rollup_added_to_a_live_table_is_built_beside_the_stream(entity: Write
         entity.write(rows, second % 4)
         second += 1
     builder.join()
+    assert built.is_set()
     assert construction(entity) == frozenset()
     assert entity.verify() == []
     entity.write([(1, "green", 100, 1_000), (99_999, None, 1, 1_000)])

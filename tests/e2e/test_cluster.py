@@ -6,6 +6,7 @@ import itertools
 import os
 import subprocess
 from collections.abc import Iterator
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -63,7 +64,7 @@ class Standalone:
         environment = program_environment() | {
             "SPARK_LOCAL_IP": ports.LOOPBACK,
             "SPARK_DAEMON_MEMORY": "256m",
-            "SPARK_DAEMON_JAVA_OPTS": f"{_QUICK} -Dspark.worker.timeout=8",
+            "SPARK_DAEMON_JAVA_OPTS": f"{_QUICK} -Dspark.worker.timeout=20",
             # A master without a memory would end the executors of drivers that it does not know.
             "SPARK_MASTER_OPTS": "-Dspark.deploy.recoveryMode=FILESYSTEM"
             f" -Dspark.deploy.recoveryDirectory={self.folder / 'recovery'}",
@@ -319,7 +320,7 @@ def test_a_driver_that_the_cluster_runs_is_ended_by_the_cluster(whole: Standalon
     assert Path(row.log_file).is_file()
     # A worker's children: spark-submit only asked for them, and has left.
     workers = {process.pid for process in whole.processes.values()}
-    wait_until(lambda: {os.getsid(each.pid) for each in stream.drivers()} <= workers, SECONDS, "spark-submit's end")
+    wait_until(lambda: _sessions(stream.drivers()) <= workers, SECONDS, "spark-submit's end")
     stream.feed()
     assert stream.drivers()
     assert not stop_driver(row)
@@ -337,6 +338,14 @@ def test_a_driver_that_the_cluster_runs_loads_and_leaves_when_wished(whole: Stan
     row = stream.row()
     assert (row.state, row.last_error) == ("stopped", None)
     assert stop_driver(row)
+
+
+def _sessions(processes: list[psutil.Process]) -> set[int]:
+    found = set()
+    for each in processes:
+        with suppress(ProcessLookupError):  # it has ended meanwhile
+            found.add(os.getsid(each.pid))
+    return found
 
 
 def _words(process: psutil.Process) -> list[str]:

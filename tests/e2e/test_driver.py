@@ -111,7 +111,7 @@ def test_a_broker_that_is_away_is_waited_for(crashing: Crashing) -> None:
             beat_at = row.beat_at
             wait_until(lambda: crashing.row().beat_at != beat_at, SECONDS, "the next heartbeat")
             wait_until(lambda: crashing.row().lag_records is None, SECONDS, "nobody knows what waits in Kafka")
-        producing.result(SECONDS)
+        producing.result(2 * SECONDS + 10)
     assert_same_driver(crashing, before)
 
 

@@ -31,8 +31,9 @@ from tidemill.testing import wait_until
 
 NAME = "surf"
 RECORDS_PER_SECOND = 200
-PAUSE_SECONDS = 15.0
+PAUSE_SECONDS = 30.0
 """Between two commits of a stream that did not notice anything, while a whole Airflow starts on the same two cores."""
+LEAVE_SECONDS = 120.0
 SCHEDULER, TRIGGERER, API = "airflow-scheduler", "airflow-triggerer", "airflow-api-server"
 AIRFLOW = (API, SCHEDULER, "airflow-dag-processor", TRIGGERER)
 
@@ -61,7 +62,7 @@ def surf(airflow_stack: Stack) -> Iterator[Surf]:
             feed.end()
             observer.end()
             surf.wish("stopped")
-            wait_until(lambda: not [*processes(surf.settings, NAME)], 120, "the driver has left")
+            wait_until(lambda: not [*processes(surf.settings, NAME)], LEAVE_SECONDS, "the driver has left")
             api.pause(surf.dag)
             shutil.rmtree(folder)
 
@@ -157,7 +158,7 @@ def test_marking_the_task_failed_stops_the_stream_until_somebody_wishes_it(surf:
     row = surf.until_state("stopped", before.epoch)
     assert (row.epoch, row.wanted) == (before.epoch, "stopped")
     assert row.wanted_by.startswith("airflow: run ")
-    wait_until(lambda: not [*processes(surf.settings, NAME)], 30, "the driver has left")
+    wait_until(lambda: not [*processes(surf.settings, NAME)], LEAVE_SECONDS, "the driver has left")
     surf.wish("running")
     after = surf.until_state("running", before.epoch + 1)
     assert after.epoch == before.epoch + 1
@@ -193,7 +194,9 @@ def test_a_broken_change_is_refused_and_what_was_applied_goes_on(surf: Surf) -> 
         assert said.stderr.startswith("tidemill: ")
         assert "rollups" in said.stderr
         assert said.stderr.count("\n") == 1
-        wait_until(lambda: any(NAME in each["stack_trace"] for each in surf.api.import_errors()), 60, "an import error")
+        wait_until(
+            lambda: any(NAME in each["stack_trace"] for each in surf.api.import_errors()), 120, "an import error"
+        )
         surf.assert_same_driver(before, PAUSE_SECONDS)
         surf.kill_driver()
         after = surf.until_state("running", before.epoch + 1)

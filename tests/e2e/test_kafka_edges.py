@@ -280,7 +280,8 @@ def test_batches_that_take_too_long_become_smaller(edge: Make) -> None:
         f" WHERE stream = '{stream.name}' GROUP BY epoch, batch_id ORDER BY batch_id"
     )
     # The first batch of a query counts only if it was very slow.
-    assert [size for (size,) in sizes] == [2000, 2000, *8 * [1000]]
+    found = [int(size) for (size,) in sizes]
+    assert found in ([2000, 2000, *8 * [1000]], [2000, *10 * [1000]])
     wait_until(
         lambda: (
             stream.query(f"SELECT batch_limit, lag_records, lag_seconds FROM heartbeats WHERE stream = '{stream.name}'")

@@ -126,12 +126,12 @@ def test_the_loop_turns_though_its_driver_is_killed(trinity: Trinity) -> None:
     """
     flights = 20_000
     wait_until(lambda: trinity.row().state == "running", 120, "stream running")
-    # These are 22 days of flights, in 25 s: so slowly that the load is still under way when the driver is killed.
+    # These are 22 days of flights, in 40 s: so slowly that the load is still under way when the driver is killed.
     chaos = Chaos.parse("duplicates=0.1,disorder=500,malformed=0.01")
-    options = FeedOptions(speed=22 * 86_400 / 25, limit=flights, chaos=chaos)
+    options = FeedOptions(speed=22 * 86_400 / 40, limit=flights, chaos=chaos)
     feed = threading.Thread(target=play, args=(trinity.settings.kafka_bootstrap, "flights", options, lambda *_: None))
     feed.start()
-    wait_until(lambda: trinity.totals().commits > 4, 60, "some commits")
+    wait_until(lambda: trinity.totals().commits, 60, "a commit")
     before = trinity.row()
     assert before.pid is not None
     os.kill(before.pid, signal.SIGKILL)
@@ -167,6 +167,9 @@ def test_the_loop_turns_though_its_driver_is_killed(trinity: Trinity) -> None:
     assert producer.flush(30) == 0
     trinity.wait_drained()
     scored = trinity.table(f"flights_scored WHERE id = {late['id']}")
-    assert scored.loc[0, "model_version"] == 1
+    # A refresh that its schedule began may have trained before, on what there was then.
+    with session(trinity.settings, Account.READ) as connection, connection.cursor() as cursor:
+        cursor.execute("SELECT champion_version FROM models WHERE pipeline = 'flights' AND model = 'late_arrival'")
+        assert (scored.loc[0, "model_version"],) == cursor.fetchone()
     assert scored.loc[0, "score"] > 0.5
     assert trinity.row().epoch == epoch

@@ -82,7 +82,7 @@ def test_up_scores_answers_leaves_and_comes_back(own: Settings, tmp_path: Path) 
     with up(own, log, *chaos, "--until-scored") as running:
         until_said(running, log, "refresh__flights__late_arrival is on", 240)
         _says_that_it_is_up(own)
-        until_said(running, log, "refresh__flights__late_arrival is asked for", 120)
+        until_said(running, log, "refresh__flights__late_arrival is asked for", 300)
         verified = command(own, "verify", "flights")
         assert (verified.returncode, verified.stdout) == (0, "flights: ledger, Kafka and tables agree\n")
         assert "nothing to do" in command(own, "plan", "flights").stdout
@@ -99,7 +99,7 @@ def test_up_scores_answers_leaves_and_comes_back(own: Settings, tmp_path: Path) 
         until_said(running, log, "Airflow: ", 240)
         found = facts(own)
         assert (found["streams"][0]["wanted"], found["streams"][0]["state"]) == ("stopped", "stopped")
-        assert found["models"][0]["published_version"] == 1
+        assert found["models"][0]["published_version"] is not None
         assert found["models"][0]["scored_rows"] > 19_000
         assert "areaUnderROC" in command(own, "models").stdout
         assert command(own, "start", "flights").returncode == 0

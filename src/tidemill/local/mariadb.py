@@ -204,10 +204,10 @@ def _probe(settings: Settings) -> Callable[[float], bool]:
                 read_timeout=2,
                 ssl_disabled=not settings.db_tls,
             )
-        except pymysql.err.OperationalError:
+            with closing(connection), connection.cursor() as cursor:
+                return cursor.execute("SELECT 1") == 1
+        except pymysql.err.OperationalError:  # not there yet, or gone while it answered
             return False
-        with closing(connection), connection.cursor() as cursor:
-            return cursor.execute("SELECT 1") == 1
 
     return answers
 
