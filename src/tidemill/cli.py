@@ -9,12 +9,11 @@ from __future__ import annotations
 import dataclasses
 import json
 import os
-import subprocess
 import sys
 import traceback
 from collections.abc import Iterable
 from getpass import getuser
-from typing import Annotated, Any
+from typing import Annotated, Any, NoReturn
 
 import click
 import typer
@@ -308,7 +307,7 @@ def test(context: typer.Context) -> None:
     given = list(context.args)
     if given and (settings.pipelines / given[0]).is_dir():
         given = ["tests/spark/test_cases.py", "--pipeline", *given]
-    raise typer.Exit(_run(settings, [sys.executable, "-m", "pytest", *given]))
+    _become(settings, "-m", "pytest", *given)
 
 
 @app.command()
@@ -321,12 +320,14 @@ def bench(name: Annotated[str, typer.Argument(help="Name of a file in bench/.")]
     known = sorted(path.stem for path in (settings.root / "bench").glob("[!_]*.py"))
     if name not in known:
         raise SpecError("no such bench", value=name, remedy=f"there are: {', '.join(known)}")
-    raise typer.Exit(_run(settings, [sys.executable, f"bench/{name}.py"]))
+    _become(settings, f"bench/{name}.py")
 
 
-def _run(settings: Settings, command: list[str]) -> int:
+def _become(settings: Settings, *words: str) -> NoReturn:
+    """Let Python take this process over: as our child it would be killed at Ctrl-C, before its servers are stopped."""
     sys.stdout.flush()
-    return subprocess.run(command, cwd=settings.root, check=False).returncode
+    os.chdir(settings.root)
+    os.execv(sys.executable, [sys.executable, *words])  # noqa: S606 -- the words are ours and the user's own
 
 
 def _chosen(settings: Settings, names: list[str] | None) -> list[Pipeline]:
