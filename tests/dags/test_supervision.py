@@ -765,7 +765,11 @@ def test_marking_failed_is_heeded_though_airflow_never_says_so(
     marked_failed("failed")
 
     async def act() -> None:
-        watching = asyncio.create_task(first_of(trigger, 20))
+        async def watch() -> None:
+            async for _ in trigger.run():
+                pass
+
+        watching = asyncio.create_task(watch())
         await asyncio.sleep(0.5)
         watching.cancel(*said)
         with suppress(asyncio.CancelledError):
