@@ -39,6 +39,7 @@ from tidemill.local.chaos import Chaos
 from tidemill.local.feed import Feed, FeedOptions
 from tidemill.local.stack import Stack
 from tidemill.local.up import FeedThread, connections
+from tidemill.processes import environment_of
 from tidemill.spec import Pipeline, load_pipeline
 from tidemill.store import control, ledger
 from tidemill.store.connect import session, translated
@@ -107,7 +108,7 @@ def drivers(settings: Settings) -> Iterator[tuple[str, psutil.Process]]:
     """Each living process of the stream's drivers in this stack, with the mark ``<stream>/<epoch>`` it carries."""
     for each in psutil.process_iter():
         with suppress(psutil.Error, OSError):  # it ended while we looked
-            environment = each.environ()
+            environment = environment_of(each)
             ours = environment.get(leftovers.STACK_MARK) == str(settings.state)
             if ours and DRIVER_MARK in environment and each.status() != psutil.STATUS_ZOMBIE:
                 yield environment[DRIVER_MARK], each
