@@ -189,10 +189,7 @@ class Supervised:
         return next(task for task in self.api.task_instances(self.dag, run_id) if task["task_id"] == "run")
 
     def until_deferred(self, tries: int = 1) -> dict[str, Any]:
-        """The task once it is watching for the ``tries``-th time it was tried, or a later one.
-
-        Until a triggerer has taken it up, nobody watches, or hears what a person does with it.
-        """
+        """The task once it is watching for the ``tries``-th time it was tried, or a later one."""
 
         def deferred() -> dict[str, Any] | None:
             task = self.task()

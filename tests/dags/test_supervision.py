@@ -13,25 +13,17 @@ from collections.abc import Callable, Iterator
 from contextlib import closing, suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
-from types import SimpleNamespace
 from typing import Any, cast
 
 import psutil
 import pymysql
 import pytest
-from airflow.sdk.exceptions import (
-    AirflowException,
-    AirflowNotFoundException,
-    AirflowRuntimeError,
-    ErrorType,
-    TaskDeferred,
-)
-from airflow.sdk.execution_time.comms import ErrorResponse
+from airflow.sdk.exceptions import AirflowException, TaskDeferred
 from airflow.triggers.base import TaskSuccessEvent, TriggerEvent
 from pymysql.connections import Connection
 
 from tidemill.config import Account, Settings
-from tidemill.errors import DatabaseAway, Fenced
+from tidemill.errors import Fenced
 from tidemill.local import passwords
 from tidemill.local.apply import apply_all
 from tidemill.spec import Pipeline, load_pipeline
@@ -582,68 +574,6 @@ def test_a_database_that_is_away_is_waited_for(
     assert [event.payload["reason"] for event in events if event] == [f"it was taken over: epoch {epoch + 1}"] * 3
 
 
-@pytest.fixture
-def marked_failed(monkeypatch: pytest.MonkeyPatch) -> Callable[[str], None]:
-    """Has Airflow answer, after a while, that the task is in some state."""
-
-    def answer(state: str) -> None:
-        async def say(task: object) -> str:
-            await asyncio.sleep(0.3)
-            return state
-
-        monkeypatch.setattr(triggers, "_state_of_task", say)
-
-    return answer
-
-
-def kill_and_cancel_again(trigger: StreamTrigger, seconds: float = 20) -> None:
-    """What Airflow does with the trigger of a task that a person acted on."""
-
-    async def act() -> None:
-        trigger.task_instance = SimpleNamespace(dag_id="d", run_id="a run", task_id="run")
-        killing = asyncio.create_task(trigger.on_kill())
-        await asyncio.sleep(0.1)
-        killing.cancel()
-        with suppress(asyncio.CancelledError):
-            await killing
-        if triggers._acts:
-            await asyncio.wait(triggers._acts, timeout=seconds)
-
-    asyncio.run(act())
-
-
-def test_marking_failed_is_heeded_though_airflow_cancels_the_trigger_again(
-    scene: Scene, marked_failed: Callable[[str], None]
-) -> None:
-    """Airflow does not wait for the answer to its own question."""
-    trigger = scene.started()
-    marked_failed("failed")
-    kill_and_cancel_again(trigger)
-    assert (scene.row.wanted, scene.row.wanted_by) == ("stopped", "airflow: run a run was marked failed")
-
-
-@pytest.mark.parametrize("state", ["scheduled", "queued", "deferred", "success"])
-def test_no_other_act_of_a_person_stops_the_stream(
-    scene: Scene, marked_failed: Callable[[str], None], state: str
-) -> None:
-    """A cleared task, one marked successful, and a trigger that only moves to another triggerer."""
-    trigger = scene.started()
-    marked_failed(state)
-    kill_and_cancel_again(trigger)
-    assert scene.row.wanted == "running"
-
-
-def test_an_old_task_that_is_marked_failed_does_not_stop_the_new_driver(
-    scene: Scene, marked_failed: Callable[[str], None]
-) -> None:
-    """The stream belongs to somebody else by now."""
-    trigger = scene.started()
-    control.take_over(scene.connection, STREAM, 1, "somebody else")
-    marked_failed("failed")
-    kill_and_cancel_again(trigger)
-    assert scene.row.wanted == "running"
-
-
 def test_a_driver_does_not_leave_for_a_version_that_cannot_be_started(
     scene: Scene, folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -703,79 +633,3 @@ def test_what_was_wrong_with_a_stream_is_over_when_nobody_wants_it_to_run(scene:
     scene.wish("stopped")
     assert event_of(WantedTrigger(STREAM, freshness_seconds=30), QUIET_SECONDS) is None
     assert scene.incidents() == [(FAILING, False), (slo.FRESHNESS, False)]
-
-
-def test_marking_failed_is_heeded_once_the_database_is_back(
-    scene: Scene, marked_failed: Callable[[str], None], monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """A person's act is not lost because it came at a bad moment."""
-    trigger = scene.started()
-    marked_failed("failed")
-    real, tries = triggers.open_connection, []
-
-    def open_later(target: Any) -> Connection[Any]:
-        tries.append(target)
-        if len(tries) < 3:
-            raise DatabaseAway("the database cannot be reached")
-        return real(target)
-
-    monkeypatch.setattr(triggers, "open_connection", open_later)
-    monkeypatch.setattr(triggers, "POLL_SECONDS", 0.05)
-    kill_and_cancel_again(trigger)
-    assert (scene.row.wanted, len(tries)) == ("stopped", 3)
-
-
-def test_marking_failed_is_heeded_though_airflow_does_not_answer_at_once(
-    scene: Scene, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """Its server may have given way to another transaction: it is asked again what the person did, and where to."""
-    trigger = scene.started()
-    asked: list[object] = []
-    connection, looked_up = triggers.BaseHook.aget_connection, []
-
-    async def say_later(task: object) -> str:
-        asked.append(task)
-        if len(asked) < 3:
-            raise AirflowRuntimeError(ErrorResponse(error=ErrorType.API_SERVER_ERROR, detail={"status_code": 500}))
-        return "failed"
-
-    async def tell_later(conn_id: str) -> Any:
-        looked_up.append(conn_id)
-        if len(looked_up) < 3:
-            raise AirflowNotFoundException("the connection is not defined")
-        return await connection(conn_id)
-
-    monkeypatch.setattr(triggers, "_state_of_task", say_later)
-    monkeypatch.setattr(triggers.BaseHook, "aget_connection", tell_later)
-    monkeypatch.setattr(triggers, "POLL_SECONDS", 0.05)
-    kill_and_cancel_again(trigger)
-    assert (scene.row.wanted, len(asked), len(looked_up)) == ("stopped", 3, 3)
-
-
-@pytest.mark.parametrize(("said", "wanted"), [(("a person acted",), "stopped"), ((), "running")])
-def test_marking_failed_is_heeded_though_airflow_never_says_so(
-    scene: Scene, marked_failed: Callable[[str], None], said: tuple[str, ...], wanted: str
-) -> None:
-    """Airflow may cancel the trigger for a second time before it has called ``on_kill``, and then never does.
-
-    A triggerer that ends cancels without a word, and has nobody left to ask.
-    """
-    trigger = scene.started()
-    trigger.task_instance = SimpleNamespace(dag_id="d", run_id="a run", task_id="run")
-    marked_failed("failed")
-
-    async def act() -> None:
-        async def watch() -> None:
-            async for _ in trigger.run():
-                pass
-
-        watching = asyncio.create_task(watch())
-        await asyncio.sleep(0.5)
-        watching.cancel(*said)
-        with suppress(asyncio.CancelledError):
-            await watching
-        if triggers._acts:
-            await asyncio.wait(triggers._acts, timeout=5)
-
-    asyncio.run(act())
-    assert scene.row.wanted == wanted

@@ -155,6 +155,7 @@ def test_marking_the_task_failed_stops_the_stream_until_somebody_wishes_it(surf:
     """It is a wish like any other, and says whose it was; the next run of the DAG waits for the opposite one."""
     before, task = surf.row, surf.until_deferred()
     surf.mark(task, "failed")
+    assert surf.row.wanted == "stopped"
     row = surf.until_state("stopped", before.epoch)
     assert (row.epoch, row.wanted) == (before.epoch, "stopped")
     assert row.wanted_by.startswith("airflow: run ")
@@ -217,6 +218,16 @@ def test_no_incident_is_left_open(surf: Surf) -> None:
             return not cursor.fetchall()
 
     wait_until(is_clear, 60, "all incidents of the stream are closed")
+
+
+def test_marking_the_run_failed_stops_the_stream_too(surf: Surf) -> None:
+    """As marking its task does; last, because nobody wishes it to run again."""
+    before, task = surf.row, surf.until_deferred()
+    surf.api.request("PATCH", f"/dags/{surf.dag}/dagRuns/{task['dag_run_id']}", {"state": "failed"})
+    row = surf.until_state("stopped", before.epoch)
+    assert (row.epoch, row.wanted, row.wanted_by) == (
+        before.epoch, "stopped", f"airflow: run {task['dag_run_id']} was marked failed"
+    )  # fmt: skip
 
 
 def _until(moment: float) -> None:

@@ -11,16 +11,13 @@ from airflow.api_fastapi.auth.managers.models.base_user import BaseUser
 from airflow.api_fastapi.auth.managers.models.resource_details import DagAccessEntity
 from airflow.api_fastapi.core_api.security import GetUserDep, requires_access_dag
 from airflow.configuration import conf
-from airflow.models.connection import Connection as AirflowConnection
 from airflow.models.dag import DagModel
-from airflow.sdk.exceptions import AirflowNotFoundException
 from fastapi import Depends, HTTPException, Request
 from pymysql.connections import Connection
 
-from tidemill.errors import ConfigError
 from tidemill.store.connect import translated
 from tidemill.store.control import ask_to_leave, read_stream, wish
-from tidemill.supervise.hook import CONN_ID, open_connection
+from tidemill.supervise.server import server_connection
 
 log = logging.getLogger(__name__)
 HEADER = "X-Tidemill-Action"
@@ -79,7 +76,7 @@ def act(stream: str, action: str, user: Annotated[BaseUser, Depends(may_act)]) -
     if action not in ACTIONS:
         raise HTTPException(422, f"there is no action {action[:64]}; there are {', '.join(ACTIONS)}")
     by = f"console: {user.get_name()}"[:128]
-    with closing(_connect()) as connection:
+    with closing(server_connection()) as connection:
         if not _is_known(connection, stream):
             raise HTTPException(404, f"there is no stream {stream[:64]}; apply its pipeline first")
         if action == "restart":
@@ -91,14 +88,6 @@ def act(stream: str, action: str, user: Annotated[BaseUser, Depends(may_act)]) -
     if action != "stop" and _is_paused(f"stream__{stream}"):
         sentence += f", but nobody will see to it: switch the DAG stream__{stream} on"
     return {"detail": sentence}
-
-
-def _connect() -> Connection[Any]:
-    """As the account that may write wishes. Airflow's connection has it, on whatever machine the server runs."""
-    try:
-        return open_connection(AirflowConnection.get_connection_from_secrets(CONN_ID))
-    except AirflowNotFoundException:
-        raise ConfigError("Airflow has no such connection", value=CONN_ID, remedy="see docs/guide/airflow.md") from None
 
 
 def _is_known(connection: Connection[Any], stream: str) -> bool:

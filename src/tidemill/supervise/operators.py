@@ -12,9 +12,9 @@ again, and starts the next driver. It goes on like that until a driver commits, 
 **A newer version** is what was applied, and not what the folder holds: while that is edited, or broken, the applied one
 goes on, and is what is started again. The old driver is asked to leave, finishes its batch, and the next one follows.
 
-**Acts of a person in Airflow.** Marking the task or its run as failed is a wish to stop the stream; the triggerer hears
-it, so that while none runs nobody does, and the next run adopts the driver. Clearing the task, or marking it
-successful, leaves the driver alone: the next try or run adopts it.
+**Acts of a person in Airflow.** Marking the task or its run as failed is a wish to stop the stream, which Airflow's
+server takes down (:mod:`~tidemill.supervise.marks`). Clearing the task, or marking it successful, leaves the driver
+alone: the next try or run adopts it.
 """
 
 from __future__ import annotations

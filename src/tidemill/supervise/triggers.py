@@ -6,42 +6,27 @@ A trigger decides nothing. It wakes its task when :func:`~tidemill.supervise.lif
 
 from __future__ import annotations
 
-import asyncio
 import time
 from abc import abstractmethod
-from collections.abc import AsyncIterator, Awaitable, Callable
-from contextlib import closing
+from collections.abc import AsyncIterator
 from datetime import datetime
-from typing import Any, TypeVar
+from typing import Any
 
-from airflow.sdk.bases.hook import BaseHook
-from airflow.sdk.exceptions import AirflowNotFoundException, AirflowRuntimeError
-from airflow.sdk.execution_time import task_runner
-from airflow.sdk.execution_time.comms import GetTaskStates
 from airflow.triggers.base import BaseTrigger, TaskSuccessEvent, TriggerEvent
 from pymysql.connections import Connection
 
-from tidemill.errors import Contention, DatabaseAway, DatabaseFull, DatabaseReadOnly
-from tidemill.store.control import StreamRow, close_incident, read_stream, wish
+from tidemill.errors import DatabaseAway
+from tidemill.store.control import StreamRow, close_incident, read_stream
 from tidemill.supervise import slo
-from tidemill.supervise.hook import CONN_ID, Target, open_connection
+from tidemill.supervise.hook import CONN_ID
 from tidemill.supervise.launcher import is_gone
 from tidemill.supervise.lifecycle import PATIENT, Life, Observed, Verb, decide, observe, sign_of_life, wanted_of
-from tidemill.supervise.watch import POLL_SECONDS, Seen, listen
+from tidemill.supervise.watch import Seen, listen
 
-T = TypeVar("T")
 FAILING = "failing"
 """Kind of the incident that is open while drivers of a stream break without a commit."""
 AGAIN_SECONDS = 300.0
 """After this long the task is woken again for what it could not do: tell an incident, start a version."""
-AWAY = (DatabaseAway, DatabaseReadOnly, DatabaseFull, Contention)
-"""What a database that takes nothing down at the moment raises."""
-ASK_SECONDS = 30.0
-"""For so long an Airflow that does not answer is asked again what a person did to a task."""
-HEED_SECONDS = 300.0
-"""For so long a database that is away is asked again to take down what a person did in Airflow."""
-_acts: set[asyncio.Task[None]] = set()
-"""What goes on after its trigger was cancelled; the event loop itself keeps only weak references."""
 
 
 def look(
@@ -150,7 +135,6 @@ class StreamTrigger(_Watch):
         self.missing = missing
         self.epoch, self.freshness_seconds, self.untold = epoch, freshness_seconds, untold
         self._again_at = time.monotonic() + AGAIN_SECONDS
-        self._act: asyncio.Task[None] | None = None
         self._works = False
         """Whether the driver of this epoch was seen to commit, and what failed before it is over."""
 
@@ -184,84 +168,3 @@ class StreamTrigger(_Watch):
     def _event(self, reason: str, **facts: str | None) -> TriggerEvent:
         payload = {"stream": self.stream, "epoch": self.epoch, "reason": reason, **facts}
         return TriggerEvent(payload)  # type: ignore[no-untyped-call]  # Airflow's has no annotations
-
-    async def run(self) -> AsyncIterator[TriggerEvent]:
-        """Yield one event when the task has something to see to."""
-        try:
-            async for event in super().run():
-                yield event
-        except asyncio.CancelledError as error:
-            # Without a word it is the triggerer that ends.
-            if error.args:
-                self._begin_to_heed()
-            raise
-
-    async def on_kill(self) -> None:
-        """A person acted on the deferred task. Marking it failed is a wish to stop the stream; nothing else is.
-
-        A cleared task is run again and adopts the driver. A task marked successful lets the next run of the DAG adopt
-        it. The trigger may also have moved to another triggerer: the task is still deferred then.
-        """
-        # Airflow cancels again with each of its rounds, about a second apart, until this method has returned; a busy
-        # Airflow takes longer than that to answer a question.
-        await asyncio.shield(self._begin_to_heed())
-
-    def _begin_to_heed(self) -> asyncio.Task[None]:
-        """What goes on whatever becomes of the trigger.
-
-        Begun as soon as it is cancelled: before Airflow calls ``on_kill`` it writes a line to the log, and where that
-        takes longer than its round, the next one cancels that, and nobody is called.
-        """
-        if self._act is None:
-            self._act = asyncio.create_task(self._heed())
-            _acts.add(self._act)
-            self._act.add_done_callback(self._heeded)
-        return self._act
-
-    def _heeded(self, act: asyncio.Task[None]) -> None:
-        _acts.discard(act)
-        if not act.cancelled() and (error := act.exception()) is not None:
-            self.log.error("what a person did to the task of stream %s was not heeded: %s", self.stream, error)
-
-    async def _heed(self) -> None:
-        task = self.task_instance
-        # Only for a while: a task that somebody cleared runs again, and may fail by itself later on.
-        if task is None or await self._patiently(lambda: _state_of_task(task), ASK_SECONDS) != "failed":
-            return
-
-        async def give_up() -> bool:
-            target: Target = await BaseHook.aget_connection(self.conn_id)
-            return await asyncio.to_thread(self._give_up, target, task.run_id)
-
-        if await self._patiently(give_up, HEED_SECONDS):
-            self.log.info("stream %s is wished stopped: its task was marked failed", self.stream)
-
-    async def _patiently(self, ask: Callable[[], Awaitable[T]], seconds: float) -> T:
-        """What a question gives, asked again while Airflow or the database does not answer."""
-        deadline = time.monotonic() + seconds
-        while True:
-            try:
-                return await ask()
-            # Where Airflow does not tell a connection, it says that there is none.
-            except (AirflowRuntimeError, AirflowNotFoundException, *AWAY) as error:
-                if time.monotonic() > deadline:
-                    raise
-                self.log.warning("what a person did to the task of stream %s waits: %s", self.stream, error)
-                await asyncio.sleep(POLL_SECONDS)
-
-    def _give_up(self, target: Target, run: str) -> bool:
-        with closing(open_connection(target)) as connection:
-            row = read_stream(connection, self.stream)
-            ours = row is not None and row.epoch == self.epoch and row.wanted == "running"
-            if ours:
-                wish(connection, self.stream, "stopped", f"airflow: run {run} was marked failed"[:128])
-            return ours
-
-
-async def _state_of_task(task: Any) -> str | None:
-    """The state of a task instance as Airflow's server has it now."""
-    request = GetTaskStates(dag_id=task.dag_id, task_ids=[task.task_id], run_ids=[task.run_id])
-    answer = await task_runner.SUPERVISOR_COMMS.asend(request)
-    states = getattr(answer, "task_states", {})
-    found = states.get(task.run_id, {}).get(task.task_id)
-    return str(getattr(found, "value", found)) if found is not None else None
