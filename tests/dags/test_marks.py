@@ -14,12 +14,14 @@ from typing import Any
 import pytest
 from airflow.models.dagrun import DagRun
 from airflow.utils.session import create_session
+from airflow.utils.state import DagRunState
 from airflow.utils.types import DagRunType
 from pymysql.connections import Connection
-from sqlalchemy import delete
+from sqlalchemy import delete, update
+from sqlalchemy.orm import Session
 
 from tidemill.config import Account, Settings
-from tidemill.errors import DatabaseAway
+from tidemill.errors import ConfigError, DatabaseAway
 from tidemill.spec import Pipeline
 from tidemill.store import control
 from tidemill.store.connect import session
@@ -27,6 +29,7 @@ from tidemill.supervise import listener, marks
 
 STREAM = "ebbing"
 DAG_ID = f"stream__{STREAM}"
+RUNS = {"old": DagRunState.FAILED, "present": DagRunState.RUNNING, "queued": DagRunState.QUEUED}
 MANUALLY = "Dag Run's state was manually set to `failed`."
 
 
@@ -35,6 +38,7 @@ class Marks:
     """A stream that is wanted, and three runs of its DAG: an old one, the one that carries it, and one in the queue."""
 
     connection: Connection[Any]
+    metadata: Session
 
     def wanted(self) -> tuple[str, str]:
         """What is wanted, and by whom."""
@@ -48,13 +52,15 @@ def scene(tides: tuple[Settings, Pipeline]) -> Iterator[Marks]:
     """The stream was wished to run, by a test. It has no pipeline; that another one is applied migrated the tables."""
     with session(tides[0], Account.STREAM) as connection, create_session(scoped=False) as metadata:
         control.wish(connection, STREAM, "running", "a test")
-        began = datetime.now(UTC) - timedelta(hours=1)
-        for name, start in (("old", began), ("present", began + timedelta(minutes=1)), ("queued", None)):
-            run = DagRun(dag_id=DAG_ID, run_id=name, run_type=DagRunType.MANUAL, run_after=began, start_date=start)
+        hour_ago = datetime.now(UTC) - timedelta(hours=1)
+        for minute, (name, state) in enumerate(RUNS.items()):
+            at = hour_ago + timedelta(minutes=minute)
+            run = DagRun(dag_id=DAG_ID, run_id=name, run_type=DagRunType.MANUAL, run_after=at, state=state)
+            run.start_date, run.queued_at = None if name == "queued" else at, at
             metadata.add(run)
         metadata.commit()
         try:
-            yield Marks(connection)
+            yield Marks(connection, metadata)
         finally:
             metadata.execute(delete(DagRun).where(DagRun.dag_id == DAG_ID))
             with connection.cursor() as cursor:
@@ -99,7 +105,7 @@ def test_a_run_that_is_marked_failed_stops_the_stream(scene: Marks) -> None:
     ids=["task failed by itself", "run failed by itself", "old task", "old run", "queued run", "another DAG"],
 )
 def test_nothing_else_stops_the_stream(scene: Marks, told: Callable[[], None]) -> None:
-    """The stream belongs to the run that started last."""
+    """The stream belongs to the run under way."""
     told()
     assert scene.wanted() == ("running", "a test")
 
@@ -111,47 +117,85 @@ def test_a_stream_that_is_stopped_already_keeps_who_stopped_it(scene: Marks) -> 
     assert scene.wanted() == ("stopped", "somebody")
 
 
+@pytest.mark.parametrize(("marked", "wanted"), [("queued", "stopped"), ("present", "running"), ("old", "running")])
+def test_between_two_runs_the_newest_counts(scene: Marks, marked: str, wanted: str) -> None:
+    """The driver lives on between them, and belongs to the one that will adopt it."""
+    scene.metadata.execute(
+        update(DagRun).where(DagRun.dag_id == DAG_ID, DagRun.run_id == "present").values(state=DagRunState.SUCCESS)
+    )
+    scene.metadata.commit()
+    run_failed(marked, MANUALLY)
+    assert scene.wanted()[0] == wanted
+
+
+Away = Callable[[Exception, int], list[int]]
+
+
 @pytest.fixture
-def away(monkeypatch: pytest.MonkeyPatch) -> list[int]:
-    """The database is away at the first looks: as many as there are elements."""
-    real, looks = marks.server_connection, [1, 2]
-
-    def connect() -> Connection[Any]:
-        if looks:
-            looks.pop()
-            raise DatabaseAway("the database cannot be reached")
-        return real()
-
-    monkeypatch.setattr(marks, "server_connection", connect)
+def away(monkeypatch: pytest.MonkeyPatch) -> Away:
+    """Has the database be away at the first few looks; gives what is left of them."""
+    real = marks.server_connection
     monkeypatch.setattr(marks, "AGAIN_SECONDS", 0.2)
-    return looks
+    monkeypatch.setattr(marks, "PATIENCE_SECONDS", 0.05)
+
+    def be_away(error: Exception, times: int) -> list[int]:
+        left = [*range(times)]
+
+        def connect() -> Connection[Any]:
+            if left:
+                left.pop()
+                raise error
+            return real()
+
+        monkeypatch.setattr(marks, "server_connection", connect)
+        return left
+
+    return be_away
 
 
-def test_a_mark_is_heeded_once_the_database_is_back(scene: Marks, away: list[int]) -> None:
-    """A person's act is not lost because it came at a bad moment."""
+@pytest.mark.parametrize(
+    "error",
+    [DatabaseAway("the database cannot be reached"), ConfigError("Airflow has no such connection")],
+    ids=["database", "Airflow"],
+)
+def test_a_mark_is_heeded_once_all_is_back(scene: Marks, away: Away, error: Exception) -> None:
+    """A person's act is not lost because it came at a bad moment. Airflow's server does not wait for it.
+
+    Where Airflow cannot look a connection up, it says that there is none.
+    """
+    left = away(error, 3)
     waiting = marks.heed(STREAM, DAG_ID, "present")
-    assert waiting is not None
+    assert waiting.is_alive()
+    assert marks.heed(STREAM, DAG_ID, "present") is waiting
     waiting.join(30)
-    assert (scene.wanted(), away) == (BY_MARK, [])
+    assert (scene.wanted(), left) == (BY_MARK, [])
 
 
-def test_what_is_wished_meanwhile_stands(scene: Marks, away: list[int]) -> None:
+def test_what_is_wished_meanwhile_stands(scene: Marks, away: Away) -> None:
     """The mark is older than the wish."""
+    left = away(DatabaseAway("the database cannot be reached"), 3)
     waiting = marks.heed(STREAM, DAG_ID, "present")
     control.wish(scene.connection, STREAM, "running", "somebody, later")
-    assert waiting is not None
     waiting.join(30)
-    assert (scene.wanted(), away) == (("running", "somebody, later"), [])
+    assert (scene.wanted(), left) == (("running", "somebody, later"), [])
+
+
+def test_what_is_wished_at_the_same_moment_stands(scene: Marks) -> None:
+    """Between reading the row and changing it somebody may wish something."""
+    row = control.read_stream(scene.connection, STREAM)
+    assert row is not None
+    control.wish(scene.connection, STREAM, "running", "somebody, just then")
+    assert not control.withdraw(scene.connection, row, "a mark")
+    assert scene.wanted() == ("running", "somebody, just then")
 
 
 def test_a_database_that_stays_away_is_given_up(
-    scene: Marks, away: list[int], monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+    scene: Marks, away: Away, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     """The log says what is lost."""
-    away.extend([0] * 1_000)
+    left = away(DatabaseAway("the database cannot be reached"), 1_000)
     monkeypatch.setattr(marks, "HEED_SECONDS", 0.5)
-    waiting = marks.heed(STREAM, DAG_ID, "present")
-    assert waiting is not None
-    waiting.join(30)
+    marks.heed(STREAM, DAG_ID, "present").join(30)
     assert scene.wanted() == ("running", "a test")
+    assert 0 < len(left) < 1_000
     assert f"stream {STREAM} goes on although its run present was marked failed" in caplog.text

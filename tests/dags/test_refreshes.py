@@ -301,7 +301,7 @@ def test_a_run_is_refused_while_another_refreshes_the_model(surges: Surges, jobs
 
 
 def test_what_an_ended_run_left_open_is_closed_by_the_next(surges: Surges, jobs: Jobs) -> None:
-    """A person marked it failed, of which Airflow tells nobody."""
+    """A person marked it failed: none of its tasks was there to close it."""
     surges.commit()
     ended = surges.dag.test()
     surges.query("UPDATE refreshes SET state = 'running' WHERE run = %s", ended.run_id)

@@ -220,14 +220,17 @@ def test_no_incident_is_left_open(surf: Surf) -> None:
     wait_until(is_clear, 60, "all incidents of the stream are closed")
 
 
-def test_marking_the_run_failed_stops_the_stream_too(surf: Surf) -> None:
-    """As marking its task does; last, because nobody wishes it to run again."""
+def test_marking_the_run_failed_while_no_triggerer_runs_stops_the_stream(surf: Surf) -> None:
+    """Nobody has to watch the task for that. Last, because nobody wishes the stream to run again."""
     before, task = surf.row, surf.until_deferred()
-    surf.api.request("PATCH", f"/dags/{surf.dag}/dagRuns/{task['dag_run_id']}", {"state": "failed"})
-    row = surf.until_state("stopped", before.epoch)
-    assert (row.epoch, row.wanted, row.wanted_by) == (
-        before.epoch, "stopped", f"airflow: run {task['dag_run_id']} was marked failed"
-    )  # fmt: skip
+    surf.take_away(TRIGGERER)
+    try:
+        surf.api.request("PATCH", f"/dags/{surf.dag}/dagRuns/{task['dag_run_id']}", {"state": "failed"})
+        row = surf.until_state("stopped", before.epoch)
+    finally:
+        surf.bring_back(TRIGGERER)
+    by = f"airflow: run {task['dag_run_id']} was marked failed"
+    assert (row.epoch, row.wanted, row.wanted_by) == (before.epoch, "stopped", by)
 
 
 def _until(moment: float) -> None:

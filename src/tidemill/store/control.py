@@ -143,6 +143,27 @@ def wish(connection: Connection[Any], stream: str, wanted: str, by: str) -> None
         )
 
 
+def withdraw(connection: Connection[Any], row: StreamRow, by: str) -> bool:
+    """Have a stream stop, unless something else was wished of it since it was read.
+
+    Args:
+        connection: autocommit.
+        row: the stream, wanted running, as it was read.
+        by: who wants it stopped.
+
+    Returns:
+        Whether it is wished stopped by this call.
+    """
+    with translated(), connection.cursor() as cursor:
+        return bool(
+            cursor.execute(
+                "UPDATE streams SET wanted = 'stopped', wanted_by = %s, wanted_at = UTC_TIMESTAMP(6)"
+                " WHERE stream = %s AND wanted = 'running' AND wanted_at = %s",
+                (by, row.stream, row.wanted_at),
+            )
+        )
+
+
 def ask_to_leave(connection: Connection[Any], stream: str, by: str | None = None, *, epoch: int | None = None) -> None:
     """Have the present driver leave gracefully and another one follow it.
 

@@ -11,66 +11,98 @@ import logging
 import threading
 import time
 from contextlib import closing
+from dataclasses import dataclass, field
 
 from airflow.models.dagrun import DagRun
 from airflow.utils.session import create_session
-from sqlalchemy import select
+from airflow.utils.state import DagRunState
+from sqlalchemy import func, select
 
-from tidemill.errors import Contention, DatabaseAway, DatabaseFull, DatabaseReadOnly
-from tidemill.store.control import read_stream, wish
+from tidemill.store.control import read_stream, withdraw
 from tidemill.supervise.server import server_connection
 
 log = logging.getLogger(__name__)
+PATIENCE_SECONDS = 2.0
+"""For so long a request waits for the wish to be taken down: Airflow's own transaction is open meanwhile."""
 HEED_SECONDS = 300.0
-"""For so long a database that is away is asked again to take the wish down."""
+"""For so long a database that is away is asked again."""
 AGAIN_SECONDS = 2.0
+_lock = threading.Lock()
+_pending: dict[tuple[str, str], threading.Thread] = {}
+"""Who takes down that a run of a stream was marked. Airflow tells it of each of the run's tasks, and of the run."""
 
 
-def heed(stream: str, dag_id: str, run_id: str) -> threading.Thread | None:
+def heed(stream: str, dag_id: str, run_id: str) -> threading.Thread:
     """Take the wish down: now, or as soon as the database takes something down.
 
-    What is done to another run than the one that started last concerns nobody any more, and no wish of later on is
-    overruled. The request does not wait for a database that is away: Airflow's own transaction is open meanwhile.
+    What is done to another run than the one that carries the stream concerns nobody any more, and what is wished after
+    the mark stands.
 
     Returns:
-        Who goes on trying, None where nothing is left to do.
+        Who takes it down; it has ended, unless something is away.
     """
-    marked_at = time.monotonic()
-    if not _is_the_latest(dag_id, run_id) or _taken_down(stream, run_id, marked_at):
-        return None
-    waiting = threading.Thread(target=_go_on, args=(stream, run_id, marked_at), name=f"stops {stream}", daemon=True)
-    waiting.start()
-    return waiting
+    with _lock:
+        known = _pending.get((stream, run_id))
+        if known is not None and known.is_alive():
+            return known
+        mark = _Mark(stream, dag_id, run_id)
+        heeding = threading.Thread(target=mark.heed, name=f"stops {stream}", daemon=True)
+        _pending[stream, run_id] = heeding
+        heeding.start()
+    heeding.join(PATIENCE_SECONDS)
+    return heeding
 
 
-def _is_the_latest(dag_id: str, run_id: str) -> bool:
-    started = select(DagRun.run_id).where(DagRun.dag_id == dag_id, DagRun.start_date.is_not(None))
-    with create_session(scoped=False) as session:
-        return session.scalar(started.order_by(DagRun.start_date.desc()).limit(1)) == run_id
+@dataclass
+class _Mark:
+    stream: str
+    dag_id: str
+    run_id: str
+    made_at: float = field(default_factory=time.monotonic)
+    counts: bool | None = None
+    """Whether the run carries the stream; None until that is known."""
 
+    def heed(self) -> None:
+        """Try until it is done."""
+        try:
+            while not self._is_done():
+                if time.monotonic() - self.made_at > HEED_SECONDS:
+                    log.error("stream %s goes on although its run %s was marked failed", self.stream, self.run_id)
+                    return
+                time.sleep(AGAIN_SECONDS)
+        finally:
+            with _lock:
+                _pending.pop((self.stream, self.run_id), None)
 
-def _go_on(stream: str, run_id: str, marked_at: float) -> None:
-    try:
-        while time.monotonic() - marked_at < HEED_SECONDS:
-            time.sleep(AGAIN_SECONDS)
-            if _taken_down(stream, run_id, marked_at):
-                return
-        log.error("stream %s goes on although its run %s was marked failed: its database stayed away", stream, run_id)
-    except Exception:
-        log.exception("stream %s goes on although its run %s was marked failed", stream, run_id)
+    def _is_done(self) -> bool:
+        try:
+            if self.counts is None:
+                self.counts = _carries_the_stream(self.dag_id, self.run_id)
+            return not self.counts or self._wish()
+        except Exception as error:  # noqa: BLE001 -- whatever is away, the person was told that the run is marked
+            log.warning("stream %s is to stop, its run %s was marked failed: %s", self.stream, self.run_id, error)
+            return False
 
-
-def _taken_down(stream: str, run_id: str, marked_at: float) -> bool:
-    """Whether nothing is left to do."""
-    try:
+    def _wish(self) -> bool:
+        passed = time.monotonic() - self.made_at
         with closing(server_connection()) as connection:
-            row = read_stream(connection, stream)
+            row = read_stream(connection, self.stream)
             if row is None or row.wanted != "running":
                 return True
-            if (row.now - row.wanted_at).total_seconds() >= time.monotonic() - marked_at:
-                wish(connection, stream, "stopped", f"airflow: run {run_id} was marked failed"[:128])
-                log.info("stream %s is wished stopped: its run %s was marked failed", stream, run_id)
-            return True
-    except (DatabaseAway, DatabaseReadOnly, DatabaseFull, Contention) as error:
-        log.warning("stream %s is to stop, its run %s was marked failed; that waits: %s", stream, run_id, error)
-        return False
+            # At the first look nothing can have been wished after the mark.
+            if passed > AGAIN_SECONDS and (row.now - row.wanted_at).total_seconds() < passed:
+                log.info("stream %s was wished to run after its run %s was marked failed", self.stream, self.run_id)
+                return True
+            stopped = withdraw(connection, row, f"airflow: run {self.run_id} was marked failed"[:128])
+            if stopped:
+                log.info("stream %s is wished stopped: its run %s was marked failed", self.stream, self.run_id)
+            return stopped
+
+
+def _carries_the_stream(dag_id: str, run_id: str) -> bool:
+    """Whether it is the run under way, or the last one if none is; the mark itself is not committed yet."""
+    runs = select(DagRun.run_id).where(DagRun.dag_id == dag_id)
+    latest = runs.order_by(func.coalesce(DagRun.start_date, DagRun.queued_at).desc()).limit(1)
+    with create_session(scoped=False) as session:
+        under_way = session.scalars(runs.where(DagRun.state == DagRunState.RUNNING)).all()
+        return run_id in (under_way or session.scalars(latest).all())

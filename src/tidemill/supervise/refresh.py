@@ -63,7 +63,7 @@ def fresh(pipeline: str, model: str, *, run_id: str, params: Mapping[str, Any], 
 
 
 def _close_what_was_left(connection: Connection[Any], spec: Pipeline, model: str, ti: Any) -> None:
-    """Close refreshes of runs that have ended: Airflow calls nobody when a person marks a run failed."""
+    """Close refreshes of runs that have ended: no task of theirs is there to do it once a person marks them failed."""
     for run in under_way(connection, spec.name, model):
         if run != ti.run_id and ti.get_dr_count(dag_id=ti.dag_id, run_ids=[run], states=["failed", "success"]):
             end_run(connection, spec.name, model, run, f"its run {run} has ended")

@@ -22,7 +22,7 @@ stream is wanted. The driver runs by itself, outside Airflow; the task `run` onl
 **The driver's log** while it runs: the link *Driver log* of the task `run`.
 
 **Start and stop** with the DAG `control_streams`, or `./tidemill start {pipeline.name}` and `./tidemill stop
-{pipeline.name}`. Marking `run` as
+{pipeline.name}`. Marking the run or one of its tasks as
 failed stops the stream too. Clearing `run`, pausing the DAG or restarting Airflow leaves the driver alone; while the
 DAG is paused nobody starts it again if it breaks.
 
