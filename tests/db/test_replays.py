@@ -16,7 +16,7 @@ from histories import ENTITY
 from recording import make_pipeline
 from tidemill.config import Account, Settings
 from tidemill.errors import Contention, Fenced, StreamError
-from tidemill.store import commit, control, ledger, outdated, quarantine, replays
+from tidemill.store import commit, control, ledger, outdated, proofs, quarantine, replays
 from tidemill.store.commit import Batch, Claimant, Range, Rejected, write_batch
 from tidemill.store.connect import session
 from tidemill.store.dialects.mariadb import MariaDB
@@ -136,7 +136,7 @@ def test_a_replay_of_a_topic_that_was_made_again_is_refused(entity: Writer) -> N
     """It was asked for before: neither does it write rows, nor does it take any out, nor is it in the ledger."""
     entity.write(ROWS)
     claimant = begin(entity)
-    assert control.prove_incarnation(entity.connection, claimant) is None
+    assert proofs.prove_incarnation(entity.connection, claimant) is None
     since = met(entity, 2)
     before = entity.rows(), entity.groups()
     sentence = f"was made again since the replay was asked for: .*, now 2 after commit {since}; ask again"
@@ -151,7 +151,7 @@ def test_a_replay_of_a_topic_that_was_made_again_is_refused(entity: Writer) -> N
     assert replays.committed(entity.connection, claimant.replay_id) == {}
     assert entity.verify() == []
     asked_again = replace(claimant, generation=2, since=since)
-    assert control.prove_incarnation(entity.connection, asked_again) == "id2"
+    assert proofs.prove_incarnation(entity.connection, asked_again) == "id2"
 
 
 def test_a_row_of_an_earlier_incarnation_is_never_taken_for_one_of_the_new_topic(event: Writer) -> None:
@@ -162,7 +162,7 @@ def test_a_row_of_an_earlier_incarnation_is_never_taken_for_one_of_the_new_topic
     beside = replace(fresh, epoch=0, replay_id=begin(event).replay_id)
     event.positions[0] = 5
     old = replace(event.batch([(2, "blue", 2, 2)]), batch_id=0)
-    write_batch(event.settings, event.pipeline, replace(beside, generation=1, since=control.NO_INCARNATION), old)
+    write_batch(event.settings, event.pipeline, replace(beside, generation=1, since=proofs.NO_INCARNATION), old)
     assert event.query(f"SELECT _partition, _offset FROM {event.table} WHERE id = 2") == [(NO_PARTITION, 5)]
     assert event.verify() == []
     event.positions[0] = 0

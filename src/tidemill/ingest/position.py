@@ -24,8 +24,9 @@ from tidemill.spec.model import Pipeline
 from tidemill.store import ledger, record
 from tidemill.store.commit import Batch, Claimant, Counts, Range
 from tidemill.store.connect import dialect_of, translated
-from tidemill.store.control import close_incident, open_incident, prove_epoch
+from tidemill.store.control import close_incident, open_incident
 from tidemill.store.dialects import names
+from tidemill.store.proofs import prove_epoch
 
 DATA_LOSS = "data-loss"
 MADE_AGAIN = "topic-made-again"

@@ -36,9 +36,9 @@ from tidemill.ingest.transform import register_dimensions, transform
 from tidemill.spec.model import Kind, Pipeline
 from tidemill.store import ledger, quarantine, replays
 from tidemill.store.connect import session
-from tidemill.store.control import NO_INCARNATION, made_again, prove_incarnation
 from tidemill.store.migrate import pipeline_version
 from tidemill.store.outdated import Outdated, count_outdated, retract_outdated
+from tidemill.store.proofs import NO_INCARNATION, made_again, prove_incarnation
 from tidemill.store.quarantine import Whole
 from tidemill.store.record import Claimant, Range, Rejected
 

@@ -19,8 +19,8 @@ from tidemill.ingest.topics import offsets_at, topic_id
 from tidemill.spec.model import Pipeline, Source
 from tidemill.store import ledger, quarantine, replays
 from tidemill.store.connect import translated
-from tidemill.store.control import prove_version
 from tidemill.store.migrate import pipeline_version
+from tidemill.store.proofs import prove_version
 from tidemill.store.quarantine import Choice, SetAside
 from tidemill.store.record import Range
 

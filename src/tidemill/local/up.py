@@ -162,7 +162,7 @@ class Up:
                 state = api.dag_run(dag, self.triggered[name])["state"]
                 if state in ("failed", "success"):
                     self.ended[name] = state
-            elif stream["lag_records"] == 0 and stream["records"] and all(feed.done for feed in self.feeds):
+            elif holds_everything(stream) and all(feed.done for feed in self.feeds):
                 self.triggered[name] = api.trigger(dag)
                 self.say(f"{dag} is asked for")
         return None
@@ -216,6 +216,11 @@ class Up:
         left = apply.stop_streams(self.settings, STREAMS_STOP_SECONDS)
         if left:
             self.say(f"streams had not left within {STREAMS_STOP_SECONDS:g} s and are ended: {', '.join(left)}")
+
+
+def holds_everything(stream: dict[str, Any]) -> bool:
+    """Whether a stream's tables hold all of Kafka, and its driver has said so: a refresh waits for that."""
+    return bool(stream["records"]) and stream["lag_records"] == 0 and not stream["driver"]["behind_seconds"]
 
 
 def run(settings: Settings, options: FeedOptions, *, until_scored: bool) -> None:

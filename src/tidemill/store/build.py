@@ -17,8 +17,8 @@ from tidemill.config import Account, Settings
 from tidemill.errors import Contention
 from tidemill.spec.model import Pipeline
 from tidemill.store.connect import dialect_of, session, translated
-from tidemill.store.control import prove_epoch
 from tidemill.store.dialects import names
+from tidemill.store.proofs import prove_epoch
 
 STEP_ROWS = 20_000
 """Rows that the first step counts: commits wait as long as it takes."""

@@ -16,9 +16,9 @@ from tidemill.spec.model import Kind, Pipeline
 from tidemill.store import record
 from tidemill.store.build import under_construction
 from tidemill.store.connect import drop_worker_connection, translated, worker_connection
-from tidemill.store.control import NO_INCARNATION, prove_epoch, prove_incarnation, prove_version
 from tidemill.store.dialects.names import NO_PARTITION
 from tidemill.store.live import Commit, live_models, prepare_scores, score_commit, tell
+from tidemill.store.proofs import NO_INCARNATION, prove_epoch, prove_incarnation, prove_version
 from tidemill.store.record import Batch, Claimant, Counts, Range, Rejected
 from tidemill.store.settle import Settled, Staged, Target, prepare, settle, without
 from tidemill.store.unfit import unfit

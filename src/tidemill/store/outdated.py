@@ -22,8 +22,8 @@ from tidemill.spec.model import Pipeline
 from tidemill.store import replays
 from tidemill.store.build import under_construction
 from tidemill.store.connect import dialect_of, translated, worker_connection
-from tidemill.store.control import prove_incarnation, prove_version
 from tidemill.store.dialects.replay import STILL_OUTDATED
+from tidemill.store.proofs import prove_incarnation, prove_version
 from tidemill.store.record import Claimant, Range
 from tidemill.store.settle import Target, prepare_gone, remove_rows
 

@@ -18,9 +18,9 @@ from pymysql.connections import Connection
 from tidemill.spec.model import Pipeline, Table
 from tidemill.store.build import under_construction
 from tidemill.store.connect import dialect_of, translated
-from tidemill.store.control import prove_version
 from tidemill.store.dialects import names
 from tidemill.store.dialects.upkeep import MARKED_UNTIL, older_than
+from tidemill.store.proofs import prove_version
 from tidemill.store.settle import Target, prepare_gone, remove_rows
 from tidemill.store.steps import give_way, step
 
