@@ -13,7 +13,7 @@ from typing import Any
 import yaml
 from confluent_kafka import Producer, TopicPartition
 from confluent_kafka.admin import NewTopic
-from pyspark.sql import SparkSession
+from pyspark.sql import DataFrame, SparkSession
 
 from tidemill.config import Account, Settings
 from tidemill.ingest import replay, topics
@@ -122,19 +122,21 @@ class Course:
 
     def load(self, spark: SparkSession | None = None, step: int = 10**6) -> None:
         """Read what is new in Kafka as the stream's driver does, ``step`` offsets of each partition at a time."""
-        spark = spark or self.spark
         ends = topics.offsets_at(topics.admin(self.settings), self.topic, "latest")
-        pipeline, source = self.pipeline, self.pipeline.source
-        claimant = Claimant(self.name, self.epoch, self.version, self.topic)
-        while True:
-            at = self.positions()
-            spans = {p: Range(p, at[p], min(end, at[p] + step)) for p, end in ends.items() if end > at[p]}
-            if not spans:
-                return
-            starts, untils = ({p: getattr(s, name) for p, s in spans.items()} for name in ("start", "until"))
-            rows = decode(read_range(spark, self.settings, source, starts, untils), source)
-            run_batch(transform(spark, rows, pipeline), Job(self.settings, pipeline, claimant, self.batch_id, spans))
+        while found := self.next_batch(spark or self.spark, ends, step):
+            run_batch(*found)
             self.batch_id += 1
+
+    def next_batch(self, spark: SparkSession, ends: dict[int, int], step: int = 10**6) -> tuple[DataFrame, Job] | None:
+        """Rows and ranges of the next batch, as the driver hands them to its tasks; None if there is nothing left."""
+        pipeline, source, at = self.pipeline, self.pipeline.source, self.positions()
+        spans = {p: Range(p, at[p], min(end, at[p] + step)) for p, end in ends.items() if end > at[p]}
+        if not spans:
+            return None
+        starts, untils = ({p: getattr(s, name) for p, s in spans.items()} for name in ("start", "until"))
+        rows = decode(read_range(spark, self.settings, source, starts, untils), source)
+        claimant = Claimant(self.name, self.epoch, self.version, self.topic)
+        return transform(spark, rows, pipeline), Job(self.settings, pipeline, claimant, self.batch_id, spans)
 
     def positions(self) -> dict[int, int]:
         with session(self.settings, Account.READ) as connection:

@@ -9,8 +9,12 @@ import subprocess
 import sys
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from datetime import UTC, datetime, timedelta
+from itertools import pairwise
 from pathlib import Path
 
+import pyarrow as pa
+import pyarrow.compute as pc
 import pytest
 from confluent_kafka import Producer
 from pyspark.sql import SparkSession
@@ -18,6 +22,7 @@ from pyspark.sql import SparkSession
 from replaying import Course, forget, in_spark, make_course, record, send
 from tidemill.config import Account, Settings
 from tidemill.errors import Fenced, SpecError
+from tidemill.ingest import batch
 from tidemill.ingest.selection import Asked
 from tidemill.ingest.session import STREAM_CONF
 from tidemill.ingest.topics import admin, topic_id
@@ -94,6 +99,87 @@ def differences(one: Course, other: Course) -> list[str]:
     """What two streams of the same records do not have in common."""
     ours, theirs = one.content(), other.content()
     return [f"{what}: {row}" for what in ours for row in {*ours[what]} ^ {*theirs[what]}]
+
+
+def test_a_window_of_time_is_what_kafka_got_in_it(stack: Stack, spark: SparkSession, tmp_path: Path) -> None:
+    """From the first record of that moment or later up to the first of the other: partition by partition."""
+    found, chance = make_course(stack.settings, spark, tmp_path), random.Random(9)
+    producer = Producer({"bootstrap.servers": stack.settings.kafka_bootstrap})
+    noon = datetime.now(UTC).replace(minute=0, second=0, microsecond=0) - timedelta(days=1)
+    for number in range(40):  # ten a quarter of an hour, by turns in both partitions
+        moment = noon + timedelta(minutes=15 * (number // 10))
+        code = f"c{number}"
+        value = record(chance, number, code, flag="")
+        producer.produce(found.topic, value, code, number % 2, timestamp=int(moment.timestamp() * 1000))
+    assert producer.flush(30) == 0
+    found.declare(1)
+    found.load()
+    begin, end = (noon + timedelta(minutes=minutes) for minutes in (15, 45))
+    replay_id = found.ask(Asked("time", since=f"{begin:%Y-%m-%dT%H:%M:%S}", until=end.isoformat()))
+    assert found.run(replay_id)["records"] == 20
+    assert found.query(
+        f"SELECT partition_id, from_offset, until_offset FROM commits WHERE replay_id = {replay_id}"
+        " AND until_offset > from_offset ORDER BY partition_id"
+    ) == [(0, 5, 15), (1, 5, 15)]
+
+
+@pytest.mark.parametrize(("bound", "limit"), [("maxRecordsPerBatch", 9), ("maxBytesPerBatch", 1_000)])
+def test_a_task_commits_in_pieces(course: Course, bound: str, limit: int) -> None:
+    """Spark cuts what a task holds by rows or by bytes. Each piece is one transaction; together they are the whole."""
+    own = in_spark(course.settings, course.spark)
+    own.conf.set(f"spark.sql.execution.arrow.{bound}", str(limit))
+    cut = make_course(course.settings, own, course.folder.parent, course.topic)
+    cut.declare(1)
+    cut.load()
+    assert differences(course, cut) == []
+    assert cut.verify() == []
+    found = pieces(cut)
+    for one, other in pairwise(found):
+        assert other[1] == (one[2] if other[0] == one[0] else 0), "no offset is in two of them, or in none"
+    assert len(found) > 10
+    assert max(records for *_, records in found) <= (9 if bound == "maxRecordsPerBatch" else 15)
+
+
+def test_a_task_that_broke_between_two_pieces_goes_on_with_the_next(course: Course) -> None:
+    """What it had committed stays and is counted once; the repeated task reads all of its records again."""
+    again = make_course(course.settings, course.spark, course.folder.parent, course.topic)
+    again.declare(1)
+    found = again.next_batch(again.spark, course.positions())
+    assert found is not None
+    rows, job = found
+    everything, counted = rows.toArrow(), []
+    for partition, span in job.ranges.items():
+        mine = everything.filter(pc.equal(everything["_partition"], partition)).to_batches(max_chunksize=9)
+
+        def broken(batches: list[pa.RecordBatch] = mine) -> Iterator[pa.RecordBatch]:
+            yield from batches[:4]
+            raise Crash
+
+        with pytest.raises(Crash):
+            batch._commit_all(broken(), job)
+        # The fourth was held back: only its successor could have said where it ends.
+        assert len([1 for piece in pieces(again) if piece[0] == partition]) == 3
+        assert span.start < again.positions()[partition] < span.until
+        whole, outcome = batch._commit_all(mine, job)
+        assert whole == span
+        assert outcome is not None
+        counts = outcome.counts
+        counted.append(
+            counts.written + counts.stale + counts.duplicate + counts.filtered + counts.quarantined + counts.gap
+        )
+        assert again.positions()[partition] == span.until
+    assert counted == [span.until - span.start for span in job.ranges.values()]
+    assert differences(course, again) == []
+    assert again.verify() == []
+
+
+def pieces(course: Course) -> list[tuple[int, int, int, int]]:
+    """Partition, begin and end of each commit, and how many records it is of, in order."""
+    found = course.query(
+        "SELECT partition_id, from_offset, until_offset, until_offset - from_offset - gap_rows FROM commits"
+        f" WHERE stream = '{course.name}' AND until_offset > from_offset ORDER BY partition_id, from_offset"
+    )
+    return [(int(partition), int(start), int(until), int(records)) for partition, start, until, records in found]
 
 
 class Crash(BaseException):
