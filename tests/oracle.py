@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import datetime
 import importlib.util
+import json
 import math
 import tempfile
 import zipfile
@@ -18,6 +19,7 @@ from typing import Any
 
 import duckdb
 import pandas as pd
+from confluent_kafka import Consumer, TopicPartition
 
 FLIGHTS = """
 CREATE TABLE final AS
@@ -86,6 +88,38 @@ def record_counts(limit: int | None = None) -> dict[str, int]:
     found = _final(limit).sql(COUNTS)
     counts = dict(zip(found.columns, map(int, found.fetchall()[0]), strict=True))
     return counts | {"total": sum(counts.values())}
+
+
+def sent(bootstrap: str, topic: str) -> dict[str, int]:
+    """How many records Kafka holds in a topic without gaps: in ``total``, and ``malformed``, as a plain reader sees it.
+
+    Sound is what has a whole number as ``id`` and as ``distance``.
+    """
+    reader = Consumer({"bootstrap.servers": bootstrap, "group.id": "oracle", "enable.auto.commit": False})
+    found = {"total": 0, "malformed": 0}
+    try:
+        partitions = reader.list_topics(topic, timeout=30).topics[topic].partitions
+        left = {
+            number: reader.get_watermark_offsets(TopicPartition(topic, number), timeout=30) for number in partitions
+        }
+        reader.assign([TopicPartition(topic, number, begin) for number, (begin, _) in left.items()])
+        expected = sum(end - begin for begin, end in left.values())
+        while found["total"] < expected:
+            messages = reader.consume(min(10_000, expected - found["total"]), timeout=30)
+            assert messages, f"Kafka gives {found['total']} of {expected} records"
+            found["total"] += len(messages)
+            found["malformed"] += sum(not _is_sound(message.value()) for message in messages)
+    finally:
+        reader.close()
+    return found
+
+
+def _is_sound(value: bytes | None) -> bool:
+    try:
+        record = json.loads((value or b"").decode("utf-8"))
+    except ValueError:
+        return False
+    return isinstance(record, dict) and all(type(record.get(name)) is int for name in ("id", "distance"))
 
 
 def differences(expected: pd.DataFrame, actual: pd.DataFrame, key: Sequence[str], *, most: int = 10) -> list[str]:

@@ -9,10 +9,13 @@ from typing import Self
 import httpx
 import pytest
 
+import oracle
 from faulting import Supervised
+from flown import Flown
 from refreshing import Surges, surges_in
 from tidemill import cli
 from tidemill.config import Settings
+from tidemill.ingest import topics
 from tidemill.local import airflow, passwords, up
 from tidemill.local.airflow_api import AirflowApi
 from tidemill.local.apply import apply_all
@@ -22,7 +25,7 @@ from tidemill.spec import load_pipelines
 from tidemill.supervise.launcher import is_gone
 from tidemill.testing import wait_until
 
-DAG_ID, STREAM = "stream__flights", "flights"
+DAG_ID, STREAM, FLIGHTS = "stream__flights", "flights", 5_000
 REFRESHES = ("refresh__flights__late_arrival", "refresh__flights__delay_minutes")
 
 
@@ -94,9 +97,13 @@ class _Shared:
 def test_too_few_flights_for_a_model_end_with_the_reason(
     running: Supervised, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """Where no challenger beats the baseline, nothing is published, and ``--until-scored`` says so and exits with 8."""
+    """Where no challenger beats the baseline, nothing is published, and ``--until-scored`` says so and exits with 8.
+
+    The feed is undisturbed: table, rollup and ledger are what an independent computation makes of it. A disturbed one
+    is in ``test_trinity.py``.
+    """
     monkeypatch.setattr(up, "Stack", _Shared)
-    monkeypatch.setattr("sys.argv", ["tidemill", "up", "--until-scored", "--limit", "5000"])
+    monkeypatch.setattr("sys.argv", ["tidemill", "up", "--until-scored", "--limit", str(FLIGHTS)])
     try:
         with pytest.raises(SystemExit) as left:
             cli.main()
@@ -107,6 +114,13 @@ def test_too_few_flights_for_a_model_end_with_the_reason(
     assert left.value.code == 8, said
     assert "published no scores" in said
     assert "baseline" in said
+    settings = running.settings
+    flown = Flown(settings, load_pipelines(settings.pipelines)[STREAM], topics.admin(settings))
+    flown.assert_exact(FLIGHTS)
+    total, sent = flown.totals(), oracle.sent(settings.kafka_bootstrap, STREAM)
+    assert sent == {"total": oracle.record_counts(FLIGHTS)["total"], "malformed": 0}
+    assert total.written + total.stale == total.records == sent["total"]
+    assert (total.quarantined, total.filtered, total.gap) == (0, 0, 0)
 
 
 def test_a_wish_ends_its_task_well(running: Supervised) -> None:
