@@ -18,10 +18,11 @@ from pathlib import Path
 from typing import Any
 
 import psutil
+import yaml
 from confluent_kafka import KafkaError, Message, Producer
 from confluent_kafka.admin import AdminClient
 
-from recording import Comparison, encode
+from recording import Comparison, encode, table_name
 from settling import ENTITY, POISON, ROW, TOMBSTONE, Commit, Model, Record
 from tidemill.config import Account, Settings
 from tidemill.errors import TidemillError
@@ -328,8 +329,21 @@ class Surf(Supervised):
                 self._learnt[partition] = until
 
 
-def write_second_version(pipeline: Pipeline) -> None:
-    """Change the pipeline's folder: what :meth:`settling.Record.row` calls version 2."""
-    (Path(pipeline.folder) / f"{ENTITY}.sql").write_text(
+def write_second_version(pipeline: Pipeline) -> str:
+    """Change the pipeline's folder: what :meth:`settling.Record.row` calls version 2, and one rollup more, by code.
+
+    Returns:
+        The rollup's name.
+    """
+    folder, rollup = Path(pipeline.folder), f"{pipeline.name}_by_code"
+    (folder / f"{ENTITY}.sql").write_text(
         f"SELECT id, code, team, points + 7 AS points, amount, seen FROM records WHERE goes LIKE '%{ENTITY}%'"
     )
+    content = yaml.safe_load((folder / "pipeline.yaml").read_text())
+    content["rollups"][rollup] = {
+        "of": table_name(pipeline.name, ENTITY),
+        "by": {"code": {"expr": "code", "type": "VARCHAR(4)"}},
+        "measures": {"n": "count(*)", "points": "sum(points)"},
+    }
+    (folder / "pipeline.yaml").write_text(yaml.safe_dump(content))
+    return rollup

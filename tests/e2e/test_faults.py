@@ -13,6 +13,7 @@ import sys
 import time
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -167,9 +168,12 @@ def test_marking_the_task_failed_stops_the_stream_until_somebody_wishes_it(surf:
 
 
 def test_a_changed_pipeline_is_rolled_to(surf: Surf) -> None:
-    """Once applied, the driver finishes its batch and leaves, and one of the new version follows: no failure."""
+    """Once applied, the driver finishes its batch and leaves, and one of the new version follows: no failure.
+
+    Its new rollup counts the rows of before, too, beside the running stream.
+    """
     before = surf.row
-    write_second_version(surf.pipeline)
+    rollup = write_second_version(surf.pipeline)
     said = _tidemill(surf, "apply", NAME)
     assert said.returncode == 0, said.stderr
     after = surf.until_state("running", before.epoch + 1)
@@ -177,6 +181,10 @@ def test_a_changed_pipeline_is_rolled_to(surf: Surf) -> None:
     assert (after.failures_in_a_row, after.last_failed_at) == (0, before.last_failed_at)
     assert "was taken over" not in Path(before.log_file or "").read_text()
     surf.pipeline = load_pipeline(surf.pipeline.folder)
+    state = f"SELECT state FROM rollups WHERE pipeline = '{NAME}' AND rollup = '{rollup}'"
+    wait_until(lambda: _query(surf, state) == "ready", 60, "the rollup counts all rows")
+    assert _query(surf, f"SELECT rows_built FROM rollups WHERE rollup = '{rollup}'") > 100
+    # That it counts them rightly is part of what follows: each rollup is recounted from its table.
     surf.until_commits()
     surf.assert_sound()
 
@@ -236,6 +244,14 @@ def test_marking_the_run_failed_while_no_triggerer_runs_stops_the_stream(surf: S
 def _until(moment: float) -> None:
     """Let an outage last."""
     wait_until(lambda: time.monotonic() >= moment, 120, "the outage is over")
+
+
+def _query(surf: Surf, sql: str) -> Any:
+    """The one value that a query of the control plane gives."""
+    with session(surf.settings, Account.READ) as connection, connection.cursor() as cursor:
+        cursor.execute(sql)
+        row = cursor.fetchone()
+        return row[0] if row else None
 
 
 def _tidemill(surf: Surf, *words: str) -> subprocess.CompletedProcess[str]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import json
+import re
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -120,9 +121,16 @@ def _says_that_it_is_up(settings: Settings) -> None:
 
 
 def _summarises(said: str) -> None:
+    shown = r"running: [\d,]+ records in Kafka, lag [\d,]+, behind by \d+ s, [1-9]\d* commits; rows: flights [\d,]+, "
+    assert re.search(f"flights {shown}", said)
+    assert re.search(r"Airflow: http://127\.0\.0\.1:\d+, user admin", said)
+    assert re.search(r"flights\.late_arrival: champion version 1, areaUnderROC 0\.\d+ \(baseline 0\.\d+\)", said)
     assert "the first scores are published" in said
-    assert "ledger: " in said
-    assert "example.sql" in said
+    assert re.search(r"ledger: [\d,]+ records = [\d,]+ written \+ ", said)
+    _, _, answer = said.partition("fresh rows, history, rollup and scores in one query")
+    header, *rows = answer.splitlines()[1:]
+    assert "p_late" in header
+    assert re.search(r"\b[01]\.\d{3}\b", rows[0]), "an answer with a score"
     assert "\x1b" not in said
 
 

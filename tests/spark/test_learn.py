@@ -9,7 +9,10 @@ from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
 
+import mlflow
+import mlflow.spark
 import pytest
+from mlflow import MlflowClient
 from pyspark.sql import SparkSession
 
 from learning import BEGIN, FEATURES, Order, Shop, open_shop, outdate, own_schemas, some_orders, unlabelled
@@ -102,9 +105,33 @@ def test_from_rows_to_published_scores(jdbc: SparkSession, shop: Shop) -> None:
     assert scored(jdbc, shop, second) == len(changed)
 
 
-def test_the_same_rows_give_the_same_model(jdbc: SparkSession, shop: Shop) -> None:
-    """A second training on the same rows measures exactly the same, and so does not replace the champion."""
+def _mlflow_loads_it(spark: SparkSession, shop: Shop, uri: str, tmp_path: Path) -> None:
+    client = MlflowClient(uri)
+    [experiment] = [each for each in client.search_experiments() if each.name == f"shop.{shop.model}"]
+    [run] = client.search_runs([experiment.experiment_id])
+    loaded = mlflow.spark.load_model(f"runs:/{run.info.run_id}/model", dfs_tmpdir=(tmp_path / "dfs").as_uri())
+    champion = versions.champion(shop.connection, "shop", shop.model)
+    assert champion is not None
+    ours = load_model(champion)
+    rows = read_features(spark, shop.settings, shop.pipeline, shop.model)
+    both = [model.transform(rows).select("id", "_probability").orderBy("id").collect() for model in (ours, loaded)]
+    assert both[0] == both[1]
+    assert len(both[0]) == ORDERS
+
+
+def test_the_same_rows_give_the_same_model(
+    jdbc: SparkSession, shop: Shop, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A second training on the same rows measures exactly the same, and so does not replace the champion.
+
+    Where MLflow is told of the first one, it loads the model that was recorded.
+    """
+    monkeypatch.setenv("MLFLOW_ALLOW_FILE_STORE", "true")
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", uri := (tmp_path / "runs").as_uri())
+    settings, shop.settings = shop.settings, shop.settings.model_copy(update={"mlflow_tracking_uri": uri})
     trained(jdbc, shop)
+    _mlflow_loads_it(jdbc, shop, uri, tmp_path)
+    shop.settings = settings
     second = trained(jdbc, shop, "second")
     measured = versions.read_evaluations(shop.connection, second, "areaUnderROC")
     assert measured[1] == pytest.approx(measured[2], abs=1e-12)

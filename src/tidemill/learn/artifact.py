@@ -9,6 +9,8 @@ from __future__ import annotations
 import hashlib
 import shutil
 import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -57,12 +59,20 @@ def checksum(place: str) -> str:
 
     Left out is what a copy may lack: Hadoop's own checksums and its marks of success.
     """
+    with at_hand(place) as folder:
+        return _checksum(folder)
+
+
+@contextmanager
+def at_hand(place: str) -> Iterator[Path]:
+    """A folder of this machine with a model's files: where they lie, or a copy of them for as long as it is needed."""
     if not is_uri(place):
-        return _checksum(Path(place))
+        yield Path(place)
+        return
     with tempfile.TemporaryDirectory(prefix="tidemill-model-") as local:
         copy = Path(local, "model")
         _files(place).copyToLocalFile(False, _path(place), _path(copy.as_uri()), True)
-        return _checksum(copy)
+        yield copy
 
 
 def _checksum(folder: Path) -> str:

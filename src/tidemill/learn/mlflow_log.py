@@ -1,4 +1,6 @@
-"""A training as a run of MLflow, where the setting names a tracking server. The database stays the record.
+"""A training as a run of MLflow with its model, where the setting names a tracking server.
+
+The database and the folder of models stay the record. ``mlflow.spark.load_model("runs:/<run>/model")`` loads the model.
 
 The login, if the server wants one, is MLflow's own: ``MLFLOW_TRACKING_USERNAME`` and ``MLFLOW_TRACKING_PASSWORD``.
 """
@@ -8,9 +10,13 @@ from __future__ import annotations
 import json
 import sys
 from collections.abc import Mapping
+from importlib.metadata import version as installed
 from typing import TYPE_CHECKING, Any
 
+import pyspark
+
 from tidemill.config import Settings
+from tidemill.learn import artifact
 from tidemill.learn.versions import Refresh
 
 if TYPE_CHECKING:
@@ -18,6 +24,8 @@ if TYPE_CHECKING:
 
 _TEXT = 500
 """MLflow cuts a parameter's value at 6,000 characters, older servers at 500."""
+
+_MODEL, _FILES = "model", "sparkml"
 
 
 def log(
@@ -29,7 +37,7 @@ def log(
         settings: whose ``mlflow_tracking_uri`` says where; empty logs nothing.
         refresh: the refresh that trained it.
         version: its number.
-        columns: of ``model_versions``, with ``details`` as text.
+        columns: of ``model_versions``, with ``details`` as text and ``artifact``, the place of the fitted model.
         measured: metric -> the version's value.
     """
     if not settings.mlflow_tracking_uri:
@@ -69,4 +77,17 @@ def _log(
         if value is not None:
             client.log_metric(run_id, key, float(value))
     client.log_dict(run_id, details, "details.json")
+    with artifact.at_hand(str(columns["artifact"])) as files:
+        client.log_artifacts(run_id, str(files), f"{_MODEL}/{_FILES}")
+    client.log_text(run_id, json.dumps(_described()), f"{_MODEL}/MLmodel")
     client.set_terminated(run_id)
+
+
+def _described() -> dict[str, Any]:
+    """What MLflow's flavor ``spark`` reads beside a model in Spark's own format; YAML, of which JSON is a part."""
+    spark = {
+        "model_class": "pyspark.ml.pipeline.PipelineModel",
+        "model_data": _FILES,
+        "pyspark_version": pyspark.__version__,
+    }
+    return {"flavors": {"spark": spark}, "mlflow_version": installed("mlflow-skinny")}

@@ -105,8 +105,9 @@ def train(spark: SparkSession, settings: Settings, pipeline: Pipeline, model_nam
     finally:
         sample.rows.unpersist()
     with session(settings, Account.STREAM) as connection:
-        version = _record(connection, trained)
-    mlflow_log.log(settings, trained.refresh, version, trained.columns, trained.evaluation.values[CHALLENGER])
+        version, named = _record(connection, trained)
+    columns = {**trained.columns, "artifact": named}
+    mlflow_log.log(settings, trained.refresh, version, columns, trained.evaluation.values[CHALLENGER])
     return version
 
 
@@ -162,8 +163,12 @@ def _columns(sample: Sample) -> dict[str, object]:
     }
 
 
-def _record(connection: Connection[Any], trained: _Trained) -> int:
-    """Give the challenger its number, name its folder by it and write all of its rows, in one transaction."""
+def _record(connection: Connection[Any], trained: _Trained) -> tuple[int, str]:
+    """Give the challenger its number, name its folder by it and write all of its rows, in one transaction.
+
+    Returns:
+        The number, and where the fitted model lies from now on.
+    """
     refresh, measured = trained.refresh, trained.evaluation
     with versions.transaction(connection):
         versions.lock_model(connection, refresh.pipeline, refresh.model)
@@ -178,7 +183,7 @@ def _record(connection: Connection[Any], trained: _Trained) -> int:
         if trained.scorer is not None:
             versions.insert_scorer(connection, refresh.pipeline, refresh.model, version, trained.scorer)
         artifact.rename(trained.artifact, named)
-    return version
+    return version, named
 
 
 def _number(candidate: int, version: int) -> int:

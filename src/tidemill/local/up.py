@@ -240,10 +240,13 @@ def switch_on(api: AirflowApi, settings: Settings, pipelines: Collection[Pipelin
     """Give Airflow its connections, switch every pipeline's DAGs on, and wish the streams to run."""
     for connection in connections(settings):
         api.put_connection(connection)
+    # What has a schedule comes first: Airflow makes up for the last time that has passed as soon as a DAG is on, which
+    # is soonest over while there is nothing to learn from.
     for pipeline in pipelines:
-        refreshes = [f"refresh__{pipeline.name}__{model}" for model in pipeline.models]
-        _unpause(api, [f"stream__{pipeline.name}", f"replay__{pipeline.name}", *refreshes], say)
+        _unpause(api, [f"refresh__{pipeline.name}__{model}" for model in pipeline.models], say)
     _unpause(api, ["upkeep", "control_streams", "control_models"], say)
+    for pipeline in pipelines:
+        _unpause(api, [f"replay__{pipeline.name}", f"stream__{pipeline.name}"], say)
     apply.wish_all(settings, pipelines)
 
 

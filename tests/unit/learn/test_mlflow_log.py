@@ -37,9 +37,15 @@ def store(settings: Settings, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -
 
 
 def test_a_training_is_a_run(store: Settings, tmp_path: Path) -> None:
-    """Each version is a run of the model's experiment: tags, parameters, metrics, and the details as a file."""
+    """Each version is a run of the model's experiment: tags, parameters, metrics, the details as a file, and the model.
+
+    That MLflow loads the model is in ``tests/spark/test_learn.py``.
+    """
+    fitted = tmp_path / "fitted"
+    (fitted / "metadata").mkdir(parents=True)
+    (fitted / "metadata" / "part-00000").write_text("{}")
     for version in (1, 2):
-        mlflow_log.log(store, REFRESH, version, COLUMNS, MEASURED)
+        mlflow_log.log(store, REFRESH, version, COLUMNS | {"artifact": str(fitted)}, MEASURED)
     client = MlflowClient(store.mlflow_tracking_uri)
     [experiment] = [each for each in client.search_experiments() if each.name == "shop.returns"]
     found = {run.data.tags["version"]: run for run in client.search_runs([experiment.experiment_id])}
@@ -62,6 +68,9 @@ def test_a_training_is_a_run(store: Settings, tmp_path: Path) -> None:
     }
     kept = client.download_artifacts(run.info.run_id, "details.json", str(tmp_path))
     assert json.loads(Path(kept).read_text()) == json.loads(COLUMNS["details"])
+    model = Path(client.download_artifacts(run.info.run_id, "model", str(tmp_path)))
+    assert (model / "sparkml" / "metadata" / "part-00000").read_text() == "{}"
+    assert "spark" in json.loads((model / "MLmodel").read_text())["flavors"]
 
 
 def test_a_server_that_fails_is_a_warning(

@@ -34,6 +34,7 @@ def test_airflow_configuration_is_private_and_says_loopback(own: Settings) -> No
     assert found["database"]["sql_alchemy_conn"] == f"sqlite:///{own.state}/airflow/airflow.db"
     assert found["core"]["fernet_key"] == passwords.ensure(own)["airflow_fernet"]
     assert found["core"]["load_examples"] == "False"
+    assert (found["core"]["executor"], found["core"].getint("parallelism")) == ("LocalExecutor", 4)
 
 
 def test_no_secret_is_in_a_command_line_or_environment(own: Settings) -> None:
