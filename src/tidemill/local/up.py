@@ -241,13 +241,15 @@ def switch_on(api: AirflowApi, settings: Settings, pipelines: Collection[Pipelin
     for connection in connections(settings):
         api.put_connection(connection)
     # What has a schedule comes first: Airflow makes up for the last time that has passed as soon as a DAG is on, which
-    # is soonest over while there is nothing to learn from.
+    # is soonest over while there is nothing to learn from. What nobody waits for comes last: Airflow may not know it
+    # yet.
     for pipeline in pipelines:
-        _unpause(api, [f"refresh__{pipeline.name}__{model}" for model in pipeline.models], say)
-    _unpause(api, ["upkeep", "control_streams", "control_models"], say)
-    for pipeline in pipelines:
-        _unpause(api, [f"replay__{pipeline.name}", f"stream__{pipeline.name}"], say)
+        refreshes = [f"refresh__{pipeline.name}__{model}" for model in pipeline.models]
+        _unpause(api, [*refreshes, f"stream__{pipeline.name}"], say)
     apply.wish_all(settings, pipelines)
+    for pipeline in pipelines:
+        _unpause(api, [f"replay__{pipeline.name}"], say)
+    _unpause(api, ["upkeep", "control_streams", "control_models"], say)
 
 
 def _unpause(api: AirflowApi, dags: Collection[str], say: Callable[[str], None]) -> None:
