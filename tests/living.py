@@ -199,7 +199,8 @@ class World:
                 self.write_beat(driver.epoch, state, batches)
                 stays = row.wanted == "running" and row.halted_reason is None and (row.leave_epoch or 0) < driver.epoch
                 yield None
-                if not stays and not driver.stubborn:
+                # Once it is called off it leaves, whatever is wished meanwhile.
+                if (not stays or state == "stopping") and not driver.stubborn:
                     if state == "stopping":
                         self.write_beat(driver.epoch, "stopped", batches)
                         break
