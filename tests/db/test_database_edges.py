@@ -27,6 +27,7 @@ from tidemill.local.process import Child
 from tidemill.store import ledger, stage
 from tidemill.store.commit import Counts, Rejected
 from tidemill.store.connect import connect, drop_worker_connection, session, translated, worker_connection
+from tidemill.store.dialects import names
 from tidemill.testing import wait_until
 from writing import Writer, make_writer
 
@@ -154,6 +155,24 @@ def test_a_lock_that_is_held_too_long(entity: Writer) -> None:
             wait_until(lambda: attempts(run) >= before + 2, SECONDS, "a second attempt")
             holder.rollback()
             counts = written.result(SECONDS)
+    assert_second_is_there_once(entity, counts)
+
+
+def test_a_writer_that_is_frozen_in_mid_commit_gives_its_locks_back(
+    entity: Writer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As a driver does that sleeps, or whose machine is gone: whoever follows it does not wait for ever."""
+    entity.write([(1, "red", 5, 10), (2, "red", 7, 10)])
+    assert names.IDLE_SECONDS == 60
+    monkeypatch.setattr(names, "IDLE_SECONDS", 1)
+    with closing(connect(entity.settings, Account.STREAM)) as frozen:
+        frozen.begin()
+        with frozen.cursor() as cursor:
+            cursor.execute(f"UPDATE {entity.settings.db_data}.{entity.table} SET points = 0 WHERE id IN (1, 2)")
+            with writing(entity, SECOND, rejected=(Rejected(5, "no"),)) as written:
+                counts = written.result(SECONDS)
+            with pytest.raises(DatabaseAway), translated():
+                cursor.execute("SELECT 1")
     assert_second_is_there_once(entity, counts)
 
 

@@ -30,7 +30,8 @@ class MariaDB(Dialect):
         """One SET statement."""
         return (
             "SET SESSION time_zone = '+00:00', tx_isolation = 'READ-COMMITTED', sql_mode = 'STRICT_ALL_TABLES,"
-            "NO_ZERO_DATE,NO_ZERO_IN_DATE,ERROR_FOR_DIVISION_BY_ZERO,NO_ENGINE_SUBSTITUTION'"
+            "NO_ZERO_DATE,NO_ZERO_IN_DATE,ERROR_FOR_DIVISION_BY_ZERO,NO_ENGINE_SUBSTITUTION',"
+            f" idle_write_transaction_timeout = {names.IDLE_SECONDS}"
         )
 
     def control(self, statement: str) -> tuple[str, ...]:

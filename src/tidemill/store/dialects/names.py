@@ -16,6 +16,9 @@ SYSTEM_COLUMNS = {
 }
 """What every row carries: the commit that wrote it, the coordinates of its record, the version that made it."""
 
+IDLE_SECONDS = 60
+"""After so long without a word in the middle of a transaction that has written, a server gives the connection up. A
+driver that is frozen there, or whose machine is gone, would else hold its locks against the one that follows it."""
 NO_PARTITION = 2**32 - 1
 """As ``_partition`` of a record that a topic held which is no more: Kafka gives no partition this number. A row of it
 is never taken for one of the topic that is there now, whatever its offset."""

@@ -29,7 +29,7 @@ from tidemill.spec.model import Model
 from tidemill.store.dialects.base import Dialect
 from tidemill.store.dialects.control_plane import one_change_each, with_current_timestamp
 from tidemill.store.dialects.hooks import Use
-from tidemill.store.dialects.names import columns_of
+from tidemill.store.dialects.names import IDLE_SECONDS, columns_of
 
 
 class TiDB(Dialect):
@@ -47,7 +47,8 @@ class TiDB(Dialect):
             "SET SESSION time_zone = '+00:00', transaction_isolation = 'READ-COMMITTED', sql_mode = 'STRICT_ALL_TABLES,"
             "NO_ZERO_DATE,NO_ZERO_IN_DATE,ERROR_FOR_DIVISION_BY_ZERO,NO_ENGINE_SUBSTITUTION',"
             " tidb_txn_mode = 'pessimistic', tidb_lock_unchanged_keys = ON,"
-            " tidb_constraint_check_in_place_pessimistic = ON, tidb_tmp_table_max_size = 536870912"
+            " tidb_constraint_check_in_place_pessimistic = ON, tidb_tmp_table_max_size = 536870912,"
+            f" tidb_idle_transaction_timeout = {IDLE_SECONDS}"
         )
 
     def snapshot_read(self) -> tuple[str, ...]:

@@ -1,7 +1,7 @@
 -- MariaDB 11.4 and later. The data are in schema `data`.
 
 -- session
-SET SESSION time_zone = '+00:00', tx_isolation = 'READ-COMMITTED', sql_mode = 'STRICT_ALL_TABLES,NO_ZERO_DATE,NO_ZERO_IN_DATE,ERROR_FOR_DIVISION_BY_ZERO,NO_ENGINE_SUBSTITUTION';
+SET SESSION time_zone = '+00:00', tx_isolation = 'READ-COMMITTED', sql_mode = 'STRICT_ALL_TABLES,NO_ZERO_DATE,NO_ZERO_IN_DATE,ERROR_FOR_DIVISION_BY_ZERO,NO_ENGINE_SUBSTITUTION', idle_write_transaction_timeout = 60;
 
 -- snapshot_read
 SET TRANSACTION ISOLATION LEVEL REPEATABLE READ;

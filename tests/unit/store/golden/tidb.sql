@@ -1,7 +1,7 @@
 -- TiDB 7.6 and later. The data are in schema `data`.
 
 -- session
-SET SESSION time_zone = '+00:00', transaction_isolation = 'READ-COMMITTED', sql_mode = 'STRICT_ALL_TABLES,NO_ZERO_DATE,NO_ZERO_IN_DATE,ERROR_FOR_DIVISION_BY_ZERO,NO_ENGINE_SUBSTITUTION', tidb_txn_mode = 'pessimistic', tidb_lock_unchanged_keys = ON, tidb_constraint_check_in_place_pessimistic = ON, tidb_tmp_table_max_size = 536870912;
+SET SESSION time_zone = '+00:00', transaction_isolation = 'READ-COMMITTED', sql_mode = 'STRICT_ALL_TABLES,NO_ZERO_DATE,NO_ZERO_IN_DATE,ERROR_FOR_DIVISION_BY_ZERO,NO_ENGINE_SUBSTITUTION', tidb_txn_mode = 'pessimistic', tidb_lock_unchanged_keys = ON, tidb_constraint_check_in_place_pessimistic = ON, tidb_tmp_table_max_size = 536870912, tidb_idle_transaction_timeout = 60;
 
 -- snapshot_read
 SET TRANSACTION ISOLATION LEVEL REPEATABLE READ;
