@@ -16,6 +16,8 @@ from tidemill.store.connect import session
 from tidemill.store.verify import verify
 from tidemill.testing import wait_until
 
+REFRESHES = ("refresh__flights__late_arrival", "refresh__flights__delay_minutes")
+
 
 @dataclass
 class Flown:

@@ -11,7 +11,7 @@ import pytest
 
 import oracle
 from faulting import Supervised
-from flown import Flown
+from flown import REFRESHES, Flown
 from refreshing import Surges, surges_in
 from tidemill import cli
 from tidemill.config import Settings
@@ -26,7 +26,6 @@ from tidemill.supervise.launcher import is_gone
 from tidemill.testing import wait_until
 
 DAG_ID, STREAM, FLIGHTS = "stream__flights", "flights", 5_000
-REFRESHES = ("refresh__flights__late_arrival", "refresh__flights__delay_minutes")
 
 
 @pytest.fixture(scope="module")

@@ -14,7 +14,7 @@ import pytest
 from confluent_kafka import Producer
 
 import oracle
-from flown import Flown
+from flown import REFRESHES, Flown
 from tidemill.config import Account
 from tidemill.ingest import topics
 from tidemill.local import apply
@@ -26,8 +26,6 @@ from tidemill.spec import load_pipeline
 from tidemill.store import control
 from tidemill.store.connect import session
 from tidemill.testing import wait_until
-
-REFRESHES = ("refresh__flights__late_arrival", "refresh__flights__delay_minutes")
 
 
 @dataclass

@@ -156,7 +156,7 @@ def _claimed(connection: Connection[Any], claimant: Claimant) -> Iterator[Cursor
         try:
             yield cursor
             prove_epoch(connection, claimant.stream, claimant.epoch)
-        except BaseException:
+        except BaseException:  # Ctrl-C, too: nothing of half a transaction may wait for the next one
             connection.rollback()
             raise
         connection.commit()

@@ -59,7 +59,7 @@ def labelled(features: DataFrame, model: Model, options: Options = _ALL) -> Samp
         train, holdout = rows.where(F.col(KNOWN_US) < cut.holdout), rows.where(F.col(KNOWN_US) >= cut.holdout)
         train_rows, holdout_rows = _count(train, "to train on", model), _count(holdout, "held out", model)
         return Sample(rows, train, holdout, cut, train_rows, holdout_rows, model.key)
-    except BaseException:
+    except BaseException:  # Ctrl-C, too: who got no sample cannot give its memory back
         rows.unpersist()
         raise
 

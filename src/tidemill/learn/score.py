@@ -138,7 +138,7 @@ def _again(settings: Settings, ask: Callable[[Connection[Any]], T]) -> T:
             if not isinstance(error, Transient) or attempt == _ATTEMPTS:
                 raise
             time.sleep(_PAUSE_SECONDS * 2**attempt)
-        except BaseException:
+        except BaseException:  # a task that is killed, too: the connection may stand in the middle of an answer
             drop_worker_connection(settings)
             raise
     raise AssertionError("unreachable: the last attempt raises")

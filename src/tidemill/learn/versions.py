@@ -71,7 +71,7 @@ def transaction(connection: Connection[Any]) -> Iterator[None]:
         try:
             yield
             connection.commit()
-        except BaseException:
+        except BaseException:  # Ctrl-C, too: all of the block, or nothing of it
             if connection.open:
                 connection.rollback()
             raise

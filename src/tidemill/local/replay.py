@@ -118,7 +118,7 @@ def _submit(settings: Settings, stream: str, replay_id: int, log_file: Path) -> 
     ):
         try:
             return process.wait()
-        except BaseException:
+        except BaseException:  # Ctrl-C, which is how a person ends it
             # Spark's own hook ends its Python processes, so it is asked before it is killed.
             process.terminate()
             with suppress(subprocess.TimeoutExpired):

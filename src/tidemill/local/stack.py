@@ -189,7 +189,7 @@ class Stack:
             try:
                 for each in wait(futures, return_when=FIRST_EXCEPTION).done:
                     each.result()
-            except BaseException:
+            except BaseException:  # Ctrl-C, too, while the parts start
                 # Tells the other parts to stop waiting: the pool waits for them.
                 self._cancelled.set()
                 raise

@@ -126,7 +126,7 @@ def _step_through_contention(
             connection.rollback()
             if attempt == _STEP_ATTEMPTS - 1:
                 raise
-        except BaseException:
+        except BaseException:  # Ctrl-C, too: the step holds the rollup alone until it ends
             connection.rollback()
             raise
     raise AssertionError("unreachable: the last attempt raises")

@@ -71,7 +71,7 @@ def write_batch(
             if not isinstance(error, Transient) or attempt == ATTEMPTS:
                 raise
             time.sleep(random.uniform(0.5, 1.0) * min(0.02 * 2**attempt, 2.0))  # noqa: S311 -- jitter
-        except BaseException:
+        except BaseException:  # a task that is killed, too: the transaction ends with its connection
             drop_worker_connection(settings)
             raise
     raise AssertionError("unreachable: the last attempt raises")

@@ -42,8 +42,7 @@ def heed(stream: str, dag_id: str, run_id: str) -> threading.Thread:
         Who takes it down; it has ended, unless something is away.
     """
     with _lock:
-        known = _pending.get((stream, run_id))
-        if known is not None and known.is_alive():
+        if (known := _pending.get((stream, run_id))) is not None:
             return known
         mark = _Mark(stream, dag_id, run_id)
         heeding = threading.Thread(target=mark.heed, name=f"stops {stream}", daemon=True)
