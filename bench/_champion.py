@@ -8,8 +8,8 @@ from contextlib import contextmanager
 from typing import Any
 
 from tidemill.config import Account, Settings
-from tidemill.store.connect import session
-from tidemill.store.scorer import pack
+from tidemill.store.connection import session
+from tidemill.store.scoring.portable_model import pack
 
 TREES, DEPTH = 20, 5
 _NUMBERS = ("dep_delay", "distance", "scheduled_hour", "scheduled_month", "scheduled_weekday", "plane_age", "temp",

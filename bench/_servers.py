@@ -9,7 +9,7 @@ from contextlib import contextmanager
 
 from tidemill import config
 from tidemill.config import Settings
-from tidemill.local import ports, process
+from tidemill.devstack import child_process, ports
 
 
 @contextmanager
@@ -29,5 +29,5 @@ def own_settings(**more: str) -> Iterator[Settings]:
             "TIDEMILL_AIRFLOW_PORT": str(airflow),
         }
         settings = config.load(given | more)
-        os.environ.update(process.environment(settings))
+        os.environ.update(child_process.environment(settings))
         yield settings

@@ -31,22 +31,22 @@ from pyspark.sql import DataFrame, SparkSession
 from pyspark.sql.streaming.query import StreamingQuery
 
 from tidemill.config import Account, Settings
-from tidemill.ingest import topics
-from tidemill.ingest.committer import Committer, stream_rows
-from tidemill.ingest.decode import decode
-from tidemill.ingest.driver import Driver
-from tidemill.ingest.session import STREAM_CONF
-from tidemill.ingest.source import read_stream
-from tidemill.ingest.transform import register_dimensions
-from tidemill.local import apply
-from tidemill.local.chaos import Chaos
-from tidemill.local.feed import FeedOptions, play
-from tidemill.local.stack import Stack
+from tidemill.demo.chaos import Chaos
+from tidemill.demo.feed import FeedOptions, play
+from tidemill.deploy import apply
+from tidemill.devstack.stack import Stack
+from tidemill.kafka import topics
 from tidemill.spec import Pipeline, load_pipeline
-from tidemill.store import control, ledger
-from tidemill.store.commit import Claimant
-from tidemill.store.connect import session
-from tidemill.store.migrate import pipeline_version
+from tidemill.store.connection import session
+from tidemill.store.control import leases, ledger, streams
+from tidemill.store.migrations import pipeline_version
+from tidemill.store.write.transaction import Claimant
+from tidemill.stream.driver import Driver
+from tidemill.stream.plan.decode import decode
+from tidemill.stream.plan.source import read_stream
+from tidemill.stream.plan.transform import register_dimensions
+from tidemill.stream.query import Committer, stream_rows
+from tidemill.stream.session import STREAM_CONF
 
 FLIGHTS = int(os.environ.get("FLIGHTS", "200000"))
 BATCH = int(os.environ.get("BATCH", "100000"))
@@ -262,7 +262,7 @@ class Bench:
             version = pipeline_version(connection, pipeline)
             assert version is not None
             ledger.begin_at(connection, name, topic, self.begin[topic])
-            return Claimant(name, control.take_over(connection, name, version, "bench"), version, topic)
+            return Claimant(name, leases.take_over(connection, name, version, "bench"), version, topic)
 
     def measure_memory(self) -> None:
         """A worker's memory over a backlog, over twice that, and over the latter as a single batch."""
@@ -301,7 +301,7 @@ class Bench:
         epoch = self._claim(pipeline).epoch
         with session(self.settings, Account.STREAM) as connection, connection.cursor() as cursor:
             cursor.execute("DELETE FROM topics")
-            control.wish(connection, name, "running", "bench")
+            streams.wish(connection, name, "running", "bench")
         driving = threading.Thread(target=Driver(self.settings, pipeline, epoch).run, args=(self.spark,))
         driving.start()
         read = 0
@@ -310,7 +310,7 @@ class Bench:
             yield read, workers_mb(), self._live_heap_mb()
             time.sleep(0.5)  # a collection stops what is measured
         with session(self.settings, Account.STREAM) as connection:
-            control.wish(connection, name, "stopped", "bench")
+            streams.wish(connection, name, "stopped", "bench")
         driving.join()
         assert read == records
 

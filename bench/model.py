@@ -25,24 +25,24 @@ from _servers import own_settings  # beside this file
 from pyspark.sql import SparkSession
 
 from tidemill.config import Account, Settings
-from tidemill.ingest import topics
-from tidemill.ingest.committer import Committer, stream_rows
-from tidemill.ingest.session import STREAM_CONF
-from tidemill.ingest.transform import register_dimensions
-from tidemill.learn import versions
-from tidemill.learn.judge import judge_refresh
-from tidemill.learn.refresh import begin_refresh, end_refresh
-from tidemill.learn.session import learn_session
-from tidemill.learn.train import train
-from tidemill.learn.versions import BASELINE
-from tidemill.local import apply
-from tidemill.local.feed import FeedOptions, play
-from tidemill.local.stack import Stack
+from tidemill.demo.feed import FeedOptions, play
+from tidemill.deploy import apply
+from tidemill.devstack.stack import Stack
+from tidemill.kafka import topics
+from tidemill.ml.refresh import begin_refresh, end_refresh
+from tidemill.ml.registry import versions
+from tidemill.ml.registry.promotion import judge_refresh
+from tidemill.ml.registry.versions import BASELINE
+from tidemill.ml.session import learn_session
+from tidemill.ml.training.train import train
 from tidemill.spec import Pipeline, load_pipeline
-from tidemill.store import control, ledger
-from tidemill.store.commit import Claimant
-from tidemill.store.connect import session
-from tidemill.store.migrate import pipeline_version
+from tidemill.store.connection import session
+from tidemill.store.control import leases, ledger
+from tidemill.store.migrations import pipeline_version
+from tidemill.store.write.transaction import Claimant
+from tidemill.stream.plan.transform import register_dimensions
+from tidemill.stream.query import Committer, stream_rows
+from tidemill.stream.session import STREAM_CONF
 
 FLIGHTS = int(os.environ["FLIGHTS"]) if "FLIGHTS" in os.environ else None
 AT_DEPARTURE, AT_SCHEDULING = "late_arrival", "late_scheduled"
@@ -75,7 +75,7 @@ def load(settings: Settings, pipeline: Pipeline) -> None:
         assert version is not None
         ledger.begin_at(connection, pipeline.name, topic, begin)
         claimant = Claimant(
-            pipeline.name, control.take_over(connection, pipeline.name, version, "bench"), version, topic
+            pipeline.name, leases.take_over(connection, pipeline.name, version, "bench"), version, topic
         )
     began = time.monotonic()
     with tempfile.TemporaryDirectory(dir=settings.state) as place:

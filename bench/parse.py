@@ -29,7 +29,7 @@ _CHILD = """
 import json, sys, time
 began = time.perf_counter()
 from airflow.dag_processing.dagbag import DagBag
-import tidemill.supervise.control_dag, tidemill.supervise.dags, tidemill.supervise.upkeep
+import tidemill.airflow.dags.control, tidemill.airflow.dags.streams, tidemill.airflow.dags.maintenance
 imported = time.perf_counter()
 bag = DagBag(sys.argv[1])
 assert not bag.import_errors, bag.import_errors

@@ -30,21 +30,23 @@ import psutil
 from _servers import own_settings  # beside this file
 
 from tidemill.config import Account, Settings
+from tidemill.demo.chaos import Chaos
+from tidemill.demo.feed import Feed, FeedOptions
+from tidemill.deploy import apply
+from tidemill.devstack import process_records
+from tidemill.devstack.airflow_api import AirflowApi
+from tidemill.devstack.stack import Stack
+from tidemill.devstack.up import FeedThread, connections
 from tidemill.errors import TidemillError
-from tidemill.ingest import topics
-from tidemill.ingest.recount import recount_records
-from tidemill.local import apply, leftovers
-from tidemill.local.airflow_api import AirflowApi
-from tidemill.local.chaos import Chaos
-from tidemill.local.feed import Feed, FeedOptions
-from tidemill.local.stack import Stack
-from tidemill.local.up import FeedThread, connections
+from tidemill.kafka import topics
+from tidemill.kafka.audit import recount_records
+from tidemill.lifecycle.stream_row import StreamRow
 from tidemill.processes import environment_of
 from tidemill.spec import Pipeline, load_pipeline
-from tidemill.store import control, ledger
-from tidemill.store.connect import session, translated
-from tidemill.supervise.launcher import DRIVER_MARK
-from tidemill.supervise.sweep import examine_pipeline
+from tidemill.store.connection import session, translated
+from tidemill.store.control import ledger, streams
+from tidemill.supervisor.launcher import DRIVER_MARK
+from tidemill.supervisor.maintenance import examine_pipeline
 
 MINUTES = float(os.environ.get("MINUTES", "30"))
 SEED = int(os.environ.get("SEED", "1"))
@@ -109,7 +111,7 @@ def drivers(settings: Settings) -> Iterator[tuple[str, psutil.Process]]:
     for each in psutil.process_iter():
         with suppress(psutil.Error, OSError):  # it ended while we looked
             environment = environment_of(each)
-            ours = environment.get(leftovers.STACK_MARK) == str(settings.state)
+            ours = environment.get(process_records.STACK_MARK) == str(settings.state)
             if ours and DRIVER_MARK in environment and each.status() != psutil.STATUS_ZOMBIE:
                 yield environment[DRIVER_MARK], each
 
@@ -151,7 +153,7 @@ class Observer(threading.Thread):
             if len(alive) > 1:
                 self.trouble[f"two drivers lived at once: {', '.join(sorted(alive.values()))}"] = None
             with suppress(TidemillError), session(self.settings, Account.READ) as connection:
-                row = control.read_stream(connection, STREAM)
+                row = streams.read_stream(connection, STREAM)
                 if row and row.halted_reason:
                     self.trouble[f"a person was needed: {row.halted_reason}"] = None
 
@@ -276,9 +278,9 @@ class Soak:
             return [str(row[0]) for row in cursor.fetchall()]
         return None
 
-    def _row(self) -> control.StreamRow | None:
+    def _row(self) -> StreamRow | None:
         with suppress(TidemillError), session(self.settings, Account.READ) as connection:
-            return control.read_stream(connection, STREAM)
+            return streams.read_stream(connection, STREAM)
         return None
 
     def _lag(self) -> int | None:
@@ -291,7 +293,7 @@ class Soak:
 
     def _report(self, records: int) -> None:
         with session(self.settings, Account.READ) as connection, translated(), connection.cursor() as cursor:
-            total, row = ledger.totals(connection, STREAM), control.read_stream(connection, STREAM)
+            total, row = ledger.totals(connection, STREAM), streams.read_stream(connection, STREAM)
             cursor.execute("SELECT committed_at FROM commits WHERE stream = %s ORDER BY committed_at", (STREAM,))
             commits = [each[0] for each in cursor.fetchall()]
             cursor.execute("SELECT kind, COUNT(*) FROM incidents GROUP BY kind ORDER BY kind")
@@ -344,7 +346,7 @@ def main() -> int:
             soak.run()
         if LOGS:
             shutil.copytree(settings.state / "logs", LOGS, dirs_exist_ok=True)
-        soak.trouble += [f"left running: {each}" for each in leftovers.marked(settings)]
+        soak.trouble += [f"left running: {each}" for each in process_records.marked(settings)]
     for sentence in soak.trouble:
         print(f"wrong: {sentence}")
     print(f"soak of {MINUTES:g} min: {'failed' if soak.trouble else 'passed'}", flush=True)

@@ -30,12 +30,12 @@ from _servers import own_settings  # beside this file
 from pymysql.connections import Connection
 
 from tidemill.config import Account, Settings
-from tidemill.local import passwords
-from tidemill.local.stack import Stack
-from tidemill.store import control
-from tidemill.store.connect import session
-from tidemill.store.migrate import migrate_control
-from tidemill.supervise.launcher import DRIVER_MARK
+from tidemill.devstack import secrets
+from tidemill.devstack.stack import Stack
+from tidemill.store.connection import session
+from tidemill.store.control import heartbeats, leases, streams
+from tidemill.store.migrations import migrate_control
+from tidemill.supervisor.launcher import DRIVER_MARK
 
 SECONDS = float(os.environ.get("SECONDS", "30"))
 DEATHS = int(os.environ.get("DEATHS", "20"))
@@ -94,12 +94,12 @@ class Drivers:
 
     def _begin(self, connection: Connection[Any], number: int) -> None:
         stream = name_of(number)
-        control.wish(connection, stream, "running", "bench")
-        control.take_over(connection, stream, 1, "bench")
-        control.record_driver(
+        streams.wish(connection, stream, "running", "bench")
+        leases.take_over(connection, stream, 1, "bench")
+        leases.record_driver(
             connection, stream, 1, host=socket.gethostname(), pid=self._processes[number].pid, master="local[2]"
         )
-        control.beat(connection, stream, 1, "running", batches=1, lag_records=0, lag_seconds=0)
+        heartbeats.beat(connection, stream, 1, "running", batches=1, lag_records=0, lag_seconds=0)
         self.last_beat[number] = time.monotonic()
 
     def _beat(self) -> None:
@@ -153,7 +153,7 @@ def run_case(way: str, first: int, count: int) -> None:
 
 
 async def _case(way: str, first: int, count: int) -> None:
-    from tidemill.supervise.triggers import StreamTrigger  # noqa: PLC0415 -- Airflow only where it is measured
+    from tidemill.airflow.triggers.stream import StreamTrigger  # noqa: PLC0415
 
     own = psutil.Process()
     triggers = [StreamTrigger(name_of(number), 1, freshness_seconds=60) for number in range(first, first + count)]
@@ -191,9 +191,9 @@ async def _naive(trigger: Any) -> Any:
     """What the trigger does, with a connection, a query and a thread's time of its own every 2 s."""
     from airflow.sdk.bases.hook import BaseHook  # noqa: PLC0415
 
-    from tidemill.supervise.hook import open_connection  # noqa: PLC0415
-    from tidemill.supervise.triggers import look  # noqa: PLC0415
-    from tidemill.supervise.watch import POLL_SECONDS, Seen  # noqa: PLC0415
+    from tidemill.airflow.hook import open_connection  # noqa: PLC0415
+    from tidemill.airflow.triggers.poller import POLL_SECONDS, Seen  # noqa: PLC0415
+    from tidemill.airflow.triggers.stream import look  # noqa: PLC0415
 
     target = await BaseHook.aget_connection(trigger.conn_id)
     connection = await asyncio.to_thread(open_connection, target)
@@ -216,7 +216,7 @@ class Bench:
             host=settings.db_host,
             port=settings.db_port,
             user="root",
-            password=passwords.ensure(settings)[passwords.DB_ROOT],
+            password=secrets.ensure(settings)[secrets.DB_ROOT],
             autocommit=True,
         )
         with self._root.cursor() as cursor:

@@ -4,6 +4,6 @@ In a file of its own, because Airflow takes every DAG of a file with an import e
 """
 
 from tidemill import config
-from tidemill.supervise.dags import refuse_broken_pipelines
+from tidemill.airflow.dags.streams import refuse_broken_pipelines
 
 refuse_broken_pipelines(config.load())

@@ -1,8 +1,8 @@
 """One DAG for each model of each pipeline: the feedback loop, run by Airflow."""
 
 from tidemill import config
-from tidemill.supervise.dags import standing_pipelines
-from tidemill.supervise.refresh_dag import refresh_dag
+from tidemill.airflow.dags.refresh import refresh_dag
+from tidemill.airflow.dags.streams import standing_pipelines
 
 _settings = config.load()
 for _found in standing_pipelines(_settings):

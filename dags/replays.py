@@ -1,7 +1,7 @@
 """One DAG for each pipeline: read records again, by a form in Airflow's page."""
 
 from tidemill import config
-from tidemill.supervise.dags import replay_dag, standing_pipelines
+from tidemill.airflow.dags.streams import replay_dag, standing_pipelines
 
 _settings = config.load()
 for _found in standing_pipelines(_settings):

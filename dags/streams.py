@@ -4,7 +4,7 @@ What is refused, and why, is the import error of ``broken.py``.
 """
 
 from tidemill import config
-from tidemill.supervise.dags import standing_pipelines, stream_dag
+from tidemill.airflow.dags.streams import standing_pipelines, stream_dag
 
 for _found in standing_pipelines(config.load()):
     # Airflow takes what it finds among the globals of a DAG file.

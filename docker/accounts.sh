@@ -1,6 +1,6 @@
 #!/bin/sh
 # Gives the database's schemas, accounts and rights the state they should have, whatever it was: what the embedded
-# server gets from local/mariadb.py, for clients from other containers.
+# server gets from devstack/servers/mariadb.py, for clients from other containers.
 #
 # The image runs it once, while it fills an empty volume. After a password in .env was changed, run it again:
 #   docker-compose up -d mariadb && docker-compose exec mariadb sh /docker-entrypoint-initdb.d/accounts.sh

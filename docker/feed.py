@@ -7,8 +7,8 @@ import argparse
 import sys
 
 from tidemill import config
+from tidemill.demo.feed import FeedOptions, play
 from tidemill.errors import TidemillError
-from tidemill.local.feed import FeedOptions, play
 
 
 def main() -> int:

@@ -12,9 +12,10 @@ from typing import Any
 
 from tidemill import config
 from tidemill.config import Settings
+from tidemill.devstack import ports, secrets
+from tidemill.devstack.servers import airflow
+from tidemill.devstack.up import connections
 from tidemill.errors import SetupError, TidemillError
-from tidemill.local import airflow, passwords, ports
-from tidemill.local.up import connections
 
 
 def write_configuration(settings: Settings) -> None:
@@ -24,9 +25,9 @@ def write_configuration(settings: Settings) -> None:
     """
     airflow.write_configuration(settings.model_copy(update={"airflow_host": ports.LOOPBACK}))
     # The database's passwords are those of .env: generated ones beside them would only mislead.
-    made = passwords.ensure(settings)
+    made = secrets.ensure(settings)
     kept = {name: secret for name, secret in made.items() if name.startswith(("airflow_", "metrics_"))}
-    passwords.write_private(settings.secrets_file, json.dumps(kept, indent=1) + "\n")
+    secrets.write_private(settings.secrets_file, json.dumps(kept, indent=1) + "\n")
 
 
 def connections_by_name(settings: Settings) -> dict[str, dict[str, Any]]:
@@ -39,7 +40,7 @@ def import_connections(settings: Settings) -> None:
     """Hand the connections to Airflow in a file that only its owner can read, and that is gone afterwards."""
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "connections.json"
-        passwords.write_private(path, json.dumps(connections_by_name(settings)))
+        secrets.write_private(path, json.dumps(connections_by_name(settings)))
         run_module("airflow", "connections", "import", "--overwrite", str(path))
 
 

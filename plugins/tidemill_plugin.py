@@ -4,8 +4,8 @@ from typing import Any, ClassVar
 
 from airflow.plugins_manager import AirflowPlugin
 
+from tidemill.airflow.listeners import listener
 from tidemill.console.app import console
-from tidemill.supervise import listener
 
 
 class TidemillPlugin(AirflowPlugin):

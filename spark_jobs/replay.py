@@ -7,10 +7,10 @@ import argparse
 import sys
 
 from tidemill import config
+from tidemill.deploy.catalog import find
 from tidemill.errors import TidemillError
-from tidemill.ingest.replay import run
-from tidemill.ingest.session import stream_session
-from tidemill.supervise.standing import find
+from tidemill.replay.job import run
+from tidemill.stream.session import stream_session
 
 
 def main() -> int:

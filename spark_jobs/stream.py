@@ -9,10 +9,10 @@ from pathlib import Path
 
 from tidemill import config
 from tidemill.errors import TidemillError
-from tidemill.ingest.driver import Driver
-from tidemill.ingest.place import report_place, telling
-from tidemill.ingest.session import stream_session
 from tidemill.spec import load_pipeline
+from tidemill.stream.driver import Driver
+from tidemill.stream.driver_location import report_place, telling
+from tidemill.stream.session import stream_session
 
 
 def main() -> int:

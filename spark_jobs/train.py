@@ -7,10 +7,10 @@ import argparse
 import sys
 
 from tidemill import config
+from tidemill.deploy.catalog import find
 from tidemill.errors import TidemillError
-from tidemill.learn.session import learn_session
-from tidemill.learn.train import train
-from tidemill.supervise.standing import find
+from tidemill.ml.session import learn_session
+from tidemill.ml.training.train import train
 
 
 def main() -> int:

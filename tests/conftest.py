@@ -17,13 +17,14 @@ import hypothesis
 import psutil
 import pytest
 
+from support.paths import ROOT
 from tidemill import config
 from tidemill.config import Settings
-from tidemill.local import airflow, ports, process
-from tidemill.local.stack import Stack
+from tidemill.devstack import child_process, ports
+from tidemill.devstack.servers import airflow
+from tidemill.devstack.stack import Stack
 from tidemill.processes import environment_of
 
-ROOT = Path(__file__).resolve().parents[1]
 LANES = ("unit", "spark", "db", "dags", "e2e")
 
 # Nothing here is judged by how long it takes.
@@ -59,7 +60,7 @@ def pytest_configure(config: pytest.Config) -> None:
     _with_fewer_trees(pipelines / "flights" / "pipeline.yaml")
     settings = _settings_in(state, pipelines)
     airflow.write_configuration(settings)
-    os.environ.update(process.environment(settings), AIRFLOW_HOME=str(airflow.home(settings)))
+    os.environ.update(child_process.environment(settings), AIRFLOW_HOME=str(airflow.home(settings)))
     # A run starts some dozens of JVMs, each for less than a minute: an optimising compiler does not pay there.
     os.environ["SPARK_SUBMIT_OPTS"] = f"-XX:TieredStopAtLevel=1 {os.environ.get('SPARK_SUBMIT_OPTS', '')}"
     config.stash[_session] = settings

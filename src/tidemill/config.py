@@ -82,7 +82,7 @@ class Settings(BaseModel):
     db_tls: bool = False
     """TLS to the database. Off by default because the default host is loopback, where it costs 109 ms a connection."""
     db_dialect: str = "mariadb"
-    """Which database it is: a name in ``tidemill.store.dialects``, which has the say on it."""
+    """Which database it is: a name in ``tidemill.store.sql``, which has the say on it."""
     db_control: str = "tidemill"
     """Schema of the control plane."""
     db_data: str = "operational"

@@ -9,8 +9,8 @@ import pytest
 
 from tidemill import config
 from tidemill.config import Account, Settings
-from tidemill.local import airflow
-from tidemill.local.apply import apply_all
+from tidemill.deploy.apply import apply_all
+from tidemill.devstack.servers import airflow
 from tidemill.spec import Pipeline, load_pipelines
 
 PIPELINES = Path(__file__).parent / "pipelines"

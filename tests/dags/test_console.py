@@ -9,14 +9,16 @@ from airflow.api_fastapi.auth.managers.simple.user import SimpleAuthManagerUser
 from prometheus_client.parser import text_string_to_metric_families as parse
 
 from tidemill.config import METRICS_TOKEN, Account, Settings
-from tidemill.local import airflow, passwords
-from tidemill.local.airflow_api import AirflowApi
-from tidemill.local.apply import apply_all
-from tidemill.local.stack import Stack
-from tidemill.local.up import connections
+from tidemill.deploy.apply import apply_all
+from tidemill.devstack import secrets
+from tidemill.devstack.airflow_api import AirflowApi
+from tidemill.devstack.servers import airflow
+from tidemill.devstack.stack import Stack
+from tidemill.devstack.up import connections
+from tidemill.lifecycle.stream_row import StreamRow
 from tidemill.spec import load_pipelines
-from tidemill.store import control
-from tidemill.store.connect import session
+from tidemill.store.connection import session
+from tidemill.store.control import incidents, leases, streams
 
 ADDRESSES = ("/tidemill/", "/tidemill/api/status", "/tidemill/metrics")
 OURS = {"X-Tidemill-Action": "a test"}
@@ -33,12 +35,12 @@ def served(airflow_stack: Stack) -> Iterator[Settings]:
             api.put_connection(connection)
     apply_all(settings, load_pipelines(settings.pipelines).values(), lambda line: None)
     with session(settings, Account.STREAM) as connection:
-        control.wish(connection, STREAM, "stopped", "a test")
-        control.open_incident(connection, f"stream {STREAM}", "test", "water <b>is</b> rising")
+        streams.wish(connection, STREAM, "stopped", "a test")
+        incidents.open_incident(connection, f"stream {STREAM}", "test", "water <b>is</b> rising")
     yield settings
     with session(settings, Account.STREAM) as connection:
-        control.wish(connection, STREAM, "stopped", "a test")
-        control.close_incident(connection, f"stream {STREAM}", "test")
+        streams.wish(connection, STREAM, "stopped", "a test")
+        incidents.close_incident(connection, f"stream {STREAM}", "test")
         with connection.cursor() as cursor:
             cursor.execute("DELETE FROM leases WHERE stream = %s AND taken_by = 'a test'", (STREAM,))
 
@@ -55,7 +57,7 @@ def post(settings: Settings, address: str, headers: dict[str, str], **other: obj
 
 def token(settings: Settings) -> dict[str, str]:
     """The administrator's token as a header."""
-    password = settings.secret(passwords.AIRFLOW_ADMIN).get_secret_value()
+    password = settings.secret(secrets.AIRFLOW_ADMIN).get_secret_value()
     body = {"username": airflow.ADMIN, "password": password}
     answer = httpx.post(f"{settings.airflow_url}/auth/token", json=body, timeout=30, trust_env=False)
     return {"Authorization": f"Bearer {answer.json()['access_token']}"}
@@ -67,10 +69,10 @@ def viewers_token() -> dict[str, str]:
     return {"Authorization": f"Bearer {SimpleAuthManager().generate_jwt(viewer)}"}
 
 
-def row_of(settings: Settings) -> control.StreamRow:
+def row_of(settings: Settings) -> StreamRow:
     """The stream as the control plane has it."""
     with session(settings, Account.READ) as connection:
-        found = control.read_stream(connection, STREAM)
+        found = streams.read_stream(connection, STREAM)
     assert found is not None
     return found
 
@@ -124,7 +126,7 @@ def test_a_person_starts_restarts_and_stops_a_stream_on_the_page(served: Setting
     """Each is a wish in the database with the person's name, answered in one sentence."""
     administrator = OURS | token(served)
     with session(served, Account.STREAM) as connection:
-        epoch = control.take_over(connection, STREAM, 1, "a test")
+        epoch = leases.take_over(connection, STREAM, 1, "a test")
     for action, wanted, leave_epoch in (
         ("start", "running", None),
         ("restart", "running", epoch),

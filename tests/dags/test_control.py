@@ -22,15 +22,16 @@ from airflow.sdk import DAG
 from airflow.sdk.exceptions import ParamValidationError
 from typer.testing import CliRunner
 
-from tidemill import cli, config
+from tidemill import config
+from tidemill.airflow.dags import control as control_dag
+from tidemill.airflow.dags.control import SettledTrigger
+from tidemill.cli import main as cli
 from tidemill.config import Account, Settings
-from tidemill.local.apply import apply_all
+from tidemill.deploy.apply import apply_all
+from tidemill.lifecycle.stream_row import StreamRow
 from tidemill.spec import Pipeline, load_pipelines
-from tidemill.store import control
-from tidemill.store.connect import session
-from tidemill.store.control import StreamRow
-from tidemill.supervise import control_dag
-from tidemill.supervise.control_dag import SettledTrigger
+from tidemill.store.connection import session
+from tidemill.store.control import leases, streams
 
 STREAM = "tides"
 ANEW = "tides is wanted running, with another driver\n"
@@ -49,14 +50,14 @@ class Keeper:
         """Until it is over."""
         with session(self.settings, Account.STREAM) as connection:
             while not self.over.wait(0.1):
-                row = control.read_stream(connection, STREAM)
+                row = streams.read_stream(connection, STREAM)
                 if row is None or row.wanted != "running" or row.halted_reason or self.is_driven():
                     continue
-                epoch = control.take_over(connection, STREAM, row.newest_version, "a test")
+                epoch = leases.take_over(connection, STREAM, row.newest_version, "a test")
                 argv = [sys.executable, str(DRIVER), STREAM, "--epoch", str(epoch)]
                 process = subprocess.Popen(argv, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
                 self.processes.append(process)
-                control.record_driver(connection, STREAM, epoch, host=socket.gethostname(), pid=process.pid)
+                leases.record_driver(connection, STREAM, epoch, host=socket.gethostname(), pid=process.pid)
 
     def is_driven(self) -> bool:
         """Whether its driver has not left."""
@@ -112,7 +113,7 @@ def keeper(tides: tuple[Settings, Pipeline], dag: DAG) -> Iterator[Keeper]:
 def read(settings: Settings) -> StreamRow:
     """The stream now."""
     with session(settings, Account.STREAM) as connection:
-        row = control.read_stream(connection, STREAM)
+        row = streams.read_stream(connection, STREAM)
     assert row is not None
     return row
 
@@ -158,7 +159,7 @@ def test_all_are_restarted_but_for_those_that_a_person_stopped(
 ) -> None:
     """A restart of everything starts nothing that was not wanted."""
     with session(tides[0], Account.STREAM) as connection:
-        control.wish(connection, STREAM, "stopped", "a person")
+        streams.wish(connection, STREAM, "stopped", "a person")
     assert run(dag, stream="all", action="restart")[0] == "success"
     assert (read(tides[0]).wanted, read(tides[0]).wanted_by) == ("stopped", "a person")
     assert keeper.processes == []
@@ -167,8 +168,8 @@ def test_all_are_restarted_but_for_those_that_a_person_stopped(
 def test_a_start_resets_a_halted_stream(tides: tuple[Settings, Pipeline], dag: DAG, keeper: Keeper) -> None:
     """As ./tidemill start does."""
     with session(tides[0], Account.STREAM) as connection:
-        control.wish(connection, STREAM, "running", "a person")
-        control.halt(connection, STREAM, "6 drivers broke")
+        streams.wish(connection, STREAM, "running", "a person")
+        streams.halt(connection, STREAM, "6 drivers broke")
     assert run(dag, stream=STREAM, action="start")[0] == "success"
     assert read(tides[0]).halted_reason is None
 
@@ -178,8 +179,8 @@ def test_a_stream_that_is_halted_while_it_is_waited_for_ends_the_run_with_the_re
 ) -> None:
     """At once: nothing will change it but a person."""
     with session(tides[0], Account.STREAM) as connection:
-        control.wish(connection, STREAM, "running", "a person")
-        control.halt(connection, STREAM, "6 drivers broke")
+        streams.wish(connection, STREAM, "running", "a person")
+        streams.halt(connection, STREAM, "6 drivers broke")
     assert verdict(tides[0], "running", 60) == {
         "settled": [],
         "failed": ["stream tides is not running: it is halted: 6 drivers broke"],
@@ -216,7 +217,7 @@ def test_a_form_that_names_no_stream_of_ours_starts_no_run(tides: tuple[Settings
         with pytest.raises(ParamValidationError):
             dag.test(run_conf=form)
     with session(tides[0], Account.STREAM) as connection:
-        assert control.read_stream(connection, STREAM) is None
+        assert streams.read_stream(connection, STREAM) is None
 
 
 def test_the_command_line_writes_the_same_wishes_also_for_a_folder_that_broke(
@@ -228,8 +229,8 @@ def test_the_command_line_writes_the_same_wishes_also_for_a_folder_that_broke(
     (tmp_path / "pipelines" / STREAM / "pipeline.yaml").write_text("name: [")
     told = CliRunner()
     with session(tides[0], Account.STREAM) as connection:
-        control.wish(connection, STREAM, "stopped", "a person")
-        control.take_over(connection, STREAM, 1, "a test")
+        streams.wish(connection, STREAM, "stopped", "a person")
+        leases.take_over(connection, STREAM, 1, "a test")
     assert told.invoke(cli.app, ["restart", STREAM, "--wait-seconds", "0"]).output == ANEW
     row = read(tides[0])
     assert (row.wanted, row.leave_epoch) == ("running", 1)

@@ -9,10 +9,10 @@ from airflow.providers.common.sql.operators.sql import SQLExecuteQueryOperator
 from airflow.sdk import BaseHook
 from sqlalchemy import text
 
+from tidemill.airflow.hook import TidemillHook
 from tidemill.config import Account, Settings
 from tidemill.errors import ConfigError, DatabaseAway
-from tidemill.store.connect import dialect_of
-from tidemill.supervise.hook import TidemillHook
+from tidemill.store.connection import dialect_of
 
 
 @pytest.fixture

@@ -20,12 +20,12 @@ from pymysql.connections import Connection
 from sqlalchemy import delete, update
 from sqlalchemy.orm import Session
 
+from tidemill.airflow.listeners import listener, mark_failed
 from tidemill.config import Account, Settings
 from tidemill.errors import ConfigError, DatabaseAway
 from tidemill.spec import Pipeline
-from tidemill.store import control
-from tidemill.store.connect import session
-from tidemill.supervise import listener, marks
+from tidemill.store.connection import session
+from tidemill.store.control import streams
 
 STREAM = "ebbing"
 DAG_ID = f"stream__{STREAM}"
@@ -42,7 +42,7 @@ class Marks:
 
     def wanted(self) -> tuple[str, str]:
         """What is wanted, and by whom."""
-        row = control.read_stream(self.connection, STREAM)
+        row = streams.read_stream(self.connection, STREAM)
         assert row is not None
         return row.wanted, row.wanted_by
 
@@ -51,7 +51,7 @@ class Marks:
 def scene(tides: tuple[Settings, Pipeline]) -> Iterator[Marks]:
     """The stream was wished to run, by a test. It has no pipeline; that another one is applied migrated the tables."""
     with session(tides[0], Account.STREAM) as connection, create_session(scoped=False) as metadata:
-        control.wish(connection, STREAM, "running", "a test")
+        streams.wish(connection, STREAM, "running", "a test")
         hour_ago = datetime.now(UTC) - timedelta(hours=1)
         for minute, (name, state) in enumerate(RUNS.items()):
             at = hour_ago + timedelta(minutes=minute)
@@ -112,7 +112,7 @@ def test_nothing_else_stops_the_stream(scene: Marks, told: Callable[[], None]) -
 
 def test_a_stream_that_is_stopped_already_keeps_who_stopped_it(scene: Marks) -> None:
     """Marking is not wished over another wish."""
-    control.wish(scene.connection, STREAM, "stopped", "somebody")
+    streams.wish(scene.connection, STREAM, "stopped", "somebody")
     task_failed("present")
     assert scene.wanted() == ("stopped", "somebody")
 
@@ -134,9 +134,9 @@ Away = Callable[[Exception, int], list[int]]
 @pytest.fixture
 def away(monkeypatch: pytest.MonkeyPatch) -> Away:
     """Has the database be away at the first few looks; gives what is left of them."""
-    real = marks.server_connection
-    monkeypatch.setattr(marks, "AGAIN_SECONDS", 0.2)
-    monkeypatch.setattr(marks, "PATIENCE_SECONDS", 0.05)
+    real = mark_failed.server_connection
+    monkeypatch.setattr(mark_failed, "AGAIN_SECONDS", 0.2)
+    monkeypatch.setattr(mark_failed, "PATIENCE_SECONDS", 0.05)
 
     def be_away(error: Exception, times: int) -> list[int]:
         left = [*range(times)]
@@ -147,7 +147,7 @@ def away(monkeypatch: pytest.MonkeyPatch) -> Away:
                 raise error
             return real()
 
-        monkeypatch.setattr(marks, "server_connection", connect)
+        monkeypatch.setattr(mark_failed, "server_connection", connect)
         return left
 
     return be_away
@@ -164,9 +164,9 @@ def test_a_mark_is_heeded_once_all_is_back(scene: Marks, away: Away, error: Exce
     Where Airflow cannot look a connection up, it says that there is none.
     """
     left = away(error, 3)
-    waiting = marks.heed(STREAM, DAG_ID, "present")
+    waiting = mark_failed.heed(STREAM, DAG_ID, "present")
     assert waiting.is_alive()
-    assert marks.heed(STREAM, DAG_ID, "present") is waiting
+    assert mark_failed.heed(STREAM, DAG_ID, "present") is waiting
     waiting.join(30)
     assert (scene.wanted(), left) == (BY_MARK, [])
 
@@ -174,18 +174,18 @@ def test_a_mark_is_heeded_once_all_is_back(scene: Marks, away: Away, error: Exce
 def test_what_is_wished_meanwhile_stands(scene: Marks, away: Away) -> None:
     """The mark is older than the wish."""
     left = away(DatabaseAway("the database cannot be reached"), 3)
-    waiting = marks.heed(STREAM, DAG_ID, "present")
-    control.wish(scene.connection, STREAM, "running", "somebody, later")
+    waiting = mark_failed.heed(STREAM, DAG_ID, "present")
+    streams.wish(scene.connection, STREAM, "running", "somebody, later")
     waiting.join(30)
     assert (scene.wanted(), left) == (("running", "somebody, later"), [])
 
 
 def test_what_is_wished_at_the_same_moment_stands(scene: Marks) -> None:
     """Between reading the row and changing it somebody may wish something."""
-    row = control.read_stream(scene.connection, STREAM)
+    row = streams.read_stream(scene.connection, STREAM)
     assert row is not None
-    control.wish(scene.connection, STREAM, "running", "somebody, just then")
-    assert not control.withdraw(scene.connection, row, "a mark")
+    streams.wish(scene.connection, STREAM, "running", "somebody, just then")
+    assert not streams.withdraw(scene.connection, row, "a mark")
     assert scene.wanted() == ("running", "somebody, just then")
 
 
@@ -194,8 +194,8 @@ def test_a_database_that_stays_away_is_given_up(
 ) -> None:
     """The log says what is lost."""
     left = away(DatabaseAway("the database cannot be reached"), 1_000)
-    monkeypatch.setattr(marks, "HEED_SECONDS", 0.5)
-    marks.heed(STREAM, DAG_ID, "present").join(30)
+    monkeypatch.setattr(mark_failed, "HEED_SECONDS", 0.5)
+    mark_failed.heed(STREAM, DAG_ID, "present").join(30)
     assert scene.wanted() == ("running", "a test")
     assert 0 < len(left) < 1_000
     assert f"stream {STREAM} goes on although its run present was marked failed" in caplog.text

@@ -13,11 +13,11 @@ from typing import Any
 import pytest
 from airflow.triggers.shared_stream import SharedStreamManager
 
+from tidemill.airflow.triggers import commit_events
+from tidemill.airflow.triggers.commit_events import CommitTrigger, News, count
 from tidemill.config import Account, Settings
-from tidemill.store.connect import session
-from tidemill.store.migrate import migrate_control
-from tidemill.supervise import news
-from tidemill.supervise.news import CommitTrigger, News, count
+from tidemill.store.connection import session
+from tidemill.store.migrations import migrate_control
 
 STREAM = "news"
 
@@ -81,7 +81,7 @@ class Triggerer:
 @pytest.fixture
 def commit(connections: Settings, monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[..., int]]:
     """Makes commits of a stream; returns the newest one's id. No trigger waits for the next poll."""
-    monkeypatch.setattr(news, "POLL_SECONDS", 0.02)
+    monkeypatch.setattr(commit_events, "POLL_SECONDS", 0.02)
     with session(connections, Account.MIGRATE) as connection:
         migrate_control(connection, connections.root / "sql" / "control")
     with session(connections, Account.STREAM) as connection, connection.cursor() as cursor:
@@ -136,7 +136,7 @@ def test_all_triggers_of_a_triggerer_ask_with_one_query(
         asked.append(len(cursors))
         return count(connection, cursors)
 
-    monkeypatch.setattr(news, "count", counted)
+    monkeypatch.setattr(commit_events, "count", counted)
     triggerer, stores = Triggerer(), [Store(), Store(), Store()]
     commit(4)
     commit(1, "other")

@@ -6,11 +6,11 @@ from typing import Any, ClassVar
 import pytest
 from airflow.sdk import BaseNotifier
 
+from tidemill.airflow.operators import StreamOperator
 from tidemill.config import Account, Settings
 from tidemill.spec import Pipeline
-from tidemill.store import control
-from tidemill.store.connect import session
-from tidemill.supervise.operators import StreamOperator
+from tidemill.store.connection import session
+from tidemill.store.control import incidents, streams
 
 STREAM = "tides"
 
@@ -39,15 +39,15 @@ def test_the_task_of_a_stream_tells_its_incidents_on_its_way(
     monkeypatch.setitem(sys.modules, "our_bells", sys.modules[__name__])
     monkeypatch.setenv("TIDEMILL_NOTIFIERS", "our_bells.Bell")
     with session(tides[0], Account.STREAM) as connection:
-        control.wish(connection, STREAM, "stopped", "a test")
+        streams.wish(connection, STREAM, "stopped", "a test")
         with connection.cursor() as cursor:
             for table in ("leases", "heartbeats"):
                 cursor.execute(f"DELETE FROM {table} WHERE stream = %s", (STREAM,))
             cursor.execute("DELETE FROM incidents WHERE subject = %s", (f"stream {STREAM}",))
-        control.open_incident(connection, f"stream {STREAM}", "test", "the water is high")
+        incidents.open_incident(connection, f"stream {STREAM}", "test", "the water is high")
         for _ in range(2):
             StreamOperator(task_id="run", pipeline=STREAM).execute({"run_id": "a run"})
-        control.close_incident(connection, f"stream {STREAM}", "test")
+        incidents.close_incident(connection, f"stream {STREAM}", "test")
         StreamOperator(task_id="run", pipeline=STREAM).execute({"run_id": "another run"})
     assert Bell.rung == [
         "stream tides, test, over: False, told by a run",

@@ -9,20 +9,22 @@ from typing import Self
 import httpx
 import pytest
 
-import oracle
-from faulting import Supervised
-from flown import REFRESHES, Flown
-from refreshing import Surges, surges_in
-from tidemill import cli
+from support import expected
+from support.faults import Supervised
+from support.flights_rows import REFRESHES, Flown
+from support.refreshes import Surges, surges_in
+from tidemill.cli import main as cli
 from tidemill.config import Settings
-from tidemill.ingest import topics
-from tidemill.local import airflow, passwords, up
-from tidemill.local.airflow_api import AirflowApi
-from tidemill.local.apply import apply_all
-from tidemill.local.stack import Stack
-from tidemill.local.up import connections
+from tidemill.deploy.apply import apply_all
+from tidemill.devstack import secrets as passwords
+from tidemill.devstack import up
+from tidemill.devstack.airflow_api import AirflowApi
+from tidemill.devstack.servers import airflow
+from tidemill.devstack.stack import Stack
+from tidemill.devstack.up import connections
+from tidemill.kafka import topics
 from tidemill.spec import load_pipelines
-from tidemill.supervise.launcher import is_gone
+from tidemill.supervisor.launcher import is_gone
 from tidemill.testing import wait_until
 
 DAG_ID, STREAM, FLIGHTS = "stream__flights", "flights", 5_000
@@ -116,8 +118,8 @@ def test_too_few_flights_for_a_model_end_with_the_reason(
     settings = running.settings
     flown = Flown(settings, load_pipelines(settings.pipelines)[STREAM], topics.admin(settings))
     flown.assert_exact(FLIGHTS)
-    total, sent = flown.totals(), oracle.sent(settings.kafka_bootstrap, STREAM)
-    assert sent == {"total": oracle.record_counts(FLIGHTS)["total"], "malformed": 0}
+    total, sent = flown.totals(), expected.sent(settings.kafka_bootstrap, STREAM)
+    assert sent == {"total": expected.record_counts(FLIGHTS)["total"], "malformed": 0}
     assert total.written + total.stale == total.records == sent["total"]
     assert (total.quarantined, total.filtered, total.gap) == (0, 0, 0)
 

@@ -13,10 +13,10 @@ from airflow.dag_processing.dagbag import DagBag
 from airflow.sdk import DAG, BaseOperator
 
 from tidemill import config
+from tidemill.airflow.operators import StreamOperator
 from tidemill.config import Settings
+from tidemill.deploy import snapshots
 from tidemill.spec import load_pipeline
-from tidemill.supervise import applied
-from tidemill.supervise.operators import StreamOperator
 
 FOR_ALL = {"upkeep", "control_streams", "control_models"}
 """DAGs that there are once, however many pipelines."""
@@ -217,7 +217,7 @@ def test_a_broken_pipeline_is_one_import_error_and_the_others_keep_their_dags(se
 
 def test_a_pipeline_that_breaks_after_it_was_applied_keeps_its_dags(settings: Settings, two: Path) -> None:
     """They are made of the version applied last, and say so at the top; the import error tells both."""
-    applied.keep(config.load(), load_pipeline(two / "surges"), 5)
+    snapshots.keep(config.load(), load_pipeline(two / "surges"), 5)
     (two / "surges" / "transform.sql").unlink()
     bag = DagBag(settings.root / "dags")
     assert set(bag.dags) == OF_TIDES | OF_SURGES | FOR_ALL

@@ -8,13 +8,13 @@ from pathlib import Path
 
 import pytest
 
+from tidemill.airflow.dags.prepare import prepare
 from tidemill.config import Account, Settings
+from tidemill.deploy.snapshots import keep
 from tidemill.errors import SourceError, StreamError
 from tidemill.spec import Pipeline, load_pipeline
-from tidemill.store import control
-from tidemill.store.connect import session
-from tidemill.supervise.applied import keep
-from tidemill.supervise.prepare import prepare
+from tidemill.store.connection import session
+from tidemill.store.control import streams
 
 
 @pytest.fixture
@@ -71,7 +71,7 @@ def test_a_folder_that_holds_no_text_is_only_told_of(
     (folder / "transform.sql").write_bytes(b"SELECT \xff FROM records")
     monkeypatch.setenv("TIDEMILL_PIPELINES", str(folder.parent))
     with session(settings, Account.STREAM) as connection:
-        control.wish(connection, "tides", "running", "a test")
+        streams.wish(connection, "tides", "running", "a test")
     with caplog.at_level("WARNING"):
         prepare("tides")
     assert "the folder is refused" in caplog.text
@@ -80,7 +80,7 @@ def test_a_folder_that_holds_no_text_is_only_told_of(
 def test_a_stream_that_is_not_wanted_needs_no_topic(ebbs: Path, tides: tuple[Settings, Pipeline]) -> None:
     """Its last driver is still to be settled; a topic that is gone must not stand in the way."""
     with session(tides[0], Account.STREAM) as connection, connection.cursor() as cursor:
-        control.wish(connection, "no_ebbs", "stopped", "a test")
+        streams.wish(connection, "no_ebbs", "stopped", "a test")
         try:
             prepare("no_ebbs")
         finally:

@@ -17,18 +17,20 @@ import pytest
 from airflow.dag_processing.dagbag import DagBag
 from typer.testing import CliRunner
 
-from refreshing import SUBMIT, Jobs, Surges, answer, answered, everything, surges_in
-from tidemill import cli, config
+from support.refreshes import SUBMIT, Jobs, Surges, answer, answered, everything, surges_in
+from tidemill import config
+from tidemill.airflow import approval
+from tidemill.airflow.dags import refresh_tasks
+from tidemill.cli import main as cli
 from tidemill.config import Account, Settings
+from tidemill.deploy.apply import apply_all
 from tidemill.errors import DatabaseAway
-from tidemill.learn.history import waiting_version
-from tidemill.learn.judge import judge_refresh
-from tidemill.learn.refresh import begin_refresh, end_refresh
-from tidemill.local.apply import apply_all
+from tidemill.ml.refresh import begin_refresh, end_refresh
+from tidemill.ml.registry.history import waiting_version
+from tidemill.ml.registry.promotion import judge_refresh
 from tidemill.spec import Pipeline, load_pipelines
-from tidemill.store.connect import session
-from tidemill.store.control import wish
-from tidemill.supervise import approval, refresh
+from tidemill.store.connection import session
+from tidemill.store.control.streams import wish
 from tidemill.testing import wait_until
 
 
@@ -274,14 +276,14 @@ def test_a_crash_between_scoring_and_publishing_is_made_up_for_by_a_retry(
     surges: Surges, jobs: Jobs, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The scores that waited are published, and nothing is scored again."""
-    real, crashes = refresh.publish_refresh, iter([True, False])
+    real, crashes = refresh_tasks.publish_refresh, iter([True, False])
 
     def publish(*arguments: Any) -> int:
         if next(crashes):
             raise DatabaseAway("the database went away")
         return real(*arguments)
 
-    monkeypatch.setattr(refresh, "publish_refresh", publish)
+    monkeypatch.setattr(refresh_tasks, "publish_refresh", publish)
     task = surges.dag.get_task("publish")
     task.retries = 1
     surges.commit()
@@ -315,7 +317,7 @@ def test_a_run_that_failed_without_a_word_of_its_task_closes_its_refresh(surges:
     """Its worker was killed: the DAG's own callback says so. A refresh of another run stays."""
     with session(surges.settings, Account.STREAM) as connection:
         begin_refresh(connection, surges.pipeline, "flood", "a killed run")
-    callback = refresh.RunFailed("surges", "flood")
+    callback = refresh_tasks.RunFailed("surges", "flood")
     callback({"run_id": "another run", "reason": "task_failure"})
     assert surges.refreshes() == [("running", None)]
     callback({"run_id": "a killed run", "reason": "task_failure"})
@@ -340,7 +342,7 @@ def test_a_cleared_step_opens_its_refresh_again(surges: Surges, jobs: Jobs, monk
     score = surges.dag.get_task("score")
     score.refresh = str(refresh_id)
     score.execute({"ti": Ti()})
-    refresh.publish("surges", "flood", ti=Ti())
+    refresh_tasks.publish("surges", "flood", ti=Ti())
     assert [state for state, _ in surges.refreshes()] == ["published"]
 
 

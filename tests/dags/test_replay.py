@@ -15,12 +15,12 @@ from airflow.sdk import DAG
 from confluent_kafka import Producer
 
 from tidemill import config
+from tidemill.airflow.dags.replay import record_failure
 from tidemill.config import Account, Settings
-from tidemill.local.apply import apply_all
+from tidemill.deploy.apply import apply_all
 from tidemill.spec import load_pipeline
-from tidemill.store import control, ledger, replays
-from tidemill.store.connect import session
-from tidemill.supervise.replay import record_failure
+from tidemill.store.connection import session
+from tidemill.store.control import leases, ledger, replays
 
 TIDES = Path(__file__).parent / "pipelines" / "tides"
 
@@ -65,7 +65,7 @@ def ebbs(connections: Settings, tmp_path_factory: pytest.TempPathFactory) -> Ite
         producer.produce("ebbs", "torn", partition=0)
         assert producer.flush(30) == 0
         with session(settings, Account.STREAM) as connection:
-            control.take_over(connection, "ebbs", 1, "a test")
+            leases.take_over(connection, "ebbs", 1, "a test")
             ledger.begin_at(connection, "ebbs", "ebbs", {0: 3, 1: 1})
         yield Ebbs(settings, DagBag(settings.root / "dags").dags["replay__ebbs"])
 

@@ -13,13 +13,13 @@ from airflow.dag_processing.dagbag import DagBag
 from airflow.sdk import DAG
 from confluent_kafka import Producer
 
+from tidemill.airflow.dags.refresh_tasks import record_failure
 from tidemill.config import Account, Settings
-from tidemill.learn.refresh import begin_refresh, end_refresh
+from tidemill.ml.refresh import begin_refresh, end_refresh
 from tidemill.spec import Pipeline
-from tidemill.store import control, ledger
-from tidemill.store.connect import session
-from tidemill.supervise.launcher import is_gone
-from tidemill.supervise.refresh import record_failure
+from tidemill.store.connection import session
+from tidemill.store.control import ledger, streams
+from tidemill.supervisor.launcher import is_gone
 from tidemill.testing import wait_until
 
 READINGS = 2_000
@@ -73,7 +73,7 @@ def states(run: Any) -> dict[str, str]:
 def wish(settings: Settings, wanted: str) -> None:
     """What is wanted of the stream."""
     with session(settings, Account.STREAM) as connection:
-        control.wish(connection, "tides", wanted, "a test")
+        streams.wish(connection, "tides", wanted, "a test")
 
 
 def test_the_stream_is_started_loads_everything_and_is_stopped(
@@ -99,7 +99,7 @@ def test_the_stream_is_started_loads_everything_and_is_stopped(
     assert str(run.state) == "success"
     assert states(run) == {"wanted": "success", "prepare": "success", "run": "success"}
     with session(settings, Account.READ) as connection:
-        row = control.read_stream(connection, "tides")
+        row = streams.read_stream(connection, "tides")
         assert row is not None
         assert (row.epoch, row.state, row.failures_in_a_row) == (1, "stopped", 0)
         assert is_gone(row)

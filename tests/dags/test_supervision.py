@@ -22,20 +22,25 @@ from airflow.sdk.exceptions import AirflowException, TaskDeferred
 from airflow.triggers.base import TaskSuccessEvent, TriggerEvent
 from pymysql.connections import Connection
 
+from tidemill.airflow.hook import open_connection
+from tidemill.airflow.operators import StreamOperator
+from tidemill.airflow.triggers import poller
+from tidemill.airflow.triggers import stream as triggers
+from tidemill.airflow.triggers.stream import StreamTrigger, WantedTrigger
 from tidemill.config import Account, Settings
+from tidemill.deploy import snapshots
+from tidemill.deploy.apply import apply_all
+from tidemill.devstack import secrets
 from tidemill.errors import Fenced
-from tidemill.local import passwords
-from tidemill.local.apply import apply_all
+from tidemill.lifecycle.limits import LIMITS, View
+from tidemill.lifecycle.stream_row import FAILING, FRESHNESS, StreamRow
 from tidemill.spec import Pipeline, load_pipeline
-from tidemill.store import control
-from tidemill.store.connect import session
-from tidemill.supervise import applied, launcher, slo, triggers, watch
-from tidemill.supervise.hand import Hand
-from tidemill.supervise.hook import open_connection
-from tidemill.supervise.launcher import stop_driver
-from tidemill.supervise.lifecycle import LIMITS, View
-from tidemill.supervise.operators import StreamOperator
-from tidemill.supervise.triggers import FAILING, StreamTrigger, WantedTrigger
+from tidemill.store.connection import session
+from tidemill.store.control import heartbeats, leases, streams
+from tidemill.store.control import incidents as incident_rows
+from tidemill.supervisor import launcher
+from tidemill.supervisor.actions import Hand
+from tidemill.supervisor.launcher import stop_driver
 from tidemill.testing import wait_until
 
 STREAM = "tides"
@@ -49,9 +54,9 @@ class Scene:
     connection: Connection[Any]
 
     @property
-    def row(self) -> control.StreamRow:
+    def row(self) -> StreamRow:
         """The stream now."""
-        found = control.read_stream(self.connection, STREAM)
+        found = streams.read_stream(self.connection, STREAM)
         assert found is not None
         return found
 
@@ -61,7 +66,7 @@ class Scene:
 
     def wish(self, wanted: str) -> None:
         """What is wanted of the stream."""
-        control.wish(self.connection, STREAM, wanted, "a test")
+        streams.wish(self.connection, STREAM, wanted, "a test")
 
     def work(self) -> StreamTrigger | None:
         """Let the task work until it defers; returns what it watches with, None where it has ended."""
@@ -78,7 +83,7 @@ class Scene:
         self.until(lambda row: row.beat_epoch == row.epoch)
         return trigger
 
-    def until(self, condition: Callable[[control.StreamRow], bool]) -> control.StreamRow:
+    def until(self, condition: Callable[[StreamRow], bool]) -> StreamRow:
         """The row as soon as it fulfils the condition."""
         return wait_until(lambda: row if condition(row := self.row) else None, 20, "the row")
 
@@ -112,7 +117,7 @@ def scene(tides: tuple[Settings, Pipeline], tmp_path: Path, monkeypatch: pytest.
     program.write_text(f'#!/bin/sh\nexec {sys.executable} {entry} "$@"\n')
     program.chmod(0o755)
     monkeypatch.setattr(launcher, "spark_submit", lambda environment: str(program))
-    monkeypatch.setattr(watch, "POLL_SECONDS", 0.1)
+    monkeypatch.setattr(poller, "POLL_SECONDS", 0.1)
     with session(tides[0], Account.STREAM) as connection:
         with connection.cursor() as cursor:
             for table in ("streams", "leases", "heartbeats"):
@@ -261,7 +266,7 @@ def test_a_restart_lets_the_driver_leave_and_starts_the_next(scene: Scene) -> No
     """It finishes its batch; the next one is of the same version, and nothing has failed."""
     trigger = scene.started()
     old = scene.row
-    control.ask_to_leave(scene.connection, STREAM, "a person")
+    streams.ask_to_leave(scene.connection, STREAM, "a person")
     assert reason_of(trigger) == "it is wanted and has no driver"
     assert (scene.row.epoch, scene.row.state) == (old.epoch, "stopped")
     scene.started()
@@ -311,7 +316,7 @@ def test_a_driver_that_does_not_leave_for_the_next_is_ended(scene: Scene) -> Non
     """It was given its time. Ending it is no failure of the stream."""
     scene.behave("stubborn")
     trigger = scene.started()
-    control.ask_to_leave(scene.connection, STREAM, "a person")
+    streams.ask_to_leave(scene.connection, STREAM, "a person")
     assert event_of(trigger, QUIET_SECONDS) is None
     scene.let_pass(121)
     assert reason_of(trigger) == "its driver has been leaving for more than 120 s"
@@ -326,7 +331,7 @@ def test_a_driver_that_does_not_leave_for_the_next_is_ended(scene: Scene) -> Non
 @pytest.mark.parametrize("text", ["# edited\n", "nonsense: [\n"], ids=["edited", "broken"])
 def test_a_folder_that_was_not_applied_changes_nothing(scene: Scene, folder: Path, text: str) -> None:
     """What was applied goes on, and is what is started again."""
-    applied.keep(scene.settings, load_pipeline(folder), scene.row.newest_version)
+    snapshots.keep(scene.settings, load_pipeline(folder), scene.row.newest_version)
     trigger = scene.started()
     old = scene.row
     edit(folder, text)
@@ -343,7 +348,7 @@ def test_a_driver_that_hangs_is_lost_once_it_was_watched_for_long_enough(
     scene: Scene, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Its process is there and says nothing. The task takes the watcher's word for it, and ends the process."""
-    monkeypatch.setattr(watch, "LIMITS", replace(LIMITS, silence_seconds=1, view_seconds=3))
+    monkeypatch.setattr(poller, "LIMITS", replace(LIMITS, silence_seconds=1, view_seconds=3))
     trigger = scene.started()
     old = scene.row
     os.kill(int(old.pid or 0), signal.SIGSTOP)
@@ -380,9 +385,9 @@ def test_a_circuit_that_opens_too_late_does_not_undo_a_wish(scene: Scene) -> Non
     """Who decided that on the wish before looks again."""
     before = scene.row
     scene.wish("running")
-    assert not control.halt(scene.connection, STREAM, "it broke", wished_at=before.wanted_at)
+    assert not streams.halt(scene.connection, STREAM, "it broke", wished_at=before.wanted_at)
     assert scene.row.halted_reason is None
-    assert control.halt(scene.connection, STREAM, "it broke", wished_at=scene.row.wanted_at)
+    assert streams.halt(scene.connection, STREAM, "it broke", wished_at=scene.row.wanted_at)
     assert scene.incidents() == [("halted", True)]
 
 
@@ -390,20 +395,20 @@ def test_a_late_word_of_the_driver_before_does_not_overwrite_the_next_ones(
     scene: Scene, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """It read its epoch, was taken over, and only then wrote."""
-    control.take_over(scene.connection, STREAM, 1, "a test")
+    leases.take_over(scene.connection, STREAM, 1, "a test")
     stale = scene.row
-    control.take_over(scene.connection, STREAM, 1, "a test")
-    control.beat(scene.connection, STREAM, 2, "stopped", batches=7)
+    leases.take_over(scene.connection, STREAM, 1, "a test")
+    heartbeats.beat(scene.connection, STREAM, 2, "stopped", batches=7)
     with monkeypatch.context() as patch:
-        patch.setattr(control, "read_stream", lambda connection, stream: stale)
-        control.beat(scene.connection, STREAM, 1, "running", batches=1)
+        patch.setattr(heartbeats, "read_stream", lambda connection, stream: stale)
+        heartbeats.beat(scene.connection, STREAM, 1, "running", batches=1)
     assert (scene.row.beat_epoch, scene.row.state, scene.row.batches) == (2, "stopped", 7)
 
 
 def test_an_incident_wakes_the_task_which_tells_it(scene: Scene) -> None:
     """Once; and then it watches on."""
     trigger = scene.started()
-    control.open_incident(scene.connection, f"stream {STREAM}", "a kind", "something happened")
+    incident_rows.open_incident(scene.connection, f"stream {STREAM}", "a kind", "something happened")
     assert reason_of(trigger) == "an incident is to be told"
     again = scene.work()
     assert again is not None
@@ -416,7 +421,7 @@ def test_an_incident_that_could_not_be_told_does_not_wake_the_task_at_once_again
 ) -> None:
     """It is tried again after a while."""
     epoch = scene.started().epoch
-    control.open_incident(scene.connection, f"stream {STREAM}", "a kind", "something happened")
+    incident_rows.open_incident(scene.connection, f"stream {STREAM}", "a kind", "something happened")
     assert event_of(StreamTrigger(STREAM, epoch, untold=1), QUIET_SECONDS) is None
     monkeypatch.setattr(triggers, "AGAIN_SECONDS", 0.5)
     assert event_of(StreamTrigger(STREAM, epoch, untold=1), 5) is not None
@@ -438,12 +443,12 @@ def test_tables_that_are_older_than_promised_are_an_incident_while_they_are(
     os.kill(int(scene.row.pid or 0), signal.SIGSTOP)
     lags(2 * promised)
     assert reason_of(trigger) == "an incident is to be told"
-    assert scene.incidents() == [(control.FRESHNESS, True)]
+    assert scene.incidents() == [(FRESHNESS, True)]
     again = scene.work()
     assert again is not None
     lags(0)
     assert reason_of(again) == "an incident is to be told"
-    assert scene.incidents() == [(control.FRESHNESS, False)]
+    assert scene.incidents() == [(FRESHNESS, False)]
     os.kill(int(scene.row.pid or 0), signal.SIGCONT)
 
 
@@ -480,7 +485,7 @@ def counted(monkeypatch: pytest.MonkeyPatch) -> Counted:
         counts.open += 1
         return connection
 
-    monkeypatch.setattr(watch, "open_connection", opened)
+    monkeypatch.setattr(poller, "open_connection", opened)
     return counts
 
 
@@ -488,7 +493,7 @@ def test_one_query_a_look_serves_all_triggers_and_the_last_one_closes_the_connec
     scene: Scene, counted: Counted, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A hundred triggers cost what one does; news reach the one that they concern, and the others wait on."""
-    monkeypatch.setattr(watch, "POLL_SECONDS", 0.2)
+    monkeypatch.setattr(poller, "POLL_SECONDS", 0.2)
     epoch = scene.started().epoch
     others = [StreamTrigger(STREAM, epoch, freshness_seconds=60) for _ in range(98)]
     elsewhere = StreamTrigger(STREAM, epoch + 1)
@@ -525,16 +530,16 @@ def test_a_trigger_that_raises_fails_alone(scene: Scene, monkeypatch: pytest.Mon
 def test_a_take_over_by_somebody_else_wakes_the_task(scene: Scene) -> None:
     """It then watches the new driver."""
     trigger = scene.started()
-    control.take_over(scene.connection, STREAM, 1, "somebody else")
+    leases.take_over(scene.connection, STREAM, 1, "somebody else")
     assert reason_of(trigger) == "it was taken over: epoch 2"
 
 
 def test_a_commit_closes_the_incident_of_the_failures_before_it(scene: Scene) -> None:
     """Nobody has to tidy up after a stream that came back by itself; that it did is told."""
-    control.open_incident(scene.connection, f"stream {STREAM}", FAILING, "it broke")
+    incident_rows.open_incident(scene.connection, f"stream {STREAM}", FAILING, "it broke")
     trigger = scene.started()
     scene.until(lambda row: row.state == "running")
-    control.beat(scene.connection, STREAM, scene.row.epoch, "running", batches=1)
+    heartbeats.beat(scene.connection, STREAM, scene.row.epoch, "running", batches=1)
     assert reason_of(trigger) == "an incident is to be told"
     assert scene.incidents() == [(FAILING, False)]
 
@@ -566,7 +571,7 @@ def test_a_database_that_is_away_is_waited_for(
         os.environ["AIRFLOW_CONN_TIDEMILL_DB"] = here
         await asyncio.wait(waiting, timeout=QUIET_SECONDS)
         assert not any(each.done() for each in waiting)
-        control.take_over(scene.connection, STREAM, 1, "somebody else")
+        leases.take_over(scene.connection, STREAM, 1, "somebody else")
         return await asyncio.gather(*waiting)
 
     events = asyncio.run(outage())
@@ -600,10 +605,10 @@ def test_a_driver_does_not_leave_for_a_version_that_cannot_be_started(
 
 def test_nobody_is_given_up_while_the_database_takes_no_writes(scene: Scene) -> None:
     """A driver cannot say that it lives, then: a read-only server answers questions all the same."""
-    eyes = watch._Eyes()
+    eyes = poller._Eyes()
     eyes._connection = scene.connection
     eyes._view = View(scene.row.now, scene.row.now)
-    password = scene.settings.secret(passwords.DB_ROOT).get_secret_value()
+    password = scene.settings.secret(secrets.DB_ROOT).get_secret_value()
     root = pymysql.connect(
         host="127.0.0.1", port=scene.settings.db_port, user="root", password=password, ssl_disabled=True
     )
@@ -628,8 +633,8 @@ def test_a_trigger_of_an_older_version_goes_on_watching() -> None:
 def test_what_was_wrong_with_a_stream_is_over_when_nobody_wants_it_to_run(scene: Scene) -> None:
     """Neither that its drivers broke nor that its tables are late concerns anybody any more."""
     subject = f"stream {STREAM}"
-    for kind in (FAILING, slo.FRESHNESS):
-        control.open_incident(scene.connection, subject, kind, "it is bad")
+    for kind in (FAILING, FRESHNESS):
+        incident_rows.open_incident(scene.connection, subject, kind, "it is bad")
     scene.wish("stopped")
     assert event_of(WantedTrigger(STREAM, freshness_seconds=30), QUIET_SECONDS) is None
-    assert scene.incidents() == [(FAILING, False), (slo.FRESHNESS, False)]
+    assert scene.incidents() == [(FAILING, False), (FRESHNESS, False)]

@@ -9,10 +9,10 @@ from airflow.dag_processing.dagbag import DagBag
 
 from tidemill.config import Account, Settings
 from tidemill.spec import Pipeline
-from tidemill.store import ledger
-from tidemill.store.connect import session
-from tidemill.supervise import sweep
-from tidemill.supervise.orphans import Swept
+from tidemill.store.connection import session
+from tidemill.store.control import ledger
+from tidemill.supervisor import maintenance
+from tidemill.supervisor.cleanup import Swept
 
 
 def execute(settings: Settings, statement: str, *values: Any) -> list[tuple[Any, ...]]:
@@ -32,7 +32,7 @@ def states(settings: Settings, **conf: bool) -> dict[str, str]:
 @pytest.fixture
 def spared(tides: tuple[Settings, Pipeline], monkeypatch: pytest.MonkeyPatch) -> tuple[Settings, Pipeline]:
     """The pipeline; files of this machine are left alone, for others may run beside the tests."""
-    monkeypatch.setattr(sweep, "sweep_files", lambda *_, **__: Swept())
+    monkeypatch.setattr(maintenance, "sweep_files", lambda *_, **__: Swept())
     settings, pipeline = tides
     # Other tests wrote rows and commits of their own making.
     for table in ("commits", "offsets", "quarantine"):

@@ -12,8 +12,8 @@ import time
 from tidemill import config
 from tidemill.config import Account
 from tidemill.errors import Fenced
-from tidemill.store import control
-from tidemill.store.connect import session
+from tidemill.store.connection import session
+from tidemill.store.control import heartbeats
 
 BEAT_SECONDS = 0.2
 
@@ -30,15 +30,15 @@ def main() -> int:
     with session(settings, Account.STREAM) as connection:
         if behaviour == "fails":
             sys.stderr.write("tidemill: the table is full: tides; make room\n")
-            control.beat(connection, stream, epoch, "failed", last_error="the table is full: tides; make room")
+            heartbeats.beat(connection, stream, epoch, "failed", last_error="the table is full: tides; make room")
             return 1
-        control.beat(connection, stream, epoch, "starting", last_error=None)
+        heartbeats.beat(connection, stream, epoch, "starting", last_error=None)
         try:
-            while control.beat(connection, stream, epoch, "running") or behaviour == "stubborn":
+            while heartbeats.beat(connection, stream, epoch, "running") or behaviour == "stubborn":
                 time.sleep(BEAT_SECONDS)
         except Fenced:
             return 6
-        control.beat(connection, stream, epoch, "stopped")
+        heartbeats.beat(connection, stream, epoch, "stopped")
     return 0
 
 

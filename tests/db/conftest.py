@@ -5,8 +5,8 @@ from pathlib import Path
 
 import pytest
 
+from support.writes import Writer, make_writer
 from tidemill.config import Settings
-from writing import Writer, make_writer
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:

@@ -11,14 +11,14 @@ from typing import Any
 import pytest
 from pymysql.connections import Connection
 
-from recording import make_pipeline
-from settling import EVENT
+from support.merges import EVENT
+from support.recording import make_pipeline
 from tidemill.config import Account, Settings
+from tidemill.deploy.snapshots import current, keep
 from tidemill.errors import StreamError
 from tidemill.spec import Pipeline, load_pipeline
-from tidemill.store.connect import session
-from tidemill.store.migrate import apply_pipeline, migrate_control
-from tidemill.supervise.applied import current, keep
+from tidemill.store.connection import session
+from tidemill.store.migrations import apply_pipeline, migrate_control
 
 
 @pytest.fixture

@@ -9,13 +9,13 @@ from typing import Any
 import pytest
 import yaml
 
+from support.writes import Writer
 from tidemill.config import Account, Settings
 from tidemill.errors import Fenced
 from tidemill.spec import Pipeline, load_pipeline
-from tidemill.store.build import build_all, under_construction
-from tidemill.store.connect import session
-from tidemill.store.migrate import apply_pipeline
-from writing import Writer
+from tidemill.store.connection import session
+from tidemill.store.maintenance.rollup_backfill import build_all, under_construction
+from tidemill.store.migrations import apply_pipeline
 
 BY_PARITY = {
     "by": {

@@ -6,13 +6,13 @@ from dataclasses import replace
 import pymysql
 import pytest
 
+from support.writes import Writer
 from tidemill.config import Account
 from tidemill.errors import Fenced, StoreError
-from tidemill.store import ledger
-from tidemill.store.commit import Range, Rejected, write_batch
-from tidemill.store.connect import session, worker_connection
-from tidemill.store.record import resume
-from writing import Writer
+from tidemill.store.connection import session, worker_connection
+from tidemill.store.control import ledger
+from tidemill.store.write.ledger_rows import resume
+from tidemill.store.write.transaction import Range, Rejected, write_batch
 
 
 def test_a_new_key_is_written_and_counted(entity: Writer) -> None:
@@ -221,15 +221,15 @@ def test_eight_writers_on_one_hot_group_stay_exact(entity: Writer) -> None:
 def _write_apart(writer: Writer, rows: list[tuple[object, ...]], partition: int) -> None:
     """Write over a connection of this thread's own, as each of Spark's workers has one."""
     from tidemill.errors import Contention  # noqa: PLC0415
-    from tidemill.store import commit  # noqa: PLC0415 -- its internals, for one process to act as eight
-    from tidemill.store.connect import connect  # noqa: PLC0415
+    from tidemill.store.connection import connect  # noqa: PLC0415
+    from tidemill.store.write import transaction  # noqa: PLC0415 -- its internals, for one process to act as eight
 
     batch = writer.batch(rows, partition)
     connection = connect(writer.settings, Account.STREAM)
     try:
         for _ in range(50):
             try:
-                commit._Transaction(connection, writer.settings, writer.pipeline, writer.claimant, batch).run()
+                transaction._Transaction(connection, writer.settings, writer.pipeline, writer.claimant, batch).run()
             except Contention:
                 connection.rollback()
             else:

@@ -18,18 +18,19 @@ import pyarrow as pa
 import pymysql
 import pytest
 
-from proxy import Cut, Proxy
+from support.proxy import Cut, Proxy
+from support.writes import Writer, make_writer
 from tidemill.config import Account, Settings
+from tidemill.devstack import ports, secrets
+from tidemill.devstack.child_process import Child
+from tidemill.devstack.servers import mariadb as server
 from tidemill.errors import ConfigError, Contention, DatabaseAway, DatabaseFull, DatabaseReadOnly, StoreError, Transient
-from tidemill.local import mariadb as server
-from tidemill.local import passwords, ports
-from tidemill.local.process import Child
-from tidemill.store import ledger, stage
-from tidemill.store.commit import Counts, Rejected
-from tidemill.store.connect import connect, drop_worker_connection, session, translated, worker_connection
-from tidemill.store.dialects import names
+from tidemill.store.connection import connect, drop_worker_connection, session, translated, worker_connection
+from tidemill.store.control import ledger
+from tidemill.store.sql import identifiers
+from tidemill.store.write import bulk_load
+from tidemill.store.write.transaction import Counts, Rejected
 from tidemill.testing import wait_until
-from writing import Writer, make_writer
 
 SECONDS = 20.0
 """Far more than anything here takes."""
@@ -42,7 +43,7 @@ def root(settings: Settings) -> Iterator[Callable[[str], Any]]:
         host="127.0.0.1",
         port=settings.db_port,
         user="root",
-        password=settings.secret(passwords.DB_ROOT).get_secret_value(),
+        password=settings.secret(secrets.DB_ROOT).get_secret_value(),
         autocommit=True,
         ssl_disabled=True,
     )
@@ -163,8 +164,8 @@ def test_a_writer_that_is_frozen_in_mid_commit_gives_its_locks_back(
 ) -> None:
     """As a driver does that sleeps, or whose machine is gone: whoever follows it does not wait for ever."""
     entity.write([(1, "red", 5, 10), (2, "red", 7, 10)])
-    assert names.IDLE_SECONDS == 60
-    monkeypatch.setattr(names, "IDLE_SECONDS", 1)
+    assert identifiers.IDLE_SECONDS == 60
+    monkeypatch.setattr(identifiers, "IDLE_SECONDS", 1)
     with closing(connect(entity.settings, Account.STREAM)) as frozen:
         frozen.begin()
         with frozen.cursor() as cursor:
@@ -223,7 +224,7 @@ def test_a_server_that_takes_no_files(
     """With local_infile off rows go as multi-row statements, and everything comes out as with LOAD DATA: what is
     written, stale, refused, and each value. It is said once; LOAD DATA is used again once it is on."""
     with_files, without = (make_writer(mariadb, tmp_path, kind) for _ in range(2))
-    stage._told = False
+    bulk_load._told = False
     for writer in (with_files, without):
         writer.write([(1, "red", 5, 10), (2, "red", 7, 10)])
     expected = with_files.write(ANYTHING), with_files.write(SECOND)
@@ -283,7 +284,7 @@ def fragile(settings: Settings, tmp_path_factory: pytest.TempPathFactory) -> Ite
     """That server, beside the session's."""
     [port] = ports.free_ports(1)
     own = settings.model_copy(update={"state": tmp_path_factory.mktemp("fragile"), "db_port": port})
-    passwords.ensure(own)
+    secrets.ensure(own)
     server.prepare(own, threading.Event())
     program = server.program(own)
     limited = (
@@ -346,7 +347,7 @@ def test_no_room_for_the_file_of_a_bulk_load(entity: Writer, monkeypatch: pytest
             descriptor = os.open("/dev/full", os.O_WRONLY)
         return descriptor, name
 
-    monkeypatch.setattr(stage.tempfile, "mkstemp", make)
+    monkeypatch.setattr(bulk_load.tempfile, "mkstemp", make)
     full = {1}
     assert entity.write([(1, "red", 5, 10), (2, "red", 7, 10)]).written == 2
     assert places == ["/dev/shm", gettempdir()]  # noqa: S108 -- where it looks first
@@ -354,7 +355,7 @@ def test_no_room_for_the_file_of_a_bulk_load(entity: Writer, monkeypatch: pytest
     assert_second_is_there_once(entity, entity.write(SECOND, rejected=(Rejected(5, "no"),)))
     assert len(places) == 5
     full = {6, 7}
-    with pytest.raises(DatabaseFull, match="no space left"), stage.load_file(pa.table({"x": ["y"]})):
+    with pytest.raises(DatabaseFull, match="no space left"), bulk_load.load_file(pa.table({"x": ["y"]})):
         pass
 
 

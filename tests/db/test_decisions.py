@@ -8,13 +8,13 @@ from pathlib import Path
 
 import pytest
 
-from learning import Shop, open_shop, outdate, own_schemas, some_orders
+from support.models import Shop, open_shop, outdate, own_schemas, some_orders
 from tidemill.config import Settings
 from tidemill.errors import LearnError
-from tidemill.learn import versions
-from tidemill.learn.holdout import as_datetime
-from tidemill.learn.judge import Verdict, approve, judge_refresh, reject
-from tidemill.learn.refresh import begin_refresh
+from tidemill.ml.data.split import as_datetime
+from tidemill.ml.refresh import begin_refresh
+from tidemill.ml.registry import versions
+from tidemill.ml.registry.promotion import Verdict, approve, judge_refresh, reject
 
 METRIC = "areaUnderROC"
 

@@ -9,9 +9,9 @@ import pytest
 from pymysql.cursors import Cursor
 
 from tidemill.config import Account, Settings
+from tidemill.devstack import control
+from tidemill.devstack.stack import Stack
 from tidemill.errors import SetupError
-from tidemill.local import control
-from tidemill.local.stack import Stack
 
 TABLE_ACCESS_DENIED = 1142
 DATABASE_ACCESS_DENIED = 1044

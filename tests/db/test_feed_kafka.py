@@ -12,12 +12,12 @@ import pytest
 from confluent_kafka import Consumer, Producer, TopicPartition
 
 from tidemill.config import Settings
+from tidemill.demo.chaos import Chaos
+from tidemill.demo.feed import Feed, FeedOptions, play
+from tidemill.devstack.stack import Stack
 from tidemill.errors import SourceError
-from tidemill.ingest import topics
-from tidemill.local.chaos import Chaos
-from tidemill.local.feed import Feed, FeedOptions, play
-from tidemill.local.stack import Stack
-from tidemill.spec.model import Source
+from tidemill.kafka import topics
+from tidemill.spec.schema import Source
 
 PARTITIONS = 3
 SMALL = FeedOptions(limit=500, chaos=Chaos(duplicates=0.1, disorder=100, malformed=0.05))
@@ -79,7 +79,7 @@ def test_it_goes_on_after_sigkill(kafka: Settings, topic: str) -> None:
     """A feed killed in the middle is completed by the next one: no record twice, none missing."""
     program = f"""
 import os, signal
-from tidemill.local.feed import Chaos, FeedOptions, play
+from tidemill.demo.feed import Chaos, FeedOptions, play
 
 def die_in_the_middle(played, total):
     if played:

@@ -7,13 +7,13 @@ from pathlib import Path
 
 import pytest
 
-from learning import Shop, open_shop, own_schemas, some_orders
+from support.models import Shop, open_shop, own_schemas, some_orders
 from tidemill.config import Settings
-from tidemill.learn import forget
-from tidemill.learn.forget import Forgotten, forget_versions
-from tidemill.learn.holdout import as_datetime
-from tidemill.learn.versions import insert_version
-from tidemill.store.dialects import names
+from tidemill.ml.data.split import as_datetime
+from tidemill.ml.registry import pruning
+from tidemill.ml.registry.pruning import Forgotten, forget_versions
+from tidemill.ml.registry.versions import insert_version
+from tidemill.store.sql import identifiers
 
 
 @pytest.fixture
@@ -49,7 +49,7 @@ def make_version(shop: Shop, version: int) -> None:
     values = {"version": version, "artifact": str(artifact), "train_seconds": 1.0, **times, **counts}
     insert_version(shop.connection, shop.pipeline.name, shop.model, values)
     scores = shop.pipeline.models[shop.model].score.table
-    for table in (scores, names.pending(scores)):
+    for table in (scores, identifiers.pending(scores)):
         execute(
             shop,
             f"INSERT INTO {shop.settings.db_data}.{table} (id, model_version, score, scored_commit, as_of_commit)"
@@ -64,7 +64,7 @@ def versions_in(shop: Shop, table: str) -> list[int]:
 
 def test_champion_published_and_the_newest_three_stay(shop: Shop, monkeypatch: pytest.MonkeyPatch) -> None:
     """Scores leave in steps; pending scores stay only of the champion, whose next publication takes them along."""
-    monkeypatch.setattr(forget, "BATCH_SCORES", 4)
+    monkeypatch.setattr(pruning, "BATCH_SCORES", 4)
     folder(shop, ".refresh-7").mkdir()
     scores = shop.pipeline.models[shop.model].score.table
     would = forget_versions(shop.connection, shop.settings, shop.pipeline, dry_run=True)
@@ -73,7 +73,7 @@ def test_champion_published_and_the_newest_three_stay(shop: Shop, monkeypatch: p
     assert folder(shop, "3").exists()
     assert forget_versions(shop.connection, shop.settings, shop.pipeline) == would
     assert versions_in(shop, scores) == [1, 2, 4, 5, 6]
-    assert versions_in(shop, names.pending(scores)) == [1]
+    assert versions_in(shop, identifiers.pending(scores)) == [1]
     assert sorted(path.name for path in folder(shop, "").iterdir()) == ["1", "2", "4", "5", "6"]
     assert forget_versions(shop.connection, shop.settings, shop.pipeline) == Forgotten()
 

@@ -13,14 +13,14 @@ import pytest
 from hypothesis import Phase, find, given
 from hypothesis import settings as how
 
-import histories
-from histories import History
-from recording import COUNTED, Comparison, Player, make_pipeline
-from settling import ENTITY, EVENT, STALE, Commit, Entry, Held, Model, Record, Row
+from support import histories
+from support.histories import History
+from support.merges import ENTITY, EVENT, STALE, Commit, Entry, Held, Model, Record, Row
+from support.recording import COUNTED, Comparison, Player, make_pipeline
 from tidemill.config import Account, Settings
 from tidemill.errors import Fenced
-from tidemill.store.connect import session
-from tidemill.store.migrate import apply_pipeline, migrate_control
+from tidemill.store.connection import session
+from tidemill.store.migrations import apply_pipeline, migrate_control
 
 TABLES = {"both": (ENTITY, EVENT), "entities": (ENTITY,), "events": (EVENT,)}
 

@@ -16,16 +16,16 @@ import pandas as pd
 import pyarrow as pa
 import pytest
 
-import oracle
-from learning import own_schemas
+from support import expected
+from support.models import own_schemas
 from tidemill.config import Account, Settings
 from tidemill.errors import LearnError, SpecError
-from tidemill.learn.leakage import ROWS, refuse_hindsight, watch_features
+from tidemill.ml.data.leakage import ROWS, refuse_hindsight, watch_features
 from tidemill.spec import Pipeline, load_pipeline
-from tidemill.store.connect import session
-from tidemill.store.dialects import dialect, names
-from tidemill.store.migrate import apply_pipeline, migrate_control
-from tidemill.store.stage import bulk_load
+from tidemill.store.connection import session
+from tidemill.store.migrations import apply_pipeline, migrate_control
+from tidemill.store.sql import dialect, identifiers
+from tidemill.store.write.bulk_load import bulk_load
 
 FLIGHTS = 3_500
 """The first four days of 2013: the rollup of 48 hours before exists for the last two."""
@@ -44,7 +44,7 @@ ANY_WEATHER = ("IF(f.scheduled_at - INTERVAL MINUTE(f.scheduled_at) MINUTE <= f.
 @pytest.fixture(scope="module")
 def final() -> pd.DataFrame:
     """Every flight as it ends."""
-    frame = oracle.final_flights(FLIGHTS)
+    frame = expected.final_flights(FLIGHTS)
     for name in ("scheduled_at", "departed_at", "arrived_at", "updated_at"):
         frame[name] = pd.to_datetime(frame[name])
     return frame
@@ -91,7 +91,7 @@ def as_of(final: pd.DataFrame, now: dt.datetime) -> pd.DataFrame:
 def load(settings: Settings, pipeline: Pipeline, rows: pd.DataFrame) -> None:
     """Make the database hold exactly these flights, and the rollup over them."""
     columns = {name: [None if pd.isna(value) else value for value in rows[name]] for name in rows.columns}
-    table = pa.table(columns | {name: [1] * len(rows) for name in names.SYSTEM_COLUMNS})
+    table = pa.table(columns | {name: [1] * len(rows) for name in identifiers.SYSTEM_COLUMNS})
     rollup = pipeline.rollups["delays_by_hour"]
     query = dialect(settings.db_dialect).recompute_rollup(settings.db_data, rollup, pipeline.tables["flights"])
     with session(settings, Account.STREAM, schema=settings.db_data) as connection, connection.cursor() as cursor:

@@ -11,14 +11,14 @@ from pathlib import Path
 import pymysql
 import pytest
 
-from learning import own_schemas
-from scoring import FEATURES, Parcel, Post, by_hand, open_post
+from support.models import own_schemas
+from support.scores import FEATURES, Parcel, Post, by_hand, open_post
 from tidemill.config import Account, Settings
 from tidemill.errors import Contention, SpecError
-from tidemill.learn.versions import lock_model, transaction
-from tidemill.store import commit  # its internals, for one process to act as two
-from tidemill.store.connect import connect, session
-from tidemill.store.dialects import dialect
+from tidemill.ml.registry.versions import lock_model, transaction
+from tidemill.store.connection import connect, session
+from tidemill.store.sql import dialect
+from tidemill.store.write import transaction as commit  # its internals, for one process to act as two
 from tidemill.testing import wait_until
 
 SOME = [Parcel(1, "Ulm", 1.5, 0.1, 0), Parcel(2, None, None, None, None), Parcel(3, "Kiel", 2.0, 0.7, 1)]

@@ -7,10 +7,11 @@ import pytest
 
 from tidemill.config import Account, Settings
 from tidemill.errors import SpecError
-from tidemill.ingest.place import log_of, report_place, submission_of, telling
-from tidemill.store import control
-from tidemill.store.connect import session
-from tidemill.store.migrate import migrate_control
+from tidemill.lifecycle.stream_row import StreamRow
+from tidemill.store.connection import session
+from tidemill.store.control import leases, streams
+from tidemill.store.migrations import migrate_control
+from tidemill.stream.driver_location import log_of, report_place, submission_of, telling
 
 
 def begin(settings: Settings, stream: str) -> int:
@@ -18,13 +19,13 @@ def begin(settings: Settings, stream: str) -> int:
     with session(settings, Account.MIGRATE) as connection:
         migrate_control(connection, settings.root / "sql" / "control")
     with session(settings, Account.STREAM) as connection:
-        control.wish(connection, stream, "running", "a test")
-        return control.take_over(connection, stream, 1, "a test")
+        streams.wish(connection, stream, "running", "a test")
+        return leases.take_over(connection, stream, 1, "a test")
 
 
-def read(settings: Settings, stream: str) -> control.StreamRow:
+def read(settings: Settings, stream: str) -> StreamRow:
     with session(settings, Account.READ) as connection:
-        row = control.read_stream(connection, stream)
+        row = streams.read_stream(connection, stream)
     assert row is not None
     return row
 

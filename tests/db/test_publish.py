@@ -8,17 +8,17 @@ from pathlib import Path
 import pyarrow as pa
 import pytest
 
-from learning import Shop, open_shop, outdate, own_schemas, some_orders, unlabelled
+from support.models import Shop, open_shop, outdate, own_schemas, some_orders, unlabelled
 from tidemill.config import Account, Settings
 from tidemill.errors import LearnError, StoreError
-from tidemill.learn import versions
-from tidemill.learn.holdout import as_datetime
-from tidemill.learn.judge import judge_refresh
-from tidemill.learn.publish import model_status, publish
-from tidemill.learn.refresh import Action, begin_refresh, decide_refresh, end_refresh, read_facts, settled_commit
-from tidemill.learn.score import Target, load
-from tidemill.store.connect import connect, session
-from tidemill.store.dialects import dialect, names
+from tidemill.ml.data.split import as_datetime
+from tidemill.ml.refresh import Action, begin_refresh, decide_refresh, end_refresh, read_facts, settled_commit
+from tidemill.ml.registry import versions
+from tidemill.ml.registry.promotion import judge_refresh
+from tidemill.ml.serving.publish import model_status, publish
+from tidemill.ml.serving.score import Target, load
+from tidemill.store.connection import connect, session
+from tidemill.store.sql import dialect, identifiers
 
 METRIC = "areaUnderROC"
 
@@ -79,8 +79,10 @@ def scored(shop: Shop, refresh_id: int, version: int, value: float = 0.5, *, com
     """Write the scores of a refresh as the scoring job does."""
     model = shop.pipeline.models[shop.model]
     rows = unscored(shop, version)
-    columns = [*model.key, *names.SCORE_COLUMNS]
-    statement = dialect(shop.settings.db_dialect).load(shop.settings.db_data, names.pending(model.score.table), columns)
+    columns = [*model.key, *identifiers.SCORE_COLUMNS]
+    statement = dialect(shop.settings.db_dialect).load(
+        shop.settings.db_data, identifiers.pending(model.score.table), columns
+    )
     batch = pa.table({"id": list(rows), "score": [value] * len(rows), "_commit": list(rows.values())})
     load(Target(shop.settings, statement, model.key, version, 1), batch, batch["score"])
     if complete:

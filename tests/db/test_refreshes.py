@@ -11,10 +11,10 @@ from typing import Any
 
 import pytest
 
-from learning import Shop, open_shop, outdate, own_schemas, some_orders
+from support.models import Shop, open_shop, outdate, own_schemas, some_orders
 from tidemill.config import Account, Settings
 from tidemill.errors import LearnError
-from tidemill.learn.refresh import (
+from tidemill.ml.refresh import (
     Action,
     begin_refresh,
     decide_refresh,
@@ -23,7 +23,7 @@ from tidemill.learn.refresh import (
     reopen_refresh,
     under_way,
 )
-from tidemill.store.connect import connect
+from tidemill.store.connection import connect
 
 
 @pytest.fixture

@@ -12,21 +12,22 @@ from typing import Any
 import pyarrow as pa
 import pytest
 
-from histories import ENTITY
-from recording import make_pipeline
+from support.histories import ENTITY
+from support.recording import make_pipeline
+from support.writes import Writer
 from tidemill.config import Account, Settings
 from tidemill.errors import Contention, Fenced, StreamError
-from tidemill.store import commit, control, ledger, outdated, proofs, quarantine, replays
-from tidemill.store.commit import Batch, Claimant, Range, Rejected, write_batch
-from tidemill.store.connect import session
-from tidemill.store.dialects.mariadb import MariaDB
-from tidemill.store.dialects.names import NO_PARTITION
-from tidemill.store.migrate import apply_pipeline, migrate_control
-from tidemill.store.outdated import Outdated, count_outdated, retract_outdated
-from tidemill.store.quarantine import Choice
-from tidemill.store.verify import verify
+from tidemill.store.connection import session
+from tidemill.store.control import leases, ledger, quarantine, replays
+from tidemill.store.control.quarantine import Choice
+from tidemill.store.maintenance.verify import verify
+from tidemill.store.migrations import apply_pipeline, migrate_control
+from tidemill.store.sql.identifiers import NO_PARTITION
+from tidemill.store.sql.mariadb import MariaDB
+from tidemill.store.write import fencing, retract, transaction
+from tidemill.store.write.retract import Outdated, count_outdated, retract_outdated
+from tidemill.store.write.transaction import Batch, Claimant, Range, Rejected, write_batch
 from tidemill.testing import wait_until
-from writing import Writer
 
 ROWS = [(1, "red", 5, 10), (2, "red", 7, 11), (3, "blue", 1, 12), (4, "blue", 2, 13), (5, "blue", 4, 14)]
 
@@ -58,7 +59,7 @@ def test_rows_of_records_that_make_them_no_longer_are_retracted(
     entity: Writer, monkeypatch: pytest.MonkeyPatch, size: int
 ) -> None:
     """Out of table and rollup and counted in the replay, however many leave at once; others and later ones stay."""
-    monkeypatch.setattr(outdated, "ROWS", size)
+    monkeypatch.setattr(retract, "ROWS", size)
     entity.write(ROWS)
     entity.write([(6, "red", 1, 20)], partition=1)
     entity.write([(7, "red", 1, 20)], partition=2)
@@ -110,7 +111,7 @@ def test_an_outdated_version_retracts_nothing(event: Writer) -> None:
     """The stream has a newer driver: what it writes is not to be judged by an older folder."""
     event.write(ROWS)
     claimant = begin(event)
-    control.take_over(event.connection, event.pipeline.name, event.version + 2, "a test")
+    leases.take_over(event.connection, event.pipeline.name, event.version + 2, "a test")
     with pytest.raises(Fenced, match="newer pipeline version"):
         retract_outdated(event.connection, event.settings, event.pipeline, claimant, [Range(0, 0, 5)], everything)
     assert len(event.rows()) == 5
@@ -136,7 +137,7 @@ def test_a_replay_of_a_topic_that_was_made_again_is_refused(entity: Writer) -> N
     """It was asked for before: neither does it write rows, nor does it take any out, nor is it in the ledger."""
     entity.write(ROWS)
     claimant = begin(entity)
-    assert proofs.prove_incarnation(entity.connection, claimant) is None
+    assert fencing.prove_incarnation(entity.connection, claimant) is None
     since = met(entity, 2)
     before = entity.rows(), entity.groups()
     sentence = f"was made again since the replay was asked for: .*, now 2 after commit {since}; ask again"
@@ -151,7 +152,7 @@ def test_a_replay_of_a_topic_that_was_made_again_is_refused(entity: Writer) -> N
     assert replays.committed(entity.connection, claimant.replay_id) == {}
     assert entity.verify() == []
     asked_again = replace(claimant, generation=2, since=since)
-    assert proofs.prove_incarnation(entity.connection, asked_again) == "id2"
+    assert fencing.prove_incarnation(entity.connection, asked_again) == "id2"
 
 
 def test_a_row_of_an_earlier_incarnation_is_never_taken_for_one_of_the_new_topic(event: Writer) -> None:
@@ -162,7 +163,7 @@ def test_a_row_of_an_earlier_incarnation_is_never_taken_for_one_of_the_new_topic
     beside = replace(fresh, epoch=0, replay_id=begin(event).replay_id)
     event.positions[0] = 5
     old = replace(event.batch([(2, "blue", 2, 2)]), batch_id=0)
-    write_batch(event.settings, event.pipeline, replace(beside, generation=1, since=proofs.NO_INCARNATION), old)
+    write_batch(event.settings, event.pipeline, replace(beside, generation=1, since=fencing.NO_INCARNATION), old)
     assert event.query(f"SELECT _partition, _offset FROM {event.table} WHERE id = 2") == [(NO_PARTITION, 5)]
     assert event.verify() == []
     event.positions[0] = 0
@@ -185,7 +186,7 @@ def test_an_older_record_does_not_come_back_while_its_key_is_being_deleted(
         migrate_control(connection, mariadb.root / "sql" / "control")
         version = apply_pipeline(connection, mariadb, pipeline)
     with session(mariadb, Account.STREAM) as connection:
-        epoch = control.take_over(connection, pipeline.name, version, "a test")
+        epoch = leases.take_over(connection, pipeline.name, version, "a test")
         ledger.begin_at(connection, pipeline.name, pipeline.name, {0: 0})
     name = f"{pipeline.name}_{ENTITY}"
     stream = Claimant(pipeline.name, epoch, version, pipeline.name)
@@ -202,7 +203,7 @@ def test_an_older_record_does_not_come_back_while_its_key_is_being_deleted(
         with session(mariadb, Account.STREAM) as connection:
             for _ in range(20):
                 try:
-                    commit._Transaction(connection, mariadb, pipeline, stream, deletion).run()
+                    transaction._Transaction(connection, mariadb, pipeline, stream, deletion).run()
                 except Contention:
                     connection.rollback()
                 else:

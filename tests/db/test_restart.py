@@ -9,12 +9,13 @@ from typing import Any
 import pytest
 from pymysql.connections import Connection
 
+from tidemill.cli.restart import restart
 from tidemill.config import Account, Settings
 from tidemill.errors import StreamError
-from tidemill.local.restart import restart
-from tidemill.store import control
-from tidemill.store.connect import session
-from tidemill.store.migrate import migrate_control
+from tidemill.lifecycle.stream_row import StreamRow
+from tidemill.store.connection import session
+from tidemill.store.control import heartbeats, leases, streams
+from tidemill.store.migrations import migrate_control
 from tidemill.testing import wait_until
 
 STREAM = "restarted"
@@ -29,15 +30,15 @@ def connection(mariadb: Settings) -> Iterator[Connection[Any]]:
         with found.cursor() as cursor:
             for table in ("streams", "leases", "heartbeats"):
                 cursor.execute(f"DELETE FROM {table} WHERE stream = %s", (STREAM,))
-        control.wish(found, STREAM, "running", "a test")
-        control.take_over(found, STREAM, 1, "a test")
-        control.beat(found, STREAM, 1, "running")
+        streams.wish(found, STREAM, "running", "a test")
+        leases.take_over(found, STREAM, 1, "a test")
+        heartbeats.beat(found, STREAM, 1, "running")
         yield found
 
 
-def row_of(connection: Connection[Any]) -> control.StreamRow:
+def row_of(connection: Connection[Any]) -> StreamRow:
     """The stream now."""
-    row = control.read_stream(connection, STREAM)
+    row = streams.read_stream(connection, STREAM)
     assert row is not None
     return row
 
@@ -47,12 +48,12 @@ def test_it_waits_until_the_next_driver_reads(mariadb: Settings, connection: Con
     found: list[int | None] = []
     asking = threading.Thread(target=lambda: found.append(restart(mariadb, STREAM, "a person", 20)))
     asking.start()
-    wait_until(lambda: not control.beat(connection, STREAM, 1, "running"), 10, "the driver is asked to leave")
-    control.beat(connection, STREAM, 1, "stopped")
-    assert control.take_over(connection, STREAM, 1, "a test", expected=1, wished_at=row_of(connection).wanted_at) == 2
-    control.beat(connection, STREAM, 2, "starting")
+    wait_until(lambda: not heartbeats.beat(connection, STREAM, 1, "running"), 10, "the driver is asked to leave")
+    heartbeats.beat(connection, STREAM, 1, "stopped")
+    assert leases.take_over(connection, STREAM, 1, "a test", expected=1, wished_at=row_of(connection).wanted_at) == 2
+    heartbeats.beat(connection, STREAM, 2, "starting")
     assert not found
-    assert control.beat(connection, STREAM, 2, "running")
+    assert heartbeats.beat(connection, STREAM, 2, "running")
     asking.join(10)
     assert found == [2]
 
@@ -61,7 +62,7 @@ def test_a_driver_that_does_not_come_is_one_sentence_and_the_wish_stands(
     mariadb: Settings, connection: Connection[Any]
 ) -> None:
     """Airflow may be down; whenever it is up again, the wish is there."""
-    control.wish(connection, STREAM, "stopped", "a test")
+    streams.wish(connection, STREAM, "stopped", "a test")
     with pytest.raises(
         StreamError, match=r"no newer driver of restarted reads within 0\.1 s: epoch 1 is running; .*DAG"
     ):

@@ -10,17 +10,17 @@ from typing import Any
 import pyarrow as pa
 import pytest
 
-from learning import Shop, open_shop, own_schemas, some_orders
+from support.models import Shop, open_shop, own_schemas, some_orders
 from tidemill.config import Account, Settings
 from tidemill.errors import LearnError
-from tidemill.learn import publish as publishing
-from tidemill.learn import versions
-from tidemill.learn.holdout import as_datetime
-from tidemill.learn.publish import publish, rollback
-from tidemill.learn.refresh import begin_refresh
-from tidemill.learn.score import Target, load
-from tidemill.store.connect import session
-from tidemill.store.dialects import dialect, names
+from tidemill.ml.data.split import as_datetime
+from tidemill.ml.refresh import begin_refresh
+from tidemill.ml.registry import versions
+from tidemill.ml.serving import publish as publishing
+from tidemill.ml.serving.publish import publish, rollback
+from tidemill.ml.serving.score import Target, load
+from tidemill.store.connection import session
+from tidemill.store.sql import dialect, identifiers
 from tidemill.testing import wait_until
 
 ORDERS = 400
@@ -57,8 +57,10 @@ def refresh(shop: Shop, version: int) -> None:
     promote(shop, version)
     begun = begin_refresh(shop.connection, shop.pipeline, shop.model, f"run {version}")
     model = shop.pipeline.models[shop.model]
-    columns = [*model.key, *names.SCORE_COLUMNS]
-    statement = dialect(shop.settings.db_dialect).load(shop.settings.db_data, names.pending(model.score.table), columns)
+    columns = [*model.key, *identifiers.SCORE_COLUMNS]
+    statement = dialect(shop.settings.db_dialect).load(
+        shop.settings.db_data, identifiers.pending(model.score.table), columns
+    )
     ids = list(range(1, ORDERS + 1))
     scored = pa.table({"id": ids, "score": [float(version)] * ORDERS, "_commit": [1] * ORDERS})
     load(Target(shop.settings, statement, model.key, version, 1), scored, scored["score"])
@@ -127,7 +129,7 @@ def test_a_version_that_was_never_published_is_nothing_to_go_back_to(shop: Shop)
 def test_a_new_versions_scores_move_in_steps_before(shop: Shop, monkeypatch: pytest.MonkeyPatch) -> None:
     """What nobody sees yet is moved in small transactions, so that the one that shows it is short."""
     refresh(shop, 1)
-    monkeypatch.setattr("tidemill.learn.publish.PART_ROWS", 150)
+    monkeypatch.setattr("tidemill.ml.serving.publish.PART_ROWS", 150)
     steps: list[int] = []
     real = publishing.step
 
@@ -135,7 +137,7 @@ def test_a_new_versions_scores_move_in_steps_before(shop: Shop, monkeypatch: pyt
         steps.append(gone := real(connection, work))
         return gone
 
-    monkeypatch.setattr("tidemill.learn.publish.step", counted)
+    monkeypatch.setattr("tidemill.ml.serving.publish.step", counted)
     refresh(shop, 2)
     assert steps == [150, 150, 100, 0]
     assert seen(shop) == (2, 2, 2.0, 2.0, ORDERS, ORDERS)

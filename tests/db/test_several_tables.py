@@ -10,13 +10,13 @@ from typing import Any
 import pyarrow as pa
 import pytest
 
-from shop import Shop, make_shop
+from support.shop import Shop, make_shop
 from tidemill.config import Account, Settings
-from tidemill.store import commit, settle
-from tidemill.store.commit import write_batch
-from tidemill.store.connect import connect
-from tidemill.store.record import Counts, Rejected
-from tidemill.store.settle import Target
+from tidemill.store.connection import connect
+from tidemill.store.write import merge, transaction
+from tidemill.store.write.ledger_rows import Counts, Rejected
+from tidemill.store.write.merge import Target
+from tidemill.store.write.transaction import write_batch
 
 
 @pytest.fixture
@@ -124,7 +124,7 @@ def test_a_row_that_comes_while_its_key_is_deleted_stays_in_table_and_rollup(
     shop: Shop, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Another partition claims the key after the rows to leave were locked and before they are deleted."""
-    real, came = settle._hold, []
+    real, came = merge._hold, []
 
     def slowly(target: Target, condition: str, values: dict[str, Any]) -> None:
         real(target, condition, values)
@@ -134,7 +134,7 @@ def test_a_row_that_comes_while_its_key_is_deleted_stays_in_table_and_rollup(
             thread.start()
             thread.join(10)
 
-    monkeypatch.setattr(settle, "_hold", slowly)
+    monkeypatch.setattr(merge, "_hold", slowly)
     assert shop.write(("DE", 1)).written == 1
     assert [type(found) for found in came] == [bool, Counts]
     assert shop.stock() == [("DE", 1, 5)]
@@ -146,6 +146,6 @@ def _write_apart(shop: Shop, record: tuple[Any, ...], partition: int) -> Counts:
     connection = connect(shop.settings, Account.STREAM)
     try:
         batch = shop.batch(0, (record,), partition)
-        return commit._Transaction(connection, shop.settings, shop.pipeline, shop.claimant, batch).run()
+        return transaction._Transaction(connection, shop.settings, shop.pipeline, shop.claimant, batch).run()
     finally:
         connection.close()

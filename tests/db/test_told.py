@@ -12,15 +12,19 @@ import pytest
 from airflow.sdk import BaseNotifier
 from pymysql.connections import Connection
 
+from support.writes import Writer
+from tidemill.airflow import notifications
 from tidemill.config import Account, Settings
 from tidemill.console.ledgers import Ledgers
 from tidemill.console.metrics import exposition
 from tidemill.console.queries import read_status
-from tidemill.store import compact, control
-from tidemill.store.connect import session
-from tidemill.store.migrate import migrate_control
-from tidemill.supervise import notify, slo
-from writing import Writer
+from tidemill.lifecycle.slo import behind_seconds
+from tidemill.lifecycle.stream_row import FRESHNESS, StreamRow
+from tidemill.store.connection import session
+from tidemill.store.control import heartbeats, incidents, leases, streams
+from tidemill.store.maintenance import compaction
+from tidemill.store.migrations import migrate_control
+from tidemill.supervisor import freshness
 
 STREAM = "told"
 SUBJECT = f"stream {STREAM}"
@@ -35,10 +39,10 @@ def connection(mariadb: Settings) -> Iterator[Connection[Any]]:
         for table in ("streams", "leases", "heartbeats"):
             execute(connection, f"DELETE FROM {table} WHERE stream = %s", STREAM)
         execute(connection, "DELETE FROM incidents WHERE subject = %s", SUBJECT)
-        control.wish(connection, STREAM, "running", "a test")
-        control.take_over(connection, STREAM, 1, "a test")
+        streams.wish(connection, STREAM, "running", "a test")
+        leases.take_over(connection, STREAM, 1, "a test")
         yield connection
-        control.wish(connection, STREAM, "stopped", "a test")
+        streams.wish(connection, STREAM, "stopped", "a test")
         execute(connection, "DELETE FROM incidents WHERE subject = %s", SUBJECT)
 
 
@@ -49,9 +53,9 @@ def execute(connection: Connection[Any], statement: str, *values: object) -> lis
         return list(cursor.fetchall())
 
 
-def row_of(connection: Connection[Any]) -> control.StreamRow:
+def row_of(connection: Connection[Any]) -> StreamRow:
     """The stream now."""
-    found = control.read_stream(connection, STREAM)
+    found = streams.read_stream(connection, STREAM)
     assert found is not None
     return found
 
@@ -66,52 +70,52 @@ def let_pass(connection: Connection[Any], seconds: float) -> None:
 
 def test_a_heartbeat_that_cannot_tell_makes_nothing_fresher(connection: Connection[Any]) -> None:
     """A driver that starts again and again writes nothing: the tables grow older through all its heartbeats."""
-    control.beat(connection, STREAM, 1, "running", lag_records=0, lag_seconds=0.0)
-    assert control.behind_seconds(row_of(connection)) == 0
+    heartbeats.beat(connection, STREAM, 1, "running", lag_records=0, lag_seconds=0.0)
+    assert behind_seconds(row_of(connection)) == 0
     for epoch in (2, 3):
         let_pass(connection, 20)
-        control.take_over(connection, STREAM, 1, "a test")
-        control.beat(connection, STREAM, epoch, "starting")
-    assert control.behind_seconds(row_of(connection)) == pytest.approx(40, abs=5)
-    control.beat(connection, STREAM, 3, "running", lag_records=0, lag_seconds=0.0)
-    assert control.behind_seconds(row_of(connection)) == 0
+        leases.take_over(connection, STREAM, 1, "a test")
+        heartbeats.beat(connection, STREAM, epoch, "starting")
+    assert behind_seconds(row_of(connection)) == pytest.approx(40, abs=5)
+    heartbeats.beat(connection, STREAM, 3, "running", lag_records=0, lag_seconds=0.0)
+    assert behind_seconds(row_of(connection)) == 0
 
 
 def test_a_record_after_a_silent_hour_is_not_an_hour_late(connection: Connection[Any]) -> None:
     """The newest committed record is old because nothing came; the tables held all of it until a moment ago."""
-    control.beat(connection, STREAM, 1, "running", lag_records=0, lag_seconds=0.0)
+    heartbeats.beat(connection, STREAM, 1, "running", lag_records=0, lag_seconds=0.0)
     let_pass(connection, 2)
-    control.beat(connection, STREAM, 1, "running", lag_records=1, lag_seconds=3600.0)
-    assert control.behind_seconds(row_of(connection)) == pytest.approx(2, abs=2)
+    heartbeats.beat(connection, STREAM, 1, "running", lag_records=1, lag_seconds=3600.0)
+    assert behind_seconds(row_of(connection)) == pytest.approx(2, abs=2)
 
 
 def test_a_broken_promise_is_an_incident_until_it_is_kept_again(connection: Connection[Any]) -> None:
     """Once, whoever looks; and what does not change costs no statement."""
-    control.beat(connection, STREAM, 1, "running", lag_records=50, lag_seconds=5.0, records_per_second=2.0)
-    assert not slo.judge(connection, row_of(connection), 30)
+    heartbeats.beat(connection, STREAM, 1, "running", lag_records=50, lag_seconds=5.0, records_per_second=2.0)
+    assert not freshness.judge(connection, row_of(connection), 30)
     let_pass(connection, 60)
     stale = row_of(connection)
-    assert slo.judge(connection, stale, 30)
-    slo.judge(connection, stale, 30)
+    assert freshness.judge(connection, stale, 30)
+    freshness.judge(connection, stale, 30)
     [(kind, sentence, closed_at)] = execute(
         connection, "SELECT kind, sentence, closed_at FROM incidents WHERE subject = %s", SUBJECT
     )
-    assert (kind, closed_at) == (slo.FRESHNESS, None)
+    assert (kind, closed_at) == (FRESHNESS, None)
     assert re.search(r"1 min [5-9] s behind Kafka, 30 s are promised; its driver is silent", sentence)
     late = row_of(connection)
     assert (late.late_since is not None, late.untold) == (True, 1)
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(connection, "cursor", None)
-        assert not slo.judge(connection, late, 30)
-    control.beat(connection, STREAM, 1, "running", lag_records=0, lag_seconds=0.0)
-    assert slo.judge(connection, row_of(connection), 30)
+        assert not freshness.judge(connection, late, 30)
+    heartbeats.beat(connection, STREAM, 1, "running", lag_records=0, lag_seconds=0.0)
+    assert freshness.judge(connection, row_of(connection), 30)
     assert row_of(connection).late_since is None
 
 
 class Listener(BaseNotifier):
     """Writes down what it is told; interrupts the task if the test wants it."""
 
-    def __init__(self, heard: list[notify.Incident], trouble: BaseException | None = None) -> None:
+    def __init__(self, heard: list[notifications.Incident], trouble: BaseException | None = None) -> None:
         super().__init__()
         self.heard, self.trouble = heard, trouble
 
@@ -123,26 +127,26 @@ class Listener(BaseNotifier):
 
 
 @pytest.fixture
-def heard(monkeypatch: pytest.MonkeyPatch) -> list[notify.Incident]:
+def heard(monkeypatch: pytest.MonkeyPatch) -> list[notifications.Incident]:
     """What the one notifier is told."""
-    heard: list[notify.Incident] = []
-    monkeypatch.setattr(notify, "notifiers", lambda settings: {"listener": lambda: Listener(heard)})
+    heard: list[notifications.Incident] = []
+    monkeypatch.setattr(notifications, "notifiers", lambda settings: {"listener": lambda: Listener(heard)})
     return heard
 
 
 def test_the_beginning_and_the_end_are_told_once_each(
-    mariadb: Settings, connection: Connection[Any], heard: list[notify.Incident]
+    mariadb: Settings, connection: Connection[Any], heard: list[notifications.Incident]
 ) -> None:
     """Passes without news tell nothing; incidents of other subjects are none of this task's."""
-    control.open_incident(connection, SUBJECT, "test", "it broke")
-    control.open_incident(connection, "stream another", "test", "it broke, too")
-    assert notify.tell(connection, SUBJECT, {}, mariadb) == 1
-    assert notify.tell(connection, SUBJECT, {}, mariadb) == 0
+    incidents.open_incident(connection, SUBJECT, "test", "it broke")
+    incidents.open_incident(connection, "stream another", "test", "it broke, too")
+    assert notifications.tell(connection, SUBJECT, {}, mariadb) == 1
+    assert notifications.tell(connection, SUBJECT, {}, mariadb) == 0
     assert row_of(connection).untold == 0
-    control.close_incident(connection, SUBJECT, "test")
+    incidents.close_incident(connection, SUBJECT, "test")
     assert row_of(connection).untold == 1
-    assert notify.tell(connection, SUBJECT, {}, mariadb) == 1
-    assert notify.tell(connection, SUBJECT, {}, mariadb) == 0
+    assert notifications.tell(connection, SUBJECT, {}, mariadb) == 1
+    assert notifications.tell(connection, SUBJECT, {}, mariadb) == 0
     assert [(each.subject, each.is_over) for each in heard] == [(SUBJECT, False), (SUBJECT, True)]
     assert heard[1].opened_at == heard[0].opened_at
     assert heard[1].opened_at.tzinfo is not None
@@ -150,27 +154,29 @@ def test_the_beginning_and_the_end_are_told_once_each(
 
 
 def test_what_was_over_before_anybody_was_told_is_told_once(
-    mariadb: Settings, connection: Connection[Any], heard: list[notify.Incident]
+    mariadb: Settings, connection: Connection[Any], heard: list[notifications.Incident]
 ) -> None:
     """As over."""
-    control.open_incident(connection, SUBJECT, "test", "it broke")
-    control.close_incident(connection, SUBJECT, "test")
-    assert notify.tell(connection, SUBJECT, {}, mariadb) == 1
+    incidents.open_incident(connection, SUBJECT, "test", "it broke")
+    incidents.close_incident(connection, SUBJECT, "test")
+    assert notifications.tell(connection, SUBJECT, {}, mariadb) == 1
     assert [each.is_over for each in heard] == [True]
     assert row_of(connection).untold == 0
 
 
-def test_of_eight_tasks_one_tells(mariadb: Settings, connection: Connection[Any], heard: list[notify.Incident]) -> None:
+def test_of_eight_tasks_one_tells(
+    mariadb: Settings, connection: Connection[Any], heard: list[notifications.Incident]
+) -> None:
     """An incident is claimed in its row before it is told."""
     for kind in ("one", "two", "three"):
-        control.open_incident(connection, SUBJECT, kind, "it broke")
+        incidents.open_incident(connection, SUBJECT, kind, "it broke")
     together = threading.Barrier(8)
     told: list[int] = []
 
     def task() -> None:
         with session(mariadb, Account.STREAM) as own:
             together.wait(20)
-            told.append(notify.tell(own, SUBJECT, {}, mariadb))
+            told.append(notifications.tell(own, SUBJECT, {}, mariadb))
 
     threads = [threading.Thread(target=task) for _ in range(8)]
     for thread in threads:
@@ -182,28 +188,28 @@ def test_of_eight_tasks_one_tells(mariadb: Settings, connection: Connection[Any]
 
 
 def test_a_task_that_is_ended_while_it_tells_gives_the_incident_back(
-    mariadb: Settings, connection: Connection[Any], monkeypatch: pytest.MonkeyPatch, heard: list[notify.Incident]
+    mariadb: Settings, connection: Connection[Any], monkeypatch: pytest.MonkeyPatch, heard: list[notifications.Incident]
 ) -> None:
     """The next one tells it."""
-    control.open_incident(connection, SUBJECT, "test", "it broke")
+    incidents.open_incident(connection, SUBJECT, "test", "it broke")
     with monkeypatch.context() as patch:
-        patch.setattr(notify, "notifiers", lambda settings: {"x": lambda: Listener(heard, KeyboardInterrupt())})
+        patch.setattr(notifications, "notifiers", lambda settings: {"x": lambda: Listener(heard, KeyboardInterrupt())})
         with pytest.raises(KeyboardInterrupt):
-            notify.tell(connection, SUBJECT, {}, mariadb)
+            notifications.tell(connection, SUBJECT, {}, mariadb)
     assert row_of(connection).untold == 1
-    assert notify.tell(connection, SUBJECT, {}, mariadb) == 1
+    assert notifications.tell(connection, SUBJECT, {}, mariadb) == 1
 
 
 def test_a_notifier_that_never_succeeds_is_not_called_for_ever(
-    mariadb: Settings, connection: Connection[Any], monkeypatch: pytest.MonkeyPatch, heard: list[notify.Incident]
+    mariadb: Settings, connection: Connection[Any], monkeypatch: pytest.MonkeyPatch, heard: list[notifications.Incident]
 ) -> None:
     """The incident counts as told; the task goes on."""
-    monkeypatch.setattr(notify, "_sleep", lambda seconds: None)
+    monkeypatch.setattr(notifications, "_sleep", lambda seconds: None)
     monkeypatch.setattr(
-        notify, "notifiers", lambda settings: {"x": lambda: Listener(heard, ConnectionError("no line"))}
+        notifications, "notifiers", lambda settings: {"x": lambda: Listener(heard, ConnectionError("no line"))}
     )
-    control.open_incident(connection, SUBJECT, "test", "it broke")
-    assert notify.tell(connection, SUBJECT, {}, mariadb) == 1
+    incidents.open_incident(connection, SUBJECT, "test", "it broke")
+    assert notifications.tell(connection, SUBJECT, {}, mariadb) == 1
     assert row_of(connection).untold == 0
 
 
@@ -224,7 +230,7 @@ def test_the_ledger_is_added_up_as_it_grows_ages_and_is_put_together(mariadb: Se
     assert agree() == (4, 8, 4)
     event.write([(9, "blue", 1, 9)], filtered=3)
     assert agree() == (5, 12, 5)
-    assert compact.compact(connection, stream, datetime(2100, 1, 1)) > 0
+    assert compaction.compact(connection, stream, datetime(2100, 1, 1)) > 0
     assert agree() == (5, 12, 5)
     # A replay reads the same records again.
     execute(connection, "UPDATE commits SET replay_id = 1 WHERE stream = %s ORDER BY id DESC LIMIT 1", stream)
@@ -234,8 +240,8 @@ def test_the_ledger_is_added_up_as_it_grows_ages_and_is_put_together(mariadb: Se
 
 def test_a_scrape_shows_what_the_database_holds(mariadb: Settings, connection: Connection[Any]) -> None:
     """As the account that may only read."""
-    control.beat(connection, STREAM, 1, "running", lag_records=50, lag_seconds=5.0, latency_p99_ms=1500)
-    control.open_incident(connection, SUBJECT, "test", "it broke")
+    heartbeats.beat(connection, STREAM, 1, "running", lag_records=50, lag_seconds=5.0, latency_p99_ms=1500)
+    incidents.open_incident(connection, SUBJECT, "test", "it broke")
     text = exposition(lambda: read_status(mariadb))[0].decode()
     assert "tidemill_database_up 1.0\n" in text
     assert f'tidemill_stream_lag_records{{stream="{STREAM}"}} 50.0\n' in text

@@ -19,11 +19,12 @@ import yaml
 
 from tidemill.config import Account, Settings
 from tidemill.spec import Pipeline, load_pipeline
-from tidemill.store import control, ledger, stage
-from tidemill.store.commit import Batch, Claimant, Counts, Range, write_batch
-from tidemill.store.connect import drop_worker_connection, session, worker_connection
-from tidemill.store.migrate import apply_pipeline, migrate_control
-from tidemill.store.verify import verify
+from tidemill.store.connection import drop_worker_connection, session, worker_connection
+from tidemill.store.control import leases, ledger, streams
+from tidemill.store.maintenance.verify import verify
+from tidemill.store.migrations import apply_pipeline, migrate_control
+from tidemill.store.write import bulk_load
+from tidemill.store.write.transaction import Batch, Claimant, Counts, Range, write_batch
 
 DAY, NOW = dt.date(2024, 2, 29), dt.datetime(2024, 2, 29, 23, 59, 59, 999_999)
 LARGEST = Decimal("99999999999999999999999999999.999999999")
@@ -106,9 +107,9 @@ def typed(mariadb: Settings, tmp_path: Path) -> Maker:
             migrate_control(connection, mariadb.root / "sql" / "control")
             version = apply_pipeline(connection, mariadb, pipeline)
         with session(mariadb, Account.STREAM) as connection:
-            control.wish(connection, name, "running", "a test")
+            streams.wish(connection, name, "running", "a test")
             ledger.begin_at(connection, name, name, {0: 0})
-            epoch = control.take_over(connection, name, version, "a test")
+            epoch = leases.take_over(connection, name, version, "a test")
         return Typed(mariadb, pipeline, Claimant(name, epoch, version, name))
 
     return make
@@ -119,7 +120,7 @@ def way(request: pytest.FixtureRequest, mariadb: Settings) -> str:
     """Rows go both ways that there are."""
     drop_worker_connection(mariadb)
     if request.param != "LOAD DATA":
-        stage._without_files.add(worker_connection(mariadb))
+        bulk_load._without_files.add(worker_connection(mariadb))
     return str(request.param)
 
 
@@ -331,7 +332,7 @@ def test_much_text_is_encoded_piece_by_piece() -> None:
     one = pa.array(["x" * 2**20], pa.string())
     rows = pa.table({"id": pa.array(range(400), pa.int64()), "v": pa.chunked_array([one] * 400)})
     before, size, largest = pa.total_allocated_bytes(), 0, 0
-    for buffer in stage.encode(rows):
+    for buffer in bulk_load.encode(rows):
         size += len(buffer)
         largest = max(largest, len(buffer), pa.total_allocated_bytes() - before)
     assert size == sum(len(str(number)) + 2 + 2**20 for number in range(400))

@@ -15,11 +15,12 @@ import yaml
 from tidemill.config import Account, Settings
 from tidemill.errors import StoreError
 from tidemill.spec import Pipeline, load_pipeline
-from tidemill.store import control, ledger, stage
-from tidemill.store.commit import Batch, Claimant, Counts, Range, Rejected, write_batch
-from tidemill.store.connect import drop_worker_connection, session, worker_connection
-from tidemill.store.migrate import apply_pipeline, migrate_control
-from tidemill.store.verify import verify
+from tidemill.store.connection import drop_worker_connection, session, worker_connection
+from tidemill.store.control import leases, ledger, streams
+from tidemill.store.maintenance.verify import verify
+from tidemill.store.migrations import apply_pipeline, migrate_control
+from tidemill.store.write import bulk_load
+from tidemill.store.write.transaction import Batch, Claimant, Counts, Range, Rejected, write_batch
 
 LARGEST = 2**63 - 1
 COLUMNS = {"id": "BIGINT NOT NULL", "at": "BIGINT NOT NULL", "n": "BIGINT", "o": "VARCHAR(8)"}
@@ -96,9 +97,9 @@ def counted(mariadb: Settings, tmp_path: Path) -> Maker:
             migrate_control(connection, mariadb.root / "sql" / "control")
             version = apply_pipeline(connection, mariadb, pipeline)
         with session(mariadb, Account.STREAM) as connection:
-            control.wish(connection, name, "running", "a test")
+            streams.wish(connection, name, "running", "a test")
             ledger.begin_at(connection, name, name, {0: 0})
-            epoch = control.take_over(connection, name, version, "a test")
+            epoch = leases.take_over(connection, name, version, "a test")
         return Counted(mariadb, pipeline, Claimant(name, epoch, version, name))
 
     return make
@@ -220,7 +221,7 @@ def test_a_value_that_cannot_be_written_is_set_aside(counted: Maker, files: bool
     table.types["v"] = pa.struct({"at": pa.list_(pa.timestamp("us", "UTC"))})
     drop_worker_connection(table.settings)
     if not files:
-        stage._without_files.add(worker_connection(table.settings))
+        bulk_load._without_files.add(worker_connection(table.settings))
     far = {"at": [400_000_000_000_000_000]}
     near = {"at": [0]}
     counts = table.write(

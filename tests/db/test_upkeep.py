@@ -14,19 +14,20 @@ from typing import Any
 import pytest
 import yaml
 
-from shop import Shop, make_shop
+from support.shop import Shop, make_shop
+from support.writes import EPOCH, Writer
 from tidemill.config import Account, Settings
 from tidemill.spec import load_pipeline
-from tidemill.store import compact, ledger, retain
-from tidemill.store.build import build_all
-from tidemill.store.commit import write_batch
-from tidemill.store.compact import compact as put_together
-from tidemill.store.connect import session
-from tidemill.store.migrate import apply_pipeline
-from tidemill.store.record import Rejected
-from tidemill.store.retain import Place, remove_old_rows
-from tidemill.store.upkeep import Kept, keep
-from writing import EPOCH, Writer
+from tidemill.store.connection import session
+from tidemill.store.control import ledger
+from tidemill.store.maintenance import compaction, retention
+from tidemill.store.maintenance.compaction import compact as put_together
+from tidemill.store.maintenance.retention import Place, remove_old_rows
+from tidemill.store.maintenance.rollup_backfill import build_all
+from tidemill.store.maintenance.run import Kept, keep
+from tidemill.store.migrations import apply_pipeline
+from tidemill.store.write.ledger_rows import Rejected
+from tidemill.store.write.transaction import write_batch
 
 DAY = 86_400
 LATER = dt.datetime(2100, 1, 1)
@@ -123,7 +124,7 @@ def test_old_commits_are_put_together_beside_the_stream(
     entity: Writer, mariadb: Settings, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """One row a partition and its newest commit; all sums stay, and verification agrees at every instant."""
-    monkeypatch.setattr(compact, "STEP_COMMITS", 4)
+    monkeypatch.setattr(compaction, "STEP_COMMITS", 4)
     many_commits(entity)
     age(entity, 31)
     before = totals(entity)
@@ -165,10 +166,10 @@ def test_upkeep_that_dies_between_two_steps_is_gone_on_with(
     entity: Writer, mariadb: Settings, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """What was done stays done, the step under way is undone, and the next run finishes."""
-    monkeypatch.setattr(compact, "STEP_COMMITS", 3)
+    monkeypatch.setattr(compaction, "STEP_COMMITS", 3)
     many_commits(entity)
     age(entity, 31)
-    before, real, steps = totals(entity), compact._move_details, itertools.count(1)
+    before, real, steps = totals(entity), compaction._move_details, itertools.count(1)
 
     def die(*arguments: Any) -> None:
         real(*arguments)
@@ -176,7 +177,7 @@ def test_upkeep_that_dies_between_two_steps_is_gone_on_with(
             raise KeyboardInterrupt
 
     with monkeypatch.context() as patch:
-        patch.setattr(compact, "_move_details", die)
+        patch.setattr(compaction, "_move_details", die)
         with pytest.raises(KeyboardInterrupt), session(mariadb, Account.STREAM) as connection:
             put_together(connection, entity.pipeline.name, LATER)
     assert len(commits(entity)) == 16
@@ -189,7 +190,7 @@ def test_upkeep_that_dies_between_two_steps_is_gone_on_with(
 
 def test_two_at_once_do_not_add_up_twice(entity: Writer, monkeypatch: pytest.MonkeyPatch) -> None:
     """The command beside the DAG: each row is put together by one of them."""
-    monkeypatch.setattr(compact, "STEP_COMMITS", 3)
+    monkeypatch.setattr(compaction, "STEP_COMMITS", 3)
     many_commits(entity, 40)
     age(entity, 31)
     before, done = totals(entity), list[int]()
@@ -341,7 +342,7 @@ def test_a_folder_that_is_not_applied_removes_no_rows(entity: Writer, mariadb: S
 
 def test_the_quarantine_forgets_what_is_old(entity: Writer, mariadb: Settings, monkeypatch: pytest.MonkeyPatch) -> None:
     """Beside the stream; the commits remember how many it was. Not while a replay may want them."""
-    monkeypatch.setattr(retain, "BATCH_RECORDS", 3)
+    monkeypatch.setattr(retention, "BATCH_RECORDS", 3)
     many_commits(entity)
     age(entity, 91, "quarantine", "quarantined_at")
     name = entity.pipeline.name

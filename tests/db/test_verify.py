@@ -6,13 +6,13 @@ from pathlib import Path
 
 import pytest
 
-from shop import make_shop
+from support.shop import make_shop
+from support.writes import Writer
 from tidemill.config import Account, Settings
-from tidemill.store.commit import Range, write_batch
-from tidemill.store.connect import session
-from tidemill.store.record import Claimant, Rejected
-from tidemill.store.verify import Offsets, examine
-from writing import Writer
+from tidemill.store.connection import session
+from tidemill.store.maintenance.verify import Offsets, examine
+from tidemill.store.write.ledger_rows import Claimant, Rejected
+from tidemill.store.write.transaction import Range, write_batch
 
 
 def damage(settings: Settings, *statements: str) -> None:

@@ -16,18 +16,19 @@ import psutil
 import pytest
 import yaml
 
-from edges import Edge
+from support.edges import Edge
 from tidemill.config import Account, Settings
-from tidemill.ingest import topics
-from tidemill.local import apply, ports
+from tidemill.deploy import apply, snapshots
+from tidemill.devstack import ports
+from tidemill.kafka import topics
+from tidemill.lifecycle.stream_row import StreamRow
 from tidemill.processes import environment_of
-from tidemill.store import control
-from tidemill.store.connect import session
-from tidemill.supervise import applied
-from tidemill.supervise.cluster import Cluster
-from tidemill.supervise.hand import Hand
-from tidemill.supervise.launcher import DRIVER_MARK, is_gone, stop_driver
-from tidemill.supervise.submit import program_environment, spark_submit
+from tidemill.store.connection import session
+from tidemill.store.control import streams
+from tidemill.supervisor.actions import Hand
+from tidemill.supervisor.cluster import Cluster
+from tidemill.supervisor.launcher import DRIVER_MARK, is_gone, stop_driver
+from tidemill.supervisor.spark_submit import program_environment, spark_submit
 from tidemill.testing import wait_until
 
 SECONDS = 90.0
@@ -158,19 +159,19 @@ class Clustered(Edge):
             self.send(ids, partition, note)
             self.known += ids
 
-    def row(self) -> control.StreamRow:
+    def row(self) -> StreamRow:
         with session(self.settings, Account.READ) as connection:
-            row = control.read_stream(connection, self.name)
+            row = streams.read_stream(connection, self.name)
         assert row is not None
         return row
 
-    def launch(self, cluster: Cluster) -> control.StreamRow:
+    def launch(self, cluster: Cluster) -> StreamRow:
         """What the supervision does to start a stream; waits until the driver reads."""
         with session(self.settings, Account.STREAM) as connection:
-            control.wish(connection, self.name, "running", "a test")
-            row = control.read_stream(connection, self.name)
+            streams.wish(connection, self.name, "running", "a test")
+            row = streams.read_stream(connection, self.name)
             assert row is not None
-            pipeline, version = applied.current(self.settings, connection, self.name)
+            pipeline, version = snapshots.current(self.settings, connection, self.name)
             Hand(self.settings, connection, "a test").start(row, pipeline, version, CONF, cluster)
 
         def runs() -> bool:
@@ -182,10 +183,10 @@ class Clustered(Edge):
         wait_until(runs, SECONDS, f"a driver of {self.name} at work")
         return self.row()
 
-    def leave(self) -> control.StreamRow:
+    def leave(self) -> StreamRow:
         """Wish it stopped, and wait for the driver's last word and for its end."""
         with session(self.settings, Account.STREAM) as connection:
-            control.wish(connection, self.name, "stopped", "a test")
+            streams.wish(connection, self.name, "stopped", "a test")
         wait_until(lambda: not self.drivers(), SECONDS, "the driver's end")
         return self.row()
 
@@ -276,7 +277,7 @@ def test_a_folder_that_is_broken_changes_nothing_until_it_is_applied(client: Clu
     (client.folder / "t.sql").write_text("SELECT nothing of the kind")
     try:
         with session(client.settings, Account.STREAM) as connection:
-            pipeline, version = applied.current(client.settings, connection, client.name)
+            pipeline, version = snapshots.current(client.settings, connection, client.name)
         assert (pipeline.sql("t.sql"), version) == (before, client.row().pipeline_version)
     finally:
         (client.folder / "t.sql").write_text(before)

@@ -9,17 +9,19 @@ from pathlib import Path
 
 import pytest
 
-from crashing import POINTS, Crashing, Failpoints
-from recording import make_pipeline
-from settling import ENTITY, EVENT
+from support.crashes import POINTS, Crashing, Failpoints
+from support.merges import ENTITY, EVENT
+from support.recording import make_pipeline
 from tidemill.config import Account, Settings
-from tidemill.ingest import topics
-from tidemill.local import apply, leftovers
-from tidemill.local.stack import Stack
-from tidemill.store import control
-from tidemill.store.connect import session
-from tidemill.supervise import launcher
-from tidemill.testing import FAILPOINTS, wait_until
+from tidemill.deploy import apply
+from tidemill.devstack import process_records
+from tidemill.devstack.stack import Stack
+from tidemill.failpoints import FAILPOINTS
+from tidemill.kafka import topics
+from tidemill.store.connection import session
+from tidemill.store.control import streams
+from tidemill.supervisor import launcher
+from tidemill.testing import wait_until
 
 VICTIMS = ("worker", "database", "broker", "driver")
 PARTITIONS = 4
@@ -39,7 +41,7 @@ def running(
     with pytest.MonkeyPatch.context() as environment:
         environment.setenv(FAILPOINTS, str(failpoints.folder))
         with session(settings, Account.STREAM) as connection:
-            control.wish(connection, pipeline.name, "running", "a test")
+            streams.wish(connection, pipeline.name, "running", "a test")
         crashing = Crashing(settings, pipeline, stack, failpoints, topics.admin(settings))
         yield crashing
         failpoints.clear()
@@ -80,7 +82,7 @@ def test_of_two_live_drivers_one_is_refused(crashing: Crashing) -> None:
     crashing.produce_to("after stage", seed=100)
     old = crashing.row()
     assert old.pid is not None
-    asleep = leftovers.session(old.pid)
+    asleep = process_records.session(old.pid)
     for process in asleep:
         process.suspend()
     crashing.start_driver()

@@ -9,16 +9,17 @@ from pathlib import Path
 
 import pytest
 
-from crashing import Crashing, Failpoints
-from recording import make_pipeline
-from settling import ENTITY
+from support.crashes import Crashing, Failpoints
+from support.merges import ENTITY
+from support.recording import make_pipeline
 from tidemill.config import Account, Settings
-from tidemill.ingest import topics
-from tidemill.local import apply
-from tidemill.local.stack import Stack
-from tidemill.store import control
-from tidemill.store.connect import session
-from tidemill.supervise import launcher
+from tidemill.deploy import apply
+from tidemill.devstack.stack import Stack
+from tidemill.kafka import topics
+from tidemill.lifecycle.stream_row import StreamRow
+from tidemill.store.connection import session
+from tidemill.store.control import streams
+from tidemill.supervisor import launcher
 from tidemill.testing import wait_until
 
 SECONDS = 60
@@ -34,7 +35,7 @@ def crashing(
     pipeline = make_pipeline(folder, "slack", (ENTITY,), partitions=2)
     apply.apply_all(settings, [pipeline], lambda _: None)
     with session(settings, Account.STREAM) as connection:
-        control.wish(connection, pipeline.name, "running", "a test")
+        streams.wish(connection, pipeline.name, "running", "a test")
     crashing = Crashing(settings, pipeline, stack, Failpoints(folder / "failpoints"), topics.admin(settings))
     crashing.start_driver()
     crashing.produce(seed=0)
@@ -53,7 +54,7 @@ def away(crashing: Crashing, server: str) -> Iterator[None]:
         crashing.restart_server(server)
 
 
-def log_of(row: control.StreamRow) -> Callable[[], str]:
+def log_of(row: StreamRow) -> Callable[[], str]:
     """What a driver says from here on."""
     assert row.log_file is not None
     log = Path(row.log_file)
@@ -61,7 +62,7 @@ def log_of(row: control.StreamRow) -> Callable[[], str]:
     return lambda: log.read_text()[said:]
 
 
-def assert_same_driver(crashing: Crashing, before: control.StreamRow) -> None:
+def assert_same_driver(crashing: Crashing, before: StreamRow) -> None:
     """The driver of ``before`` is at work, waits for nothing, and everything that was produced is in the tables."""
     crashing.drain()
     assert crashing.drivers == 1
@@ -133,7 +134,7 @@ def test_a_stream_that_is_stopped_while_its_broker_is_away_leaves(crashing: Cras
     with away(crashing, "kafka"):
         wait_until(lambda: crashing.row().waiting_for, SECONDS, "the driver waits")
         with session(crashing.settings, Account.STREAM) as connection:
-            control.wish(connection, crashing.pipeline.name, "stopped", "a test")
+            streams.wish(connection, crashing.pipeline.name, "stopped", "a test")
         wait_until(lambda: launcher.is_gone(row), SECONDS, "the driver has left")
     left = crashing.row()
     assert (left.state, left.epoch, left.last_error, left.waiting_for) == ("stopped", row.epoch, None, None)

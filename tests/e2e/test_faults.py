@@ -17,17 +17,18 @@ from typing import Any
 
 import pytest
 
-from faulting import Feed, Observer, Surf, processes, write_second_version
-from recording import make_pipeline
-from settling import ENTITY
+from support.faults import Feed, Observer, Surf, processes, write_second_version
+from support.merges import ENTITY
+from support.recording import make_pipeline
 from tidemill.config import Account
-from tidemill.ingest import topics
-from tidemill.local import apply, process
-from tidemill.local.airflow_api import AirflowApi
-from tidemill.local.stack import Stack
-from tidemill.local.up import connections
+from tidemill.deploy import apply
+from tidemill.devstack import child_process
+from tidemill.devstack.airflow_api import AirflowApi
+from tidemill.devstack.stack import Stack
+from tidemill.devstack.up import connections
+from tidemill.kafka import topics
 from tidemill.spec import load_pipeline
-from tidemill.store.connect import session
+from tidemill.store.connection import session
 from tidemill.testing import wait_until
 
 NAME = "surf"
@@ -258,5 +259,5 @@ def _tidemill(surf: Surf, *words: str) -> subprocess.CompletedProcess[str]:
     """A command, as a user gives it."""
     return subprocess.run(
         [sys.executable, "-m", "tidemill", *words],
-        env=process.environment(surf.settings), capture_output=True, text=True, check=False, timeout=60,
+        env=child_process.environment(surf.settings), capture_output=True, text=True, check=False, timeout=60,
     )  # fmt: skip

@@ -13,16 +13,18 @@ from typing import Any
 
 import pytest
 
+from support.paths import ROOT
 from tidemill.config import Account, Settings
-from tidemill.local import apply, process
-from tidemill.local.airflow_api import AirflowApi
-from tidemill.local.stack import Stack
-from tidemill.local.up import connections
-from tidemill.store import control, ledger
-from tidemill.store.connect import session
+from tidemill.deploy import apply
+from tidemill.devstack import child_process
+from tidemill.devstack.airflow_api import AirflowApi
+from tidemill.devstack.stack import Stack
+from tidemill.devstack.up import connections
+from tidemill.store.connection import session
+from tidemill.store.control import ledger, streams
 from tidemill.testing import wait_until
 
-GUIDE = Path(__file__).resolve().parents[2] / "docs" / "guide" / "feedback-loop.md"
+GUIDE = ROOT / "docs" / "guide" / "feedback-loop.md"
 BROKER = "127.0.0.1:19092"
 """As the page names it; the test's own is elsewhere."""
 
@@ -75,7 +77,7 @@ class Reader:
         text = text.replace("./tidemill ", f"{sys.executable} -m tidemill ")
         done = subprocess.run(
             ["sh", "-ec", text],
-            cwd=self.folder, env=process.environment(self.settings), capture_output=True, text=True, check=False,
+            cwd=self.folder, env=child_process.environment(self.settings), capture_output=True, text=True, check=False,
         )  # fmt: skip
         assert done.returncode == 0, done.stderr
         self.said.append(done.stdout)
@@ -114,7 +116,7 @@ def reader(airflow_stack: Stack, tmp_path: Path) -> Iterator[Reader]:
             api.put_connection(connection)
         yield Reader(settings, api, tmp_path, [])
         with session(settings, Account.STREAM) as connection:
-            control.wish(connection, "parcels", "stopped", "a test")
+            streams.wish(connection, "parcels", "stopped", "a test")
         assert apply.stop_streams(settings, 60) == []
         for dag in ("stream__parcels", "refresh__parcels__breaks"):
             api.pause(dag)
@@ -132,6 +134,6 @@ def test_the_page_leads_from_a_table_to_a_scored_application(reader: Reader) -> 
     assert "None" not in application, "every row has its score"
     assert live.startswith("[(5001, None, ")
     with session(reader.settings, Account.READ) as connection:
-        row = control.read_stream(connection, "parcels")
+        row = streams.read_stream(connection, "parcels")
     assert row is not None
     assert row.epoch == 1, "the driver that wrote the last parcel is the one from before the promotion"

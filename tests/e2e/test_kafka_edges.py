@@ -15,18 +15,18 @@ import pytest
 from confluent_kafka import OFFSET_END, Producer
 from pyspark.sql import SparkSession
 
-from edges import SECONDS, Edge, compacting, find, readable, remake, send, transactional
+from support.edges import SECONDS, Edge, compacting, find, readable, remake, send, transactional
 from tidemill.config import Account, Settings
+from tidemill.devstack.stack import Stack
 from tidemill.errors import Fenced, StreamError
-from tidemill.ingest import driver as driver_module
-from tidemill.ingest import topics
-from tidemill.ingest.position import find_start
-from tidemill.ingest.session import STREAM_CONF
-from tidemill.local.stack import Stack
-from tidemill.store import control, ledger
-from tidemill.store.commit import Claimant
-from tidemill.store.connect import session
-from tidemill.store.migrate import migrate_control
+from tidemill.kafka import topics
+from tidemill.store.connection import session
+from tidemill.store.control import leases, ledger
+from tidemill.store.migrations import migrate_control
+from tidemill.store.write.transaction import Claimant
+from tidemill.stream import driver as driver_module
+from tidemill.stream.session import STREAM_CONF
+from tidemill.stream.start_offsets import find_start
 from tidemill.testing import wait_until
 
 _number = itertools.count(1)
@@ -299,7 +299,7 @@ def test_a_driver_that_was_taken_over_skips_nothing(edge: Make) -> None:
     stream.send(range(9))
     stream.forget({0: 4})
     with session(stream.settings, Account.STREAM) as connection:
-        control.take_over(connection, stream.name, stream.version, "another")
+        leases.take_over(connection, stream.name, stream.version, "another")
         late = Claimant(stream.name, 1, stream.version, stream.name)
         with pytest.raises(Fenced):
             find_start(connection, stream.client, stream.settings, stream.pipeline, late)

@@ -10,14 +10,14 @@ from confluent_kafka import Producer
 from confluent_kafka.admin import NewTopic
 from typer.testing import CliRunner
 
-from tidemill.cli import app
+from support.writes import Writer, make_writer
+from tidemill.cli.main import app
 from tidemill.config import Account, Settings
 from tidemill.errors import VerifyError
-from tidemill.ingest.recount import recount_records
-from tidemill.ingest.topics import admin
-from tidemill.store.connect import session
-from tidemill.supervise.sweep import keep_pipeline, verify_and_tell
-from writing import Writer, make_writer
+from tidemill.kafka.audit import recount_records
+from tidemill.kafka.topics import admin
+from tidemill.store.connection import session
+from tidemill.supervisor.maintenance import keep_pipeline, verify_and_tell
 
 
 @pytest.fixture

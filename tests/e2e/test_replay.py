@@ -19,19 +19,19 @@ import pytest
 from confluent_kafka import Producer
 from pyspark.sql import SparkSession
 
-from replaying import Course, forget, in_spark, make_course, record, send
+from support.replays import Course, forget, in_spark, make_course, record, send
+from tidemill.cli.quarantine import list_aside, show_one
 from tidemill.config import Account, Settings
+from tidemill.devstack.stack import Stack
 from tidemill.errors import Fenced, SpecError
-from tidemill.ingest import batch
-from tidemill.ingest.selection import Asked
-from tidemill.ingest.session import STREAM_CONF
-from tidemill.ingest.topics import admin, topic_id
-from tidemill.local.aside import list_aside, show_one
-from tidemill.local.stack import Stack
-from tidemill.store import control, replays
-from tidemill.store.connect import session
-from tidemill.store.dialects.names import NO_PARTITION
-from tidemill.store.quarantine import Choice
+from tidemill.kafka.topics import admin, topic_id
+from tidemill.replay.request import Asked
+from tidemill.store.connection import session
+from tidemill.store.control import leases, replays
+from tidemill.store.control.quarantine import Choice
+from tidemill.store.sql.identifiers import NO_PARTITION
+from tidemill.stream import task
+from tidemill.stream.session import STREAM_CONF
 
 EVERYTHING = Asked("time", since="earliest")
 
@@ -156,11 +156,11 @@ def test_a_task_that_broke_between_two_pieces_goes_on_with_the_next(course: Cour
             raise Crash
 
         with pytest.raises(Crash):
-            batch._commit_all(broken(), job)
+            task._commit_all(broken(), job)
         # The fourth was held back: only its successor could have said where it ends.
         assert len([1 for piece in pieces(again) if piece[0] == partition]) == 3
         assert span.start < again.positions()[partition] < span.until
-        whole, outcome = batch._commit_all(mine, job)
+        whole, outcome = task._commit_all(mine, job)
         assert whole == span
         assert outcome is not None
         counts = outcome.counts
@@ -338,7 +338,7 @@ def test_an_outdated_version_replays_nothing(refusing: Course) -> None:
     """Neither is it taken on, nor does it go on when a newer driver came meanwhile."""
     replay_id = refusing.ask(EVERYTHING)
     with session(refusing.settings, Account.STREAM) as connection:
-        control.take_over(connection, refusing.name, refusing.version + 1, "a test")
+        leases.take_over(connection, refusing.name, refusing.version + 1, "a test")
     with pytest.raises(Fenced, match="runs a newer pipeline version"):
         refusing.ask(EVERYTHING)
     with pytest.raises(Fenced, match="runs a newer pipeline version"):

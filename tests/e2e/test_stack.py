@@ -17,9 +17,9 @@ import pytest
 from confluent_kafka.admin import AdminClient
 
 from tidemill.config import Account, Settings
-from tidemill.local import control, leftovers, process
-from tidemill.local.airflow_api import AirflowApi, Connection
-from tidemill.local.stack import Stack
+from tidemill.devstack import child_process, control, process_records
+from tidemill.devstack.airflow_api import AirflowApi, Connection
+from tidemill.devstack.stack import Stack
 from tidemill.testing import wait_until
 
 # A stack in a process of its own, as ./tidemill up is one. It also starts a process that has nothing to do with it any
@@ -27,9 +27,9 @@ from tidemill.testing import wait_until
 _RUN_STACK = """
 import signal, subprocess, sys
 from tidemill import config
-from tidemill.local import control
-from tidemill.local.process import environment
-from tidemill.local.stack import Stack
+from tidemill.devstack import control
+from tidemill.devstack.child_process import environment
+from tidemill.devstack.stack import Stack
 
 settings = config.load()
 sleeper = [sys.executable, "-c", "import time; time.sleep(600)"]
@@ -51,7 +51,7 @@ _LARGE_BYTES = 50_000_000
 
 def processes_of(settings: Settings) -> list[psutil.Process]:
     """The processes that carry the mark of a state folder."""
-    return leftovers.marked(settings)
+    return process_records.marked(settings)
 
 
 @contextmanager
@@ -59,7 +59,7 @@ def running_stack(settings: Settings) -> Iterator[subprocess.Popen[str]]:
     """A stack of Kafka and MariaDB in a process of its own, which is up."""
     stack = subprocess.Popen(
         [sys.executable, "-c", _RUN_STACK],
-        env=process.environment(settings) | {leftovers.STACK_MARK: ""},
+        env=child_process.environment(settings) | {process_records.STACK_MARK: ""},
         stdout=subprocess.PIPE,
         text=True,
         start_new_session=True,
@@ -72,7 +72,7 @@ def running_stack(settings: Settings) -> Iterator[subprocess.Popen[str]]:
         stack.kill()
         stack.wait()
         stack.stdout.close()
-        leftovers.stop_all(settings)
+        process_records.stop_all(settings)
 
 
 def serves(settings: Settings) -> bool:
@@ -234,7 +234,7 @@ def test_killed_scheduler_is_back_without_the_workers_of_the_dead_one(airflow_st
     airflow_stack.watch(said.append)
     os.kill(first, signal.SIGKILL)
     wait_until(lambda: "airflow-scheduler serves again" in said, 90, "the restart")
-    assert leftovers.session(first) == []
+    assert process_records.session(first) == []
     assert "signal 9" in said[0]
 
 
@@ -244,7 +244,7 @@ def _secrets(settings: Settings) -> list[str]:
 
 def _connections(process: psutil.Process) -> list[Any]:
     with suppress(psutil.NoSuchProcess):  # Airflow's parsers come and go
-        return list(process.net_connections())
+        return list(child_process.net_connections())
     return []
 
 

@@ -13,18 +13,18 @@ from typing import Any
 import pytest
 from confluent_kafka import Producer
 
-import oracle
-from flown import REFRESHES, Flown
+from support import expected
+from support.flights_rows import REFRESHES, Flown
 from tidemill.config import Account
-from tidemill.ingest import topics
-from tidemill.local import apply
-from tidemill.local.airflow_api import AirflowApi
-from tidemill.local.feed import Chaos, FeedOptions, play
-from tidemill.local.stack import Stack
-from tidemill.local.up import switch_on
+from tidemill.demo.feed import Chaos, FeedOptions, play
+from tidemill.deploy import apply
+from tidemill.devstack.airflow_api import AirflowApi
+from tidemill.devstack.stack import Stack
+from tidemill.devstack.up import switch_on
+from tidemill.kafka import topics
 from tidemill.spec import load_pipeline
-from tidemill.store import control
-from tidemill.store.connect import session
+from tidemill.store.connection import session
+from tidemill.store.control import streams
 from tidemill.testing import wait_until
 
 
@@ -73,7 +73,7 @@ def trinity(running: Trinity) -> Trinity:
     """An empty pipeline whose stream is wanted."""
     running.clear()
     with session(running.settings, Account.STREAM) as connection:
-        control.wish(connection, "flights", "running", apply.STACK)
+        streams.wish(connection, "flights", "running", apply.STACK)
     return running
 
 
@@ -101,9 +101,9 @@ def test_the_loop_turns_though_its_driver_is_killed(trinity: Trinity) -> None:
     feed.join()
     trinity.wait_drained()
     trinity.assert_exact(flights)
-    total, sent = trinity.totals(), oracle.sent(trinity.settings.kafka_bootstrap, "flights")
+    total, sent = trinity.totals(), expected.sent(trinity.settings.kafka_bootstrap, "flights")
     assert (total.records, total.quarantined) == (sent["total"], sent["malformed"])
-    assert sent["total"] - sent["malformed"] > oracle.record_counts(flights)["total"], "some came twice"
+    assert sent["total"] - sent["malformed"] > expected.record_counts(flights)["total"], "some came twice"
     assert sent["malformed"] > 0
     assert total.written + total.stale == sent["total"] - sent["malformed"]
     assert (total.filtered, total.gap) == (0, 0)

@@ -12,8 +12,8 @@ from pathlib import Path
 from typing import Any
 
 from tidemill.config import Account, Settings
-from tidemill.local import control, leftovers, process
-from tidemill.store.connect import session
+from tidemill.devstack import child_process, control, process_records
+from tidemill.store.connection import session
 from tidemill.testing import wait_until
 
 FLIGHTS = 20_000
@@ -22,7 +22,9 @@ FLIGHTS = 20_000
 
 def shell(settings: Settings) -> dict[str, str]:
     """The environment of a user's shell: without the mark by which a stopping stack ends all that it started."""
-    return {name: value for name, value in process.environment(settings).items() if name != leftovers.STACK_MARK}
+    return {
+        name: value for name, value in child_process.environment(settings).items() if name != process_records.STACK_MARK
+    }
 
 
 def command(settings: Settings, *words: str) -> subprocess.CompletedProcess[str]:
@@ -95,7 +97,7 @@ def test_up_scores_answers_leaves_and_comes_back(own: Settings, tmp_path: Path) 
         assert running.wait(360) == 0, log.read_text()
     first = log.read_text()
     _summarises(first)
-    assert leftovers.marked(own) == []
+    assert process_records.marked(own) == []
 
     with up(own, log, *chaos) as running:
         until_said(running, log, "Airflow: ", 240)
@@ -110,7 +112,7 @@ def test_up_scores_answers_leaves_and_comes_back(own: Settings, tmp_path: Path) 
         assert ended.returncode == 0, ended.stderr
         assert running.wait(30) == 0
     assert "everything is stopped" in log.read_text()
-    assert leftovers.marked(own) == []
+    assert process_records.marked(own) == []
 
 
 def _says_that_it_is_up(settings: Settings) -> None:

@@ -8,9 +8,9 @@ import pytest
 from pyspark.sql import SparkSession
 
 from tidemill.config import Settings
-from tidemill.ingest.session import STREAM_CONF
-from tidemill.local.jars import part
-from tidemill.local.stack import Stack
+from tidemill.devstack.jars import part
+from tidemill.devstack.stack import Stack
+from tidemill.stream.session import STREAM_CONF
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:

@@ -16,10 +16,9 @@ import pytest
 import yaml
 from pyspark.sql import SparkSession
 
-from casework import outcome
+from support.cases import outcome
+from support.paths import PIPELINES
 from tidemill.spec import load_pipeline
-
-PIPELINES = Path(__file__).parents[2] / "pipelines"
 
 
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:

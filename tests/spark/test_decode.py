@@ -12,15 +12,15 @@ import pytest
 import yaml
 from pyspark.sql import SparkSession
 
-from casework import KAFKA_COLUMNS
+from support.cases import KAFKA_COLUMNS
 from tidemill.config import Settings
 from tidemill.errors import StreamError
-from tidemill.ingest.batch import Job, settle
-from tidemill.ingest.decode import decode
-from tidemill.ingest.transform import transform
 from tidemill.spec import Pipeline, load_pipeline
-from tidemill.store.commit import Batch
-from tidemill.store.record import Claimant, Range
+from tidemill.store.write.ledger_rows import Claimant, Range
+from tidemill.store.write.transaction import Batch
+from tidemill.stream.plan.decode import decode
+from tidemill.stream.plan.transform import transform
+from tidemill.stream.task import Job, settle
 
 NOW = datetime.datetime(2026, 1, 1, tzinfo=datetime.UTC)
 COLUMNS = {"id": "BIGINT NOT NULL", "team": "VARCHAR(8)", "seen": "DATETIME(6) NOT NULL"}

@@ -13,17 +13,18 @@ from pyspark.ml import PipelineModel
 from pyspark.sql import DataFrame, SparkSession
 
 from tidemill.errors import LearnError
-from tidemill.learn import artifact, drift
-from tidemill.learn.details import importance, slots_of
-from tidemill.learn.estimators import score_column
-from tidemill.learn.evaluate import CHALLENGER, evaluate, load_model
-from tidemill.learn.fit import Fitted, fit
-from tidemill.learn.options import Options
-from tidemill.learn.preparation import VECTOR
-from tidemill.learn.sample import Sample, labelled
-from tidemill.learn.versions import BASELINE, ModelVersion
+from tidemill.ml.data.sample import Sample, labelled
+from tidemill.ml.data.vectorizer import VECTOR
+from tidemill.ml.registry import artifacts
+from tidemill.ml.registry.versions import BASELINE, ModelVersion
+from tidemill.ml.serving import drift
+from tidemill.ml.training.details import importance, slots_of
+from tidemill.ml.training.estimators import score_column
+from tidemill.ml.training.evaluate import CHALLENGER, evaluate, load_model
+from tidemill.ml.training.fit import Fitted, fit
+from tidemill.ml.training.options import Options
 from tidemill.spec.estimators import ESTIMATORS, Problem, metrics_of, problem_of
-from tidemill.spec.model import Model
+from tidemill.spec.schema import Model
 
 DAY = 86_400_000_000
 ROWS = 400
@@ -362,19 +363,19 @@ def test_the_distribution_of_training_is_kept(samples: dict[Problem, Sample]) ->
 @pytest.mark.parametrize("as_uri", [False, True], ids=["folder", "uri"])
 def test_a_damaged_artifact_is_refused(fits: dict[str, Fitted], tmp_path: Path, as_uri: bool) -> None:
     """An artifact is what was written, whether it lies in a folder or behind a URI, and a copy of it is as well."""
-    place = artifact.below(tmp_path.as_uri() if as_uri else tmp_path, "models", ".new")
-    fits["linear_regression"].model.write().overwrite().save(artifact.for_spark(place))
-    named = artifact.below(place.rpartition("/")[0], "1")
+    place = artifacts.below(tmp_path.as_uri() if as_uri else tmp_path, "models", ".new")
+    fits["linear_regression"].model.write().overwrite().save(artifacts.for_spark(place))
+    named = artifacts.below(place.rpartition("/")[0], "1")
     left = tmp_path / "models" / "1" / "metadata"
     left.mkdir(parents=True)
     (left / "left-by-an-interrupted-training").touch()
-    written = artifact.checksum(place)
-    artifact.rename(place, named)
+    written = artifacts.checksum(place)
+    artifacts.rename(place, named)
     version = _version(named, written)
     assert load_model(version).stages
     for crc in (tmp_path / "models").rglob("*.crc"):
         crc.unlink()
-    assert artifact.checksum(named) == written, "a copy may lack Hadoop's own checksums"
+    assert artifacts.checksum(named) == written, "a copy may lack Hadoop's own checksums"
     part = next(path for path in (tmp_path / "models" / "1").rglob("part-*") if path.parent.name == "metadata")
     part.write_bytes(part.read_bytes() + b" ")
     with pytest.raises(

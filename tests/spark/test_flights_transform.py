@@ -2,17 +2,16 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-
 import numpy as np
 import pandas as pd
 import pytest
 from pyspark.sql import SparkSession
 
-import oracle
-from casework import outcome
-from tidemill.local.chaos import Chaos, Kind
-from tidemill.local.feed import Feed, FeedOptions
+from support import expected
+from support.cases import outcome
+from support.paths import ROOT
+from tidemill.demo.chaos import Chaos, Kind
+from tidemill.demo.feed import Feed, FeedOptions
 from tidemill.spec import Pipeline, load_pipeline
 
 FLIGHTS = 3000
@@ -21,7 +20,7 @@ FLIGHTS = 3000
 @pytest.fixture(scope="module")
 def pipeline() -> Pipeline:
     """The example pipeline."""
-    return load_pipeline(Path(__file__).parents[2] / "pipelines" / "flights")
+    return load_pipeline(ROOT / "pipelines" / "flights")
 
 
 def test_last_records_become_the_final_table(spark: SparkSession, pipeline: Pipeline) -> None:
@@ -30,8 +29,8 @@ def test_last_records_become_the_final_table(spark: SparkSession, pipeline: Pipe
     newest = {key: value for key, value, _, _ in feed.messages(feed.remaining([0]))}
     rows, quarantine = outcome(spark, pipeline, "flights", list(newest.values()))
     assert quarantine == []
-    assert list(rows[0]) == list(oracle.final_flights(1).columns)
-    assert oracle.differences(oracle.final_flights(FLIGHTS), pd.DataFrame(rows, dtype=object), ["id"]) == []
+    assert list(rows[0]) == list(expected.final_flights(1).columns)
+    assert expected.differences(expected.final_flights(FLIGHTS), pd.DataFrame(rows, dtype=object), ["id"]) == []
 
 
 def test_every_malformed_record_is_set_aside(spark: SparkSession, pipeline: Pipeline) -> None:

@@ -9,14 +9,14 @@ from pathlib import Path
 import pytest
 from pyspark.sql import SparkSession
 
-from learning import Shop, open_shop, own_schemas, some_orders
+from support.models import Shop, open_shop, own_schemas, some_orders
 from tidemill.config import Settings
 from tidemill.errors import LearnError
-from tidemill.learn.judge import judge_refresh
-from tidemill.learn.publish import publish
-from tidemill.learn.refresh import begin_refresh, end_refresh
-from tidemill.learn.score import score
-from tidemill.learn.train import train
+from tidemill.ml.refresh import begin_refresh, end_refresh
+from tidemill.ml.registry.promotion import judge_refresh
+from tidemill.ml.serving.publish import publish
+from tidemill.ml.serving.score import score
+from tidemill.ml.training.train import train
 
 ORDERS = 900
 DRIFT = {"psi": 0.3, "ignore": ["distance"], "least_rows": 200}

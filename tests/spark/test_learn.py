@@ -15,17 +15,17 @@ import pytest
 from mlflow import MlflowClient
 from pyspark.sql import SparkSession
 
-from learning import BEGIN, FEATURES, Order, Shop, open_shop, outdate, own_schemas, some_orders, unlabelled
+from support.models import BEGIN, FEATURES, Order, Shop, open_shop, outdate, own_schemas, some_orders, unlabelled
 from tidemill.config import Account, Settings
 from tidemill.errors import LearnError
-from tidemill.learn import versions
-from tidemill.learn.evaluate import load_model
-from tidemill.learn.features_frame import read_features
-from tidemill.learn.judge import judge_refresh
-from tidemill.learn.publish import publish
-from tidemill.learn.refresh import begin_refresh
-from tidemill.learn.score import score
-from tidemill.learn.train import train
+from tidemill.ml.data.reader import read_features
+from tidemill.ml.refresh import begin_refresh
+from tidemill.ml.registry import versions
+from tidemill.ml.registry.promotion import judge_refresh
+from tidemill.ml.serving.publish import publish
+from tidemill.ml.serving.score import score
+from tidemill.ml.training.evaluate import load_model
+from tidemill.ml.training.train import train
 
 ORDERS, DAYS = 1_500, 60
 TEN_DAYS = dt.timedelta(days=10)

@@ -9,13 +9,13 @@ from pathlib import Path
 
 import pytest
 
-from learning import Shop, open_shop, own_schemas, some_orders
+from support.models import Shop, open_shop, own_schemas, some_orders
 from tidemill.config import PREFIX, Account, Settings
-from tidemill.learn import versions
-from tidemill.learn.judge import judge_refresh
-from tidemill.learn.refresh import begin_refresh
-from tidemill.local.jars import part
-from tidemill.local.process import environment
+from tidemill.devstack.child_process import environment
+from tidemill.devstack.jars import part
+from tidemill.ml.refresh import begin_refresh
+from tidemill.ml.registry import versions
+from tidemill.ml.registry.promotion import judge_refresh
 
 
 @pytest.fixture(scope="module")

@@ -13,7 +13,7 @@ from pyspark.ml.functions import array_to_vector
 from pyspark.sql import DataFrame, SparkSession
 from pyspark.sql import functions as F
 
-from tidemill.learn.metrics import Rows
+from tidemill.ml.training.metrics import Rows
 
 COUNT = 500
 DICE = np.random.default_rng(17)

@@ -10,18 +10,18 @@ import pytest
 from pyspark.sql import SparkSession
 from pyspark.sql import functions as F
 
-from learning import own_schemas
-from scoring import FEATURES, Parcel, Post, open_post
+from support.models import own_schemas
+from support.scores import FEATURES, Parcel, Post, open_post
 from tidemill.config import Settings
-from tidemill.learn import versions
-from tidemill.learn.estimators import score_column
-from tidemill.learn.evaluate import load_model
-from tidemill.learn.features_frame import read_features
-from tidemill.learn.judge import judge_refresh
-from tidemill.learn.publish import publish
-from tidemill.learn.refresh import begin_refresh
-from tidemill.learn.score import score
-from tidemill.learn.train import train
+from tidemill.ml.data.reader import read_features
+from tidemill.ml.refresh import begin_refresh
+from tidemill.ml.registry import versions
+from tidemill.ml.registry.promotion import judge_refresh
+from tidemill.ml.serving.publish import publish
+from tidemill.ml.serving.score import score
+from tidemill.ml.training.estimators import score_column
+from tidemill.ml.training.evaluate import load_model
+from tidemill.ml.training.train import train
 from tidemill.spec.estimators import problem_of
 
 PARCELS = 3_000

@@ -11,8 +11,8 @@ from collections.abc import Callable
 
 import pytest
 
-import containers
-from containers import Check, Description
+from support import containers
+from support.containers import Check, Description
 from tidemill.config import Settings
 
 Break = Callable[[Description], object]

@@ -17,10 +17,12 @@ from typing import Any
 import pytest
 from airflow.secrets.local_filesystem import load_connections_dict
 
+from support.paths import ROOT
 from tidemill.config import Account, Settings
-from tidemill.local import airflow, ports
+from tidemill.devstack import ports
+from tidemill.devstack.servers import airflow
 
-DOCKER = Path(__file__).resolve().parents[2] / "docker"
+DOCKER = ROOT / "docker"
 PARTS = ("metadatabase", "scheduler", "dag_processor", "triggerer")
 
 

@@ -7,21 +7,21 @@ import re
 from collections.abc import Iterator
 from dataclasses import replace
 from datetime import UTC, datetime
-from pathlib import Path
 from typing import Any
 
 import pytest
 import yaml
 from prometheus_client.parser import text_string_to_metric_families as parse
 
-from streams import RUNNING
+from support.paths import ROOT
+from support.streams import RUNNING
 from tidemill.console.ledgers import Ledger
 from tidemill.console.metrics import exposition
 from tidemill.console.models import ModelStatus
 from tidemill.console.queries import Incident, Status, stream_status
-from tidemill.learn.history import Drifted
+from tidemill.ml.registry.history import Drifted
 
-DOCS = Path(__file__).parents[2] / "docs"
+DOCS = ROOT / "docs"
 AT = datetime(2026, 3, 1, 12, tzinfo=UTC)
 STATUS = Status(
     [stream_status(replace(RUNNING, lag_seconds=1.0), Ledger(1, 1, 1, 1, AT, AT), 30.0)],

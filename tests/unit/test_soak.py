@@ -7,10 +7,11 @@ import sys
 from collections.abc import Iterator
 from datetime import datetime, timedelta
 from itertools import pairwise
-from pathlib import Path
 from types import ModuleType
 
 import pytest
+
+from support.paths import ROOT
 
 BEGAN = datetime(2026, 1, 1)
 
@@ -19,7 +20,7 @@ BEGAN = datetime(2026, 1, 1)
 def soak() -> Iterator[ModuleType]:
     """``bench/soak.py`` as a module, which finds what stands beside it."""
     with pytest.MonkeyPatch.context() as patch:
-        patch.syspath_prepend(Path(__file__).parents[2] / "bench")
+        patch.syspath_prepend(ROOT / "bench")
         yield importlib.import_module("soak")
         for name in ("soak", "_servers"):
             del sys.modules[name]

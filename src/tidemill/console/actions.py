@@ -15,9 +15,9 @@ from airflow.models.dag import DagModel
 from fastapi import Depends, HTTPException, Request
 from pymysql.connections import Connection
 
-from tidemill.store.connect import translated
-from tidemill.store.control import ask_to_leave, read_stream, wish
-from tidemill.supervise.server import server_connection
+from tidemill.airflow.server_connection import server_connection
+from tidemill.store.connection import translated
+from tidemill.store.control.streams import ask_to_leave, read_stream, wish
 
 log = logging.getLogger(__name__)
 HEADER = "X-Tidemill-Action"

@@ -16,7 +16,7 @@ from pymysql.connections import Connection
 from pymysql.cursors import DictCursor
 
 from tidemill.config import Settings
-from tidemill.store.connect import translated
+from tidemill.store.connection import translated
 
 _FORGET_SECONDS = 3600.0
 """Upkeep puts commits together that are older than a day. What is remembered must reach that far while it does."""

@@ -12,9 +12,10 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 
 from tidemill import config
 from tidemill.config import Account, Settings
-from tidemill.ingest.logfile import read_end
-from tidemill.store.connect import session
-from tidemill.store.control import StreamRow, read_stream
+from tidemill.lifecycle.stream_row import StreamRow
+from tidemill.store.connection import session
+from tidemill.store.control.streams import read_stream
+from tidemill.stream.log_rotation import read_end
 
 LAST_BYTES = 64 * 1024
 _templates = Environment(

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
-from tidemill.learn.history import Decided, Drifted
+from tidemill.ml.registry.history import Decided, Drifted
 
 Row = dict[str, Any]
 Name = tuple[str, str]

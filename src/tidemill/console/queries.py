@@ -15,13 +15,14 @@ from pymysql.cursors import DictCursor
 from tidemill.config import Account, Settings
 from tidemill.console.ledgers import Ledger, Ledgers
 from tidemill.console.models import ModelStatus, models_of
+from tidemill.deploy.snapshots import newest
 from tidemill.errors import SpecError
+from tidemill.lifecycle.driver_state import LIVE, Life, observe
+from tidemill.lifecycle.slo import behind_seconds, doing
+from tidemill.lifecycle.stream_row import StreamRow
 from tidemill.spec import Pipeline, load_pipeline
-from tidemill.store.connect import session, translated
-from tidemill.store.control import StreamRow, behind_seconds, read_streams
-from tidemill.supervise.applied import newest
-from tidemill.supervise.lifecycle import LIVE, Life, observe
-from tidemill.supervise.slo import doing
+from tidemill.store.connection import session, translated
+from tidemill.store.control.streams import read_streams
 
 log = logging.getLogger(__name__)
 

@@ -18,7 +18,7 @@ from tidemill.console.logs import driver_log
 from tidemill.console.metrics import exposition
 from tidemill.console.queries import Status, read_status
 from tidemill.errors import ConfigError, TidemillError
-from tidemill.supervise.slo import span
+from tidemill.lifecycle.slo import span
 
 _templates = Environment(
     loader=PackageLoader("tidemill.console"), autoescape=True, undefined=StrictUndefined, trim_blocks=True

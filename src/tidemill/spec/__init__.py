@@ -1,7 +1,11 @@
-"""The pipeline folder as frozen, validated models. Knows no Spark, no Airflow and no database."""
+"""The pipeline folder as frozen, validated models.
 
-from tidemill.spec.load import load_pipeline, load_pipelines
-from tidemill.spec.model import Check, Dimension, Kind, Model, Otherwise, Pipeline, Retention, Rollup, Source, Table
+Runs in every process: command line, DAG processor, tasks, API server, driver and Spark jobs. It imports nothing of
+this package but ``errors``, and no Spark, Airflow or database client.
+"""
+
+from tidemill.spec.loader import load_pipeline, load_pipelines
+from tidemill.spec.schema import Check, Dimension, Kind, Model, Otherwise, Pipeline, Retention, Rollup, Source, Table
 
 __all__ = [
     "Check",

@@ -6,7 +6,7 @@ import re
 from dataclasses import dataclass
 from enum import StrEnum
 
-from tidemill.spec.model import Model
+from tidemill.spec.schema import Model
 
 
 class Problem(StrEnum):

@@ -1,1 +1,5 @@
-"""Between Spark and the database: connections, migrations, and the one transaction that is a commit."""
+"""Between Spark and the database: connections, generated statements, the write transaction and the control plane.
+
+``write`` and ``scoring`` run in Spark's Python workers, ``control`` and ``maintenance`` in the driver, in Airflow's
+tasks and triggerer, in the API server and on the command line. Nothing here imports Spark or Airflow.
+"""

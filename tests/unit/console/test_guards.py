@@ -11,7 +11,7 @@ from fastapi.routing import APIRoute
 from tidemill.config import METRICS_TOKEN, Settings
 from tidemill.console import routes
 from tidemill.console.queries import Status
-from tidemill.local import passwords
+from tidemill.devstack import secrets
 
 
 def ask(app: FastAPI, method: str, path: str, headers: dict[str, bytes]) -> httpx.Response:
@@ -73,7 +73,7 @@ def test_the_token_is_taken_whole_and_as_a_bearer_token_only(
     console: FastAPI, own: Settings, monkeypatch: pytest.MonkeyPatch, shown: str, code: int
 ) -> None:
     """Anything else is taken for a login of Airflow's, and is none."""
-    token = passwords.ensure(own)[METRICS_TOKEN]
+    token = secrets.ensure(own)[METRICS_TOKEN]
     monkeypatch.setattr(routes, "get_user", refuse)
     answer = ask(console, "GET", "/metrics", {"Authorization": shown.format(token=token).encode()})
     assert answer.status_code == code, answer.text

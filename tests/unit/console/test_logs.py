@@ -8,11 +8,11 @@ from pathlib import Path
 
 import pytest
 
-from streams import RUNNING
+from support.streams import RUNNING
 from tidemill.config import Settings
 from tidemill.console import logs
 from tidemill.console.logs import LAST_BYTES, end_of_log
-from tidemill.store.control import StreamRow
+from tidemill.lifecycle.stream_row import StreamRow
 
 
 @pytest.fixture

@@ -12,13 +12,13 @@ from prometheus_client.openmetrics.parser import text_string_to_metric_families 
 from prometheus_client.parser import text_string_to_metric_families as parse
 from prometheus_client.samples import Sample
 
-from streams import RUNNING
+from support.streams import RUNNING
 from tidemill.console.ledgers import Ledger
 from tidemill.console.metrics import exposition
 from tidemill.console.models import ModelStatus
 from tidemill.console.queries import Incident, Status, stream_status
 from tidemill.errors import DatabaseAway
-from tidemill.learn.history import Drifted
+from tidemill.ml.registry.history import Drifted
 
 AT = datetime(2026, 3, 1, 12, tzinfo=UTC)
 LEDGER = Ledger(commits=7, records=70_000, written_rows=69_000, quarantined_rows=12, last_committed_at=AT, newest_at=AT)

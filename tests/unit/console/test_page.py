@@ -7,13 +7,13 @@ from datetime import UTC, datetime
 
 import pytest
 
-from streams import RUNNING, ago
+from support.streams import RUNNING, ago
 from tidemill.config import Settings
 from tidemill.console import routes
 from tidemill.console.ledgers import Ledger
 from tidemill.console.models import ModelStatus
 from tidemill.console.queries import Incident, Status, stream_status
-from tidemill.learn.history import Decided, Drifted
+from tidemill.ml.registry.history import Decided, Drifted
 
 AT = datetime(2026, 3, 1, 12, tzinfo=UTC)
 LEDGER = Ledger(commits=7, records=70_000, written_rows=69_000, quarantined_rows=12, last_committed_at=AT, newest_at=AT)

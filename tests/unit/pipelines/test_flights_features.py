@@ -3,20 +3,20 @@
 from __future__ import annotations
 
 import re
-from pathlib import Path
 
 import pandas as pd
 import pytest
 
-import oracle
+from support import expected
+from support.paths import ROOT
 
-FEATURES = Path(__file__).parents[3] / "pipelines" / "flights" / "features.sql"
+FEATURES = ROOT / "pipelines" / "flights" / "features.sql"
 
 
 @pytest.fixture(scope="module")
 def flights() -> pd.DataFrame:
     """All flights, as they ended."""
-    frame = oracle.final_flights()
+    frame = expected.final_flights()
     for name in ("scheduled_at", "departed_at", "updated_at"):
         frame[name] = pd.to_datetime(frame[name])
     return frame

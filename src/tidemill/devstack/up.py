@@ -1,0 +1,277 @@
+"""The main job: the whole trinity on this machine, on real flights, watched until told to stop."""
+
+from __future__ import annotations
+
+import sys
+import threading
+import time
+from collections.abc import Callable, Collection
+from typing import Any
+
+from rich.console import Console
+from rich.table import Table
+
+from tidemill.config import Account, Settings
+from tidemill.demo.feed import FeedOptions, play
+from tidemill.deploy import apply
+from tidemill.devstack.airflow_api import AirflowApi, Connection
+from tidemill.devstack.live_view import Lines, Live
+from tidemill.devstack.overview import describe_model, describe_stream, overview
+from tidemill.devstack.stack import Stack
+from tidemill.errors import LearnError, SetupError, StreamError, TidemillError
+from tidemill.kafka import topics
+from tidemill.ml.serving.publish import ModelStatus
+from tidemill.spec import Pipeline, load_pipelines
+from tidemill.store.connection import session, translated
+
+LOOK_SECONDS = 1.0
+SCORED_SECONDS = 1200.0
+"""How long ``--until-scored`` waits for the first scores before it gives up."""
+STREAMS_STOP_SECONDS = 60.0
+
+
+class _Ended(Exception):
+    """Ends the feed's thread from inside its progress report."""
+
+
+class FeedThread(threading.Thread):
+    """Plays the feed beside everything else."""
+
+    def __init__(self, settings: Settings, topic: str, options: FeedOptions) -> None:
+        super().__init__(name="feed", daemon=True)
+        self.settings, self.topic, self.options = settings, topic, options
+        self.played, self.total = 0, 0
+        self.failure: TidemillError | None = None
+        self.done = False
+        self._end = threading.Event()
+
+    def run(self) -> None:
+        try:
+            play(self.settings.kafka_bootstrap, self.topic, self.options, self._progress)
+            self.done = True
+        except _Ended:
+            pass
+        except TidemillError as error:
+            self.failure = error
+
+    def end(self) -> None:
+        """Stop playing; the next start goes on here."""
+        self._end.set()
+        self.join(timeout=15)
+
+    def _progress(self, played: int, total: int) -> None:
+        self.played, self.total = played, total
+        if self._end.is_set():
+            raise _Ended
+
+
+class Up:
+    """One run of ``tidemill up``."""
+
+    def __init__(self, settings: Settings, options: FeedOptions) -> None:
+        self.settings = settings
+        self.pipelines = load_pipelines(settings.pipelines)
+        self.out = Console(highlight=False, soft_wrap=True)
+        self.feeds = [
+            FeedThread(settings, p.source.topic, options) for p in self.pipelines.values() if p.name == "flights"
+        ]
+        self.client = topics.admin(settings)
+        self.triggered: dict[tuple[str, str], str] = {}
+        self.ended: dict[tuple[str, str], str] = {}
+        self.told: set[tuple[str, str]] = set()
+        self.began = time.monotonic()
+
+    def say(self, sentence: str) -> None:
+        """A plain line, with the seconds since the start."""
+        self.out.print(f"[{time.monotonic() - self.began:6.1f} s] {sentence}", markup=False)
+
+    def run(self, *, until_scored: bool) -> None:
+        """Start everything, watch it, stop everything."""
+        with Stack(self.settings) as stack:
+            stack.start(self.say)
+            stack.watch(self.say)
+            stack.before_stop += [self._end_feeds, self._stop_streams]
+            apply.apply_all(self.settings, self.pipelines.values(), self.say)
+            for feed in self.feeds:
+                feed.start()
+            with AirflowApi(self.settings) as api:
+                switch_on(api, self.settings, self.pipelines.values(), self.say)
+                where = f"airflow_admin in {self.settings.secrets_file}"
+                self.say(f"Airflow: {self.settings.airflow_url}, user admin, password: {where}")
+                self._watch(api, until_scored)
+            if until_scored:
+                self._summarise()
+
+    def _watch(self, api: AirflowApi, until_scored: bool) -> None:
+        deadline = time.monotonic() + SCORED_SECONDS
+        show = Live(self.out, self.feeds) if self.out.is_terminal else Lines(self.say)
+        with show:
+            while True:
+                facts = overview(self.settings, self.pipelines, self.client)
+                show.update(facts)
+                for feed in self.feeds:
+                    if feed.failure:
+                        raise feed.failure
+                try:
+                    trouble = self._first_refresh(api, facts)
+                except SetupError as error:  # one request that Airflow did not answer; it is asked again
+                    facts["trouble"].append(str(error))
+                    trouble = None
+                if until_scored and trouble:
+                    raise trouble
+                if trouble:
+                    self.say(str(trouble))
+                if until_scored and self._scored(facts):
+                    return
+                if until_scored and time.monotonic() > deadline:
+                    raise SetupError(
+                        "no scores were published in time",
+                        value=f"{SCORED_SECONDS:g} s",
+                        remedy="see the refresh DAG's runs in Airflow",
+                    )
+                time.sleep(LOOK_SECONDS)
+
+    def _first_refresh(self, api: AirflowApi, facts: dict[str, Any]) -> LearnError | None:
+        """Ask for the first refresh of a pipeline's first model, once its table holds all that the feed has played.
+
+        The other models have their schedules: two trainings at once would only make the first scores late.
+
+        Returns:
+            Why there are no scores, once, when such a refresh has ended without any.
+        """
+        streams = {row["stream"]: row for row in facts["streams"]}
+        for row in facts["models"]:
+            name = (row["pipeline"], row["model"])
+            if name[1] != next(iter(self.pipelines[name[0]].models)):
+                continue
+            if row["published_version"] is not None or name in self.told:
+                continue
+            dag, stream = "refresh__{}__{}".format(*name), streams[row["pipeline"]]
+            if name in self.ended:
+                # These facts were read after the run had ended.
+                self.told.add(name)
+                failed = self.ended[name] == "failed"
+                return LearnError(
+                    f"the first refresh {'failed' if failed else 'published no scores'}",
+                    value=dag if failed else row["newest_reason"],
+                    remedy=f"see its log at {self.settings.airflow_url}/dags/{dag}"
+                    if failed
+                    else "play more flights: --limit",
+                )
+            if name in self.triggered:
+                state = api.dag_run(dag, self.triggered[name])["state"]
+                if state in ("failed", "success"):
+                    self.ended[name] = state
+            elif holds_everything(stream) and all(feed.done for feed in self.feeds):
+                self.triggered[name] = api.trigger(dag)
+                self.say(f"{dag} is asked for")
+        return None
+
+    def _scored(self, facts: dict[str, Any]) -> bool:
+        for row in facts["streams"]:
+            if row["halted"]:
+                raise StreamError(f"stream {row['stream']} is halted", value=row["halted"])
+        if facts["trouble"] or not facts["models"]:
+            return False
+        return any(row["published_version"] is not None for row in facts["models"])
+
+    def _summarise(self) -> None:
+        facts = overview(self.settings, self.pipelines, self.client)
+        self.say("the first scores are published")
+        for row in facts["streams"]:
+            self.out.print(f"  {describe_stream(row)}", markup=False)
+            parts = ("written", "duplicate", "stale", "filtered", "quarantined", "gap", "lost")
+            total = " + ".join(f"{row[name]:,} {name}" for name in parts)
+            self.out.print(f"  ledger: {row['records']:,} records = {total}", markup=False)
+        for row in facts["models"]:
+            self.out.print(f"  {describe_model(ModelStatus(**row))}", markup=False)
+        for pipeline in self.pipelines.values():
+            example = pipeline.folder / "example.sql"
+            if example.exists():
+                self._answer(pipeline, example.read_text())
+
+    def _answer(self, pipeline: Pipeline, sql: str) -> None:
+        """Run the pipeline's example query as the application would, and show it with its answer."""
+        reader = session(self.settings, Account.READ, schema=self.settings.db_data)
+        with reader as connection, translated(), connection.cursor() as cursor:
+            began = time.monotonic()
+            cursor.execute(sql)
+            rows, names = cursor.fetchall(), [column[0] for column in cursor.description or ()]
+            took = (time.monotonic() - began) * 1000
+        self.out.print(
+            f"\n{pipeline.name}/example.sql, fresh rows, history, rollup and scores in one query ({took:.0f} ms):",
+            markup=False,
+        )
+        table = Table(*names, box=None, pad_edge=False)
+        for row in rows:
+            table.add_row(*(f"{value:.3f}" if isinstance(value, float) else str(value) for value in row))
+        Console(highlight=False, width=max(self.out.width, 110)).print(table)
+
+    def _end_feeds(self) -> None:
+        for feed in self.feeds:
+            if feed.is_alive():
+                feed.end()
+
+    def _stop_streams(self) -> None:
+        left = apply.stop_streams(self.settings, STREAMS_STOP_SECONDS)
+        if left:
+            self.say(f"streams had not left within {STREAMS_STOP_SECONDS:g} s and are ended: {', '.join(left)}")
+
+
+def holds_everything(stream: dict[str, Any]) -> bool:
+    """Whether a stream's tables hold all of Kafka, and its driver has said so: a refresh waits for that."""
+    return bool(stream["records"]) and stream["lag_records"] == 0 and not stream["driver"]["behind_seconds"]
+
+
+def run(settings: Settings, options: FeedOptions, *, until_scored: bool) -> None:
+    """``tidemill up``: returns once the first scores are published, or never until interrupted.
+
+    Raises:
+        TidemillError: something could not be started, or a stream is halted.
+    """
+    try:
+        Up(settings, options).run(until_scored=until_scored)
+    except KeyboardInterrupt:
+        # Ctrl-C and `down` are the ordinary way out; the stack has been stopped by now.
+        sys.stdout.write("everything is stopped\n")
+
+
+def switch_on(api: AirflowApi, settings: Settings, pipelines: Collection[Pipeline], say: Callable[[str], None]) -> None:
+    """Give Airflow its connections, switch every pipeline's DAGs on, and wish the streams to run."""
+    for connection in connections(settings):
+        api.put_connection(connection)
+    # What has a schedule comes first: Airflow makes up for the last time that has passed as soon as a DAG is on, which
+    # is soonest over while there is nothing to learn from. What nobody waits for comes last: Airflow may not know it
+    # yet.
+    for pipeline in pipelines:
+        refreshes = [f"refresh__{pipeline.name}__{model}" for model in pipeline.models]
+        _unpause(api, [*refreshes, f"stream__{pipeline.name}"], say)
+    apply.wish_all(settings, pipelines)
+    for pipeline in pipelines:
+        _unpause(api, [f"replay__{pipeline.name}"], say)
+    _unpause(api, ["upkeep", "control_streams", "control_models"], say)
+
+
+def _unpause(api: AirflowApi, dags: Collection[str], say: Callable[[str], None]) -> None:
+    for dag in dags:
+        api.wait_for_dag(dag)
+        api.unpause(dag)
+        say(f"{dag} is on")
+
+
+def connections(settings: Settings) -> list[Connection]:
+    """Airflow's connections to the three systems."""
+    return [
+        Connection(
+            "tidemill_db",
+            "tidemill",
+            host=settings.db_host,
+            port=settings.db_port,
+            schema=settings.db_control,
+            login=settings.user(Account.STREAM),
+            password=settings.password(Account.STREAM).get_secret_value(),
+            extra={"tls": settings.db_tls, "dialect": settings.db_dialect},
+        ),
+        Connection("kafka_default", "kafka", extra={"bootstrap.servers": settings.kafka_bootstrap}),
+        Connection("spark_default", "spark", host=settings.spark_master, extra={"deploy-mode": "client"}),
+    ]

@@ -1,1 +1,0 @@
-"""From Kafka to the store: source, decode, transform, and the batch."""

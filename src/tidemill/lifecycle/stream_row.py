@@ -1,0 +1,63 @@
+"""All that the control plane knows about one stream, as one frozen value."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import datetime
+
+FAILING = "failing"
+"""Kind of the incident that is open while drivers of a stream break without a commit."""
+
+
+FRESHNESS = "freshness"
+"""Kind of the incident that is open while a stream's tables are older than its pipeline promises."""
+
+
+@dataclass(frozen=True)
+class StreamRow:
+    """All that the control plane knows about one stream, read in one query. Times are naive UTC."""
+
+    stream: str
+    wanted: str
+    wanted_by: str
+    wanted_at: datetime
+    halted_reason: str | None
+    leave_epoch: int | None
+    """Drivers up to this epoch are to leave though the stream is wanted: a restart, or a roll."""
+    leave_at: datetime | None
+    epoch: int
+    pipeline_version: int | None
+    host: str | None
+    pid: int | None
+    log_file: str | None
+    master: str | None
+    submission_id: str | None
+    """What a cluster calls a driver that it runs itself."""
+    taken_at: datetime | None
+    beat_epoch: int | None
+    state: str | None
+    beat_at: datetime | None
+    batches: int | None
+    records: int | None
+    lag_records: int | None
+    lag_seconds: float | None
+    newest_at: datetime | None
+    records_per_second: float | None
+    batch_ms: int | None
+    batch_limit: int | None
+    latency_p50_ms: int | None
+    latency_p99_ms: int | None
+    last_error: str | None
+    waiting_for: str | None
+    """What is away that the driver waits for."""
+    failures_in_a_row: int
+    """Drivers that failed since the last commit."""
+    last_failed_at: datetime | None
+    newest_version: int
+    """Newest applied version of the pipeline, 0 if none is."""
+    untold: int
+    """Incidents of the stream whose beginning or end nobody was told yet."""
+    late_since: datetime | None
+    """Since when its freshness incident is open."""
+    now: datetime
+    """The database's clock: the only one that all sides share."""

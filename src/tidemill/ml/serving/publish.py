@@ -1,0 +1,168 @@
+"""Make new scores visible, all at once."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from pymysql.connections import Connection
+
+from tidemill.config import Settings
+from tidemill.errors import LearnError
+from tidemill.ml.refresh import end_refresh
+from tidemill.ml.registry.decisions import Decision, note_decision
+from tidemill.ml.registry.status import ModelStatus, model_status
+from tidemill.ml.registry.versions import Refresh, lock_model, model_of, read_refresh, transaction
+from tidemill.spec.schema import Model, Pipeline
+from tidemill.store.connection import dialect_of, translated
+from tidemill.store.retry import step
+from tidemill.store.sql import identifiers
+
+PART_ROWS = 20_000
+"""Scores that one step moves."""
+__all__ = ["ModelStatus", "model_status", "publish", "rollback"]
+
+
+def publish(connection: Connection[Any], settings: Settings, pipeline: Pipeline, model: str, refresh_id: int) -> int:
+    """Merge the pending scores of the champion, point readers at it and close the refresh, in one transaction.
+
+    Readers of ``<table>_scored`` see all of it or nothing. Publishing a published refresh again changes nothing. As
+    long as readers see another version, its scores move in small steps before: the transaction holds the model's row,
+    for which commits of a stream that scores live wait.
+
+    Returns:
+        Rows whose score became visible.
+
+    Raises:
+        LearnError: the scoring of this refresh is not complete, or another version became champion since.
+    """
+    declared, d = model_of(pipeline, model), dialect_of(connection)
+    before = read_refresh(connection, refresh_id, pipeline, model)
+    moved = 0 if before.state == "published" else _move_ahead(connection, settings, before, declared)
+    with transaction(connection):
+        champion, _ = lock_model(connection, pipeline.name, model)
+        refresh = read_refresh(connection, refresh_id, pipeline, model)
+        if refresh.state == "published":
+            return refresh.scored_rows or 0
+        if refresh.scored_version is None:
+            raise LearnError("the scoring of this refresh is not complete", value=refresh_id, remedy="score first")
+        if refresh.scored_version != champion:
+            raise LearnError(
+                f"another version became champion since refresh {refresh_id} scored",
+                value=f"{refresh.scored_version}, now {champion}",
+                remedy="score again",
+            )
+        values = {"version": champion, "pipeline": pipeline.name, "model": model}
+        with translated(), connection.cursor() as cursor:
+            cursor.execute(d.count_pending(settings.db_data, declared), values)
+            rows = moved + int(cursor.fetchone()[0])
+            cursor.execute(d.publish_scores(settings.db_data, declared), values)
+            cursor.execute(d.clear_pending(settings.db_data, declared), values)
+            cursor.execute(
+                "UPDATE models SET published_version = %(version)s, published_at = UTC_TIMESTAMP(6)"
+                " WHERE pipeline = %(pipeline)s AND model = %(model)s",
+                values,
+            )
+            cursor.execute(
+                "UPDATE model_versions SET published_at = COALESCE(published_at, UTC_TIMESTAMP(6))"
+                " WHERE pipeline = %(pipeline)s AND model = %(model)s AND version = %(version)s",
+                values,
+            )
+        end_refresh(connection, refresh_id, "published", rows)
+    return rows
+
+
+def _move_ahead(connection: Connection[Any], settings: Settings, refresh: Refresh, declared: Model) -> int:
+    """Move pending scores of a champion that readers do not see yet, in small transactions; returns how many."""
+    d, moved = dialect_of(connection), 0
+    if not d.deletes_in_order:
+        return 0
+    part = d.publish_part(settings.db_data, declared)
+    remove = d.remove_scores(settings.db_data, identifiers.pending(declared.score.table), declared)
+
+    def move(cursor: Any) -> int:
+        champion, published = lock_model(connection, refresh.pipeline, refresh.model)
+        if champion is None or champion != refresh.scored_version or champion == published:
+            return 0
+        values = {"version": champion, "rows": PART_ROWS}
+        cursor.execute(part, values)
+        return int(cursor.execute(remove, values))
+
+    while gone := step(connection, move):
+        moved += gone
+    return moved
+
+
+def rollback(
+    connection: Connection[Any], settings: Settings, pipeline: Pipeline, model: str, version: int | None, by: str
+) -> int:
+    """Let readers see an earlier version's scores again, at once, and let that version score from now on.
+
+    Champion and pointer move in one transaction; no score is written. Rows that changed since the version last scored
+    show what it said of them then, or nothing if they are newer, until the next refresh.
+
+    Args:
+        connection: as the stream account.
+        settings: schemas.
+        pipeline: whose model.
+        model: which.
+        version: which one; None for the newest before the published one that was published and still has its scores.
+        by: who wishes it.
+
+    Returns:
+        The version that is published now.
+
+    Raises:
+        LearnError: nothing is published, or the version has no scores any more.
+    """
+    this = (pipeline.name, model)
+    scores = model_of(pipeline, model).score.table
+    with transaction(connection):
+        champion, published = lock_model(connection, *this)
+        if published is None:
+            raise LearnError("nothing is published yet", value=f"{pipeline.name}.{model}", remedy="run its refresh")
+        target = _earlier(connection, this, _scored_versions(connection, settings.db_data, scores), published, version)
+        if (target, target) != (champion, published):
+            _move_back(connection, this, target)
+            note_decision(connection, this, target, Decision("rolled back", f"readers saw version {published}", by))
+    return target
+
+
+def _scored_versions(connection: Connection[Any], schema: str, scores: str) -> set[int]:
+    with translated(), connection.cursor() as cursor:
+        cursor.execute(dialect_of(connection).scored_versions(schema, scores))
+        return {int(row[0]) for row in cursor.fetchall()}
+
+
+def _earlier(
+    connection: Connection[Any], this: tuple[str, str], scored: set[int], published: int, version: int | None
+) -> int:
+    """The version to go back to."""
+    with translated(), connection.cursor() as cursor:
+        cursor.execute(
+            "SELECT version FROM model_versions WHERE pipeline = %s AND model = %s"
+            " AND published_at IS NOT NULL ORDER BY version DESC",
+            this,
+        )
+        known = [int(row[0]) for row in cursor.fetchall() if int(row[0]) in scored]
+    target = version if version is not None else next((each for each in known if each < published), None)
+    if target is None or target not in known:
+        raise LearnError(
+            "no such version has scores that readers could see",
+            value=f"none before {published}" if target is None else target,
+            remedy=f"there are: {', '.join(map(str, sorted(known))) or 'none'}",
+        )
+    return target
+
+
+def _move_back(connection: Connection[Any], this: tuple[str, str], target: int) -> None:
+    with translated(), connection.cursor() as cursor:
+        cursor.execute(
+            "UPDATE model_versions SET state = IF(version = %s, 'champion', 'retired')"
+            " WHERE pipeline = %s AND model = %s AND (version = %s OR state = 'champion')",
+            (target, *this, target),
+        )
+        cursor.execute(
+            "UPDATE models SET champion_version = %s, published_version = %s, published_at = UTC_TIMESTAMP(6)"
+            " WHERE pipeline = %s AND model = %s",
+            (target, target, *this),
+        )

@@ -1,0 +1,133 @@
+"""Fit a model to training rows, whatever its estimator: MLlib's by name, or the author's own."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from pyspark.errors import AnalysisException, IllegalArgumentException
+from pyspark.ml import Pipeline as Stages
+from pyspark.ml import PipelineModel
+from pyspark.ml.feature import SQLTransformer
+from pyspark.sql import DataFrame
+from pyspark.sql import functions as F
+from pyspark.sql.types import IntegralType
+
+from tidemill.errors import LearnError
+from tidemill.ml.data.reader import LABEL
+from tidemill.ml.data.vectorizer import Preparation, preparation
+from tidemill.ml.training.custom_estimator import check_kept, own_pipeline, said
+from tidemill.ml.training.estimators import (
+    ITEM,
+    PREDICTION,
+    RATING,
+    USER,
+    build_estimator,
+    most_categories,
+    set_parameters,
+    standardiser,
+    wants_one_hot,
+)
+from tidemill.spec.estimators import is_own
+from tidemill.spec.schema import Model
+
+_NOBODY = -(2**31)
+"""Stands for a user or an item that is not there; MLlib's ALS takes whole numbers of 32 bits and no NULL."""
+
+
+@dataclass(frozen=True)
+class Fitted:
+    """A fitted model: it takes the rows of the feature query."""
+
+    model: PipelineModel
+    preparation: Preparation | None
+    """How its vector was made; None for ``als`` and one's own estimators, which read the columns themselves."""
+    parameters: Mapping[str, Any] = field(default_factory=dict)
+    """Those that the estimator was given."""
+
+
+def fit(model: Model, features: Sequence[str], train: DataFrame, folder: Path) -> Fitted:
+    """Fit preparation and estimator.
+
+    Args:
+        model: its declaration.
+        features: names of the columns to learn from.
+        train: rows with these columns and ``_label``.
+        folder: the pipeline's, where an estimator of one's own is looked for first.
+
+    Raises:
+        LearnError: a feature is neither number nor text, or the estimator does not take a parameter or the rows.
+    """
+    if is_own(model.estimator):
+        return _fit_own(model, features, train, folder)
+    if model.estimator == "als":
+        return _fit_als(model, features, train)
+    prepared = preparation(train, features, one_hot=wants_one_hot(model.estimator))
+    stages = [*prepared.stages, standardiser()] if model.estimator == "kmeans" else list(prepared.stages)
+    before = Stages(stages=stages).fit(train)
+    rows = before.transform(train)
+    estimator = build_estimator(model.estimator, model.parameters, most_categories(rows), model.seed)
+    fitted = PipelineModel([*before.stages, _fitted(model.estimator, estimator, rows)])
+    return Fitted(fitted, prepared, set_parameters(estimator))
+
+
+def _fitted(name: str, estimator: Any, rows: DataFrame) -> Any:
+    try:
+        return estimator.fit(rows)
+    except (IllegalArgumentException, AnalysisException) as error:
+        raise LearnError(
+            f"{name} cannot be fitted", value=said(error), remedy="correct the model's parameters or features"
+        ) from error
+
+
+def _fit_own(model: Model, features: Sequence[str], train: DataFrame, folder: Path) -> Fitted:
+    estimator = own_pipeline(model.estimator, folder, features, model.parameters)
+    try:
+        fitted = estimator.fit(train)
+    except Exception as error:  # whatever the author's stages raise
+        raise LearnError(
+            f"estimator {model.estimator} cannot be fitted", value=said(error), remedy="mend its stages"
+        ) from error
+    check_kept(model.estimator, fitted)
+    return Fitted(fitted, None, dict(model.parameters))
+
+
+def _fit_als(model: Model, features: Sequence[str], train: DataFrame) -> Fitted:
+    """Users and items that were not in training, or are NULL, get the mean rating."""
+    parameters = dict(model.parameters)
+    user, item = (_id_feature(parameters, of, features, train) for of in ("userCol", "itemCol"))
+    ids = SQLTransformer(
+        statement=f"SELECT *, COALESCE(TRY_CAST(`{user}` AS INT), {_NOBODY}) AS {USER},"
+        f" COALESCE(TRY_CAST(`{item}` AS INT), {_NOBODY}) AS {ITEM} FROM __THIS__"
+    )
+    estimator = build_estimator("als", parameters, 0, model.seed)
+    known = ids.transform(train).where(f"{USER} <> {_NOBODY} AND {ITEM} <> {_NOBODY}")
+    mean = float((train.agg(F.avg(LABEL)).first() or [0.0])[0])
+    rated = SQLTransformer(
+        statement=f"SELECT *, CASE WHEN {RATING} IS NULL OR ISNAN({RATING}) THEN CAST('{mean!r}' AS DOUBLE)"
+        f" ELSE CAST({RATING} AS DOUBLE) END AS {PREDICTION} FROM __THIS__"
+    )
+    fitted = PipelineModel([ids, _fitted("als", estimator, known), rated])
+    return Fitted(fitted, None, {"userCol": user, "itemCol": item} | set_parameters(estimator))
+
+
+def _id_feature(parameters: dict[str, Any], of: str, features: Sequence[str], train: DataFrame) -> str:
+    """Take the name of a feature of 32-bit whole numbers out of the parameters."""
+    name = parameters.pop(of, None)
+    whole = [feature for feature in features if isinstance(train.schema[feature].dataType, IntegralType)]
+    if name not in whole:
+        raise LearnError(
+            f"als needs a feature of whole numbers as {of}",
+            value=name,
+            remedy=f"name one of: {', '.join(whole) or 'none of the features is one'}",
+        )
+    widest = train.agg(F.max(F.abs(F.col(name).cast("double")))).first()
+    if widest is not None and widest[0] is not None and widest[0] >= -_NOBODY:
+        raise LearnError(
+            f"als takes numbers of 32 bits, and {name} has larger ones",
+            value=f"{widest[0]:.0f}",
+            remedy="number users and items anew in the feature query",
+        )
+    return str(name)

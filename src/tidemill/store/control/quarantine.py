@@ -1,0 +1,166 @@
+"""Reading the quarantine: which records are set aside, one of them whole, and the bytes that a replay needs."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any
+
+from pymysql.connections import Connection
+from pymysql.cursors import DictCursor
+
+from tidemill.store.connection import translated
+from tidemill.store.write.ledger_rows import Range
+
+PAGE = 5_000
+"""Records that one query tells of."""
+
+
+@dataclass(frozen=True)
+class Choice:
+    """Which records of a stream's quarantine are meant."""
+
+    reason: str | None = None
+    """Part of the reason's text, in any case."""
+    ids: tuple[int, ...] = ()
+    """Only these, if any are named."""
+    resolved: bool = False
+    """Those that a replay has made sound, too."""
+
+    def where(self) -> tuple[str, list[object]]:
+        """As an SQL condition and its values."""
+        parts: list[str] = [] if self.resolved else ["resolved_commit IS NULL"]
+        values: list[object] = []
+        if self.reason is not None:
+            parts.append("INSTR(LOWER(reason), LOWER(%s)) > 0")
+            values.append(self.reason)
+        if self.ids:
+            parts.append(f"id IN ({', '.join(['%s'] * len(self.ids))})")
+            values += self.ids
+        return " AND ".join(["TRUE", *parts]), values
+
+
+@dataclass(frozen=True)
+class SetAside:
+    """One record of the quarantine without its bytes. Times are naive UTC."""
+
+    id: int
+    topic: str
+    generation: int
+    partition_id: int
+    record_offset: int
+    record_at: datetime | None
+    """When Kafka got it; None where its bytes could not be read when it was set aside."""
+    value_bytes: int | None
+    """Its size in Kafka; None without a value."""
+    kept_bytes: int
+    """How many bytes of key, value and headers are kept here."""
+    cut: bool
+    """Whether less is kept of its value than Kafka had."""
+    reason: str
+    pipeline_version: int
+    resolved_commit: int | None
+
+
+_COLUMNS = (
+    "id, topic, generation, partition_id, record_offset, record_at, value_bytes,"
+    " COALESCE(LENGTH(record_key), 0) + COALESCE(LENGTH(record_value), 0) + COALESCE(LENGTH(record_headers), 0)"
+    " AS kept_bytes, COALESCE(value_bytes > LENGTH(record_value), value_bytes IS NOT NULL) AS cut, reason,"
+    " pipeline_version, resolved_commit"
+)
+
+
+def newest(connection: Connection[Any], stream: str, choice: Choice, limit: int) -> list[SetAside]:
+    """The records set aside last, newest first."""
+    return _select(connection, stream, choice, "ORDER BY id DESC LIMIT %s", limit)
+
+
+def in_order(connection: Connection[Any], stream: str, topic: str, choice: Choice) -> Iterator[SetAside]:
+    """All that are chosen of one topic, by generation, partition and offset; a page of them is in memory at a time."""
+    with translated(), connection.cursor() as cursor:
+        cursor.execute(
+            "SELECT DISTINCT generation, partition_id FROM quarantine WHERE stream = %s AND topic = %s"
+            " ORDER BY generation, partition_id",
+            (stream, topic),
+        )
+        places = cursor.fetchall()
+    end = (
+        "AND topic = %s AND generation = %s AND partition_id = %s AND record_offset >= %s"
+        " ORDER BY record_offset LIMIT %s"
+    )
+    for generation, partition in places:
+        begin, full = 0, True
+        while full:
+            found = _select(connection, stream, choice, end, topic, generation, partition, begin, PAGE)
+            yield from found
+            full = len(found) == PAGE
+            begin = found[-1].record_offset + 1 if full else begin
+
+
+def _select(connection: Connection[Any], stream: str, choice: Choice, end: str, *more: object) -> list[SetAside]:
+    condition, values = choice.where()
+    with translated(), connection.cursor(DictCursor) as cursor:
+        cursor.execute(
+            f"SELECT {_COLUMNS} FROM quarantine WHERE stream = %s AND {condition} {end}", (stream, *values, *more)
+        )
+        return [SetAside(**{**row, "cut": bool(row["cut"])}) for row in cursor.fetchall()]
+
+
+@dataclass(frozen=True)
+class Whole:
+    """A record of the quarantine with all that is kept of it."""
+
+    id: int
+    record_offset: int
+    timestamp_us: int | None
+    """µs since 1970."""
+    key: bytes | None
+    value: bytes | None
+    headers: str | None
+    """JSON: ``[[name, base64 or null], …]``."""
+    value_bytes: int | None
+
+    @property
+    def partial(self) -> bool:
+        """Whether Kafka had more of it than is kept here."""
+        return self.timestamp_us is None or (self.value_bytes or 0) > len(self.value or b"")
+
+
+_WHOLE = (
+    "SELECT id, record_offset, CAST(ROUND(UNIX_TIMESTAMP(record_at) * 1000000) AS SIGNED), record_key, record_value,"
+    " record_headers, value_bytes FROM quarantine WHERE stream = %s AND "
+)
+
+
+def read_range(
+    connection: Connection[Any], place: tuple[str, str, int], span: Range, choice: Choice, up_to: int
+) -> list[Whole]:
+    """The chosen records of one range, in order.
+
+    Args:
+        connection: as any account that may read.
+        place: stream, topic and generation.
+        span: partition and offsets.
+        choice: which of them.
+        up_to: the newest id that counts.
+    """
+    condition, values = choice.where()
+    return _whole(
+        connection,
+        f"topic = %s AND generation = %s AND partition_id = %s AND record_offset >= %s AND record_offset < %s"
+        f" AND id <= %s AND {condition} ORDER BY record_offset",
+        (*place, span.partition, span.start, span.until, up_to, *values),
+    )
+
+
+def read_one(connection: Connection[Any], stream: str, number: int) -> Whole | None:
+    """One record by its id."""
+    found = _whole(connection, "id = %s", (stream, number))
+    return found[0] if found else None
+
+
+def _whole(connection: Connection[Any], condition: str, values: Sequence[object]) -> list[Whole]:
+    with translated(), connection.cursor() as cursor:
+        cursor.execute(_WHOLE + condition, tuple(values))
+        return [Whole(*row) for row in cursor.fetchall()]

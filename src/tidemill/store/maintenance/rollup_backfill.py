@@ -1,0 +1,163 @@
+"""Rollups over tables that held rows before them: built step by step while the stream writes.
+
+A rollup under construction counts the rows up to a cursor, the greatest key counted so far. Every commit moves it for
+its rows up to there and holds its row in ``rollups`` with a shared lock; every step holds that row alone, counts the
+next rows by key and moves the cursor. So each row is counted once: by a step, or by the commit that comes after it.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from typing import Any
+
+from pymysql.connections import Connection
+
+from tidemill.config import Account, Settings
+from tidemill.errors import Contention
+from tidemill.spec.schema import Pipeline
+from tidemill.store.connection import dialect_of, session, translated
+from tidemill.store.sql import identifiers
+from tidemill.store.write.fencing import prove_epoch
+
+STEP_ROWS = 20_000
+"""Rows that the first step counts: commits wait as long as it takes."""
+STEP_SECONDS = 1.0
+"""A step that took less is followed by a larger one, or a fast stream of rising keys could stay ahead for ever; one
+that took more by a smaller one, or a large table would keep the stream waiting."""
+_GROWTH = 1.5
+_STEP_ATTEMPTS = 20
+
+
+def under_construction(connection: Connection[Any], pipeline: Pipeline) -> frozenset[str]:
+    """The pipeline's rollups that do not count all rows yet, which stays so until the transaction ends."""
+    if not pipeline.rollups:
+        return frozenset()
+    lock = dialect_of(connection).share_lock
+    with translated(), connection.cursor() as cursor:
+        cursor.execute(f"SELECT rollup FROM rollups WHERE pipeline = %s AND state <> 'ready' {lock}", (pipeline.name,))
+        return frozenset(str(row[0]) for row in cursor.fetchall())
+
+
+def register(connection: Connection[Any], pipeline: Pipeline, name: str, *, ready: bool) -> None:
+    """Say of a new rollup whether it counts its table from the beginning on. Known ones stay as they are."""
+    with translated(), connection.cursor() as cursor:
+        cursor.execute(
+            "INSERT IGNORE INTO rollups (pipeline, rollup, state) VALUES (%s, %s, %s)",
+            (pipeline.name, name, "ready" if ready else "building"),
+        )
+
+
+def abandon_undeclared(connection: Connection[Any], pipeline: Pipeline) -> None:
+    """Say of the rollups that this version does not declare that nobody moves them any more."""
+    known = list(pipeline.rollups)
+    among = f" AND rollup NOT IN ({', '.join(['%s'] * len(known))})" if known else ""
+    with translated(), connection.cursor() as cursor:
+        cursor.execute(
+            f"UPDATE rollups SET state = 'abandoned', changed_at = UTC_TIMESTAMP(6) WHERE pipeline = %s{among}",
+            (pipeline.name, *known),
+        )
+
+
+def begin_again(connection: Connection[Any], schema: str, pipeline: Pipeline, name: str) -> None:
+    """Empty a rollup that was abandoned, to be built anew; one that was not stays as it is."""
+    with translated(), connection.cursor() as cursor:
+        connection.begin()
+        cursor.execute(
+            "SELECT state FROM rollups WHERE pipeline = %s AND rollup = %s FOR UPDATE", (pipeline.name, name)
+        )
+        row = cursor.fetchone()
+        if row and row[0] == "abandoned":
+            for table in (name, identifiers.built(name)):
+                cursor.execute(dialect_of(connection).empty(schema, table))
+            cursor.execute(
+                "UPDATE rollups SET state = 'building', rows_built = 0, changed_at = UTC_TIMESTAMP(6)"
+                " WHERE pipeline = %s AND rollup = %s",
+                (pipeline.name, name),
+            )
+        connection.commit()
+
+
+def build_all(
+    settings: Settings, pipeline: Pipeline, epoch: int, go_on: Callable[[], bool], rows: int = STEP_ROWS
+) -> list[str]:
+    """Build the pipeline's rollups that are under construction, beside the running stream.
+
+    Args:
+        settings: where the database is.
+        pipeline: whose.
+        epoch: of the driver that calls; it must hold the stream, so that nobody who does not know a rollup writes.
+        go_on: asked before each step.
+        rows: counted in the first step.
+
+    Returns:
+        The rollups that are complete now and were not before.
+
+    Raises:
+        Fenced: another driver took the stream over.
+    """
+    built = []
+    with session(settings, Account.STREAM) as connection:
+        for name in sorted(under_construction(connection, pipeline) & set(pipeline.rollups)):
+            rollup = pipeline.rollups[name]
+            with translated(), connection.cursor() as cursor:
+                for sql in dialect_of(connection).create_delta(
+                    settings.db_data, name, rollup, pipeline.tables[rollup.of]
+                ):
+                    cursor.execute(sql)
+            size = rows
+            while go_on():
+                began = time.monotonic()
+                if _step_through_contention(connection, settings, pipeline, name, (epoch, size)):
+                    built.append(name)
+                    break
+                quick = time.monotonic() - began < STEP_SECONDS
+                size = int(size * _GROWTH) if quick else max(1, int(size / _GROWTH))
+    return built
+
+
+def _step_through_contention(
+    connection: Connection[Any], settings: Settings, pipeline: Pipeline, name: str, of: tuple[int, int]
+) -> bool:
+    for attempt in range(_STEP_ATTEMPTS):
+        try:
+            return _step(connection, settings, pipeline, name, of)
+        except Contention:
+            connection.rollback()
+            if attempt == _STEP_ATTEMPTS - 1:
+                raise
+        except BaseException:  # Ctrl-C, too: the step holds the rollup alone until it ends
+            connection.rollback()
+            raise
+    raise AssertionError("unreachable: the last attempt raises")
+
+
+def _step(connection: Connection[Any], settings: Settings, pipeline: Pipeline, name: str, of: tuple[int, int]) -> bool:
+    """Count the next rows; returns whether all are counted."""
+    schema, rollup, (epoch, rows) = settings.db_data, pipeline.rollups[name], of
+    table, d = pipeline.tables[rollup.of], dialect_of(connection)
+    with translated(), connection.cursor() as cursor:
+        cursor.execute(d.empty(schema, identifiers.delta(name)))
+        connection.begin()
+        cursor.execute(
+            "SELECT state FROM rollups WHERE pipeline = %s AND rollup = %s FOR UPDATE", (pipeline.name, name)
+        )
+        found = cursor.fetchone()
+        if not found or found[0] != "building":
+            connection.rollback()
+            return True
+        first = not cursor.execute(d.first_row(schema, identifiers.built(name)))
+        cursor.execute(d.next_built(schema, name, rollup, table, first=first), {"rows": rows})
+        until = cursor.fetchone()
+        if until:
+            values = {f"k{place}": value for place, value in enumerate(until)}
+            for statement in d.build_rollup(schema, name, rollup, table, first=first):
+                cursor.execute(statement, values)
+        cursor.execute(
+            "UPDATE rollups SET state = %s, rows_built = rows_built + %s, changed_at = UTC_TIMESTAMP(6)"
+            " WHERE pipeline = %s AND rollup = %s",
+            ("building" if until else "ready", rows if until else 0, pipeline.name, name),
+        )
+        prove_epoch(connection, pipeline.name, epoch)
+        connection.commit()
+    return until is None

@@ -1,0 +1,153 @@
+"""The tables against the ledger, and the rollups against the tables: one part of a verification's snapshot."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any
+
+from tidemill.config import Settings
+from tidemill.spec.schema import Pipeline
+from tidemill.store.connection import dialect_of
+from tidemill.store.sql.identifiers import NO_PARTITION
+
+_GROUPS = 1_000
+"""Rows of a comparison that are fetched; of more differing groups nobody wants to know the number."""
+
+_UNEQUAL = """
+SELECT c.id, c.partition_id, t.table_name FROM commits AS c JOIN commit_tables AS t ON t.commit_id = c.id
+WHERE c.stream = %(stream)s AND c.until_offset <> c.from_offset + c.gap_rows + c.lost_rows + c.unselected_rows
+    + c.quarantined_rows + t.written_rows + t.duplicate_rows + t.stale_rows + t.filtered_rows
+ORDER BY c.id, t.table_name LIMIT 1
+"""
+_UNCOUNTED = """
+SELECT c.id, c.partition_id FROM commits AS c
+JOIN pipelines AS p ON p.pipeline = c.stream AND p.version = c.pipeline_version AND p.digest = %(digest)s
+LEFT JOIN commit_tables AS t ON t.commit_id = c.id AND t.table_name = %(table)s
+WHERE c.stream = %(stream)s AND t.commit_id IS NULL
+    AND c.until_offset > c.from_offset + c.gap_rows + c.lost_rows + c.unselected_rows + c.quarantined_rows
+ORDER BY c.id LIMIT 1
+"""
+_STRAY = """
+SELECT t.commit_id, t.table_name FROM commit_tables AS t LEFT JOIN commits AS c ON c.id = t.commit_id
+WHERE t.table_name IN %(tables)s AND c.id IS NULL ORDER BY t.commit_id LIMIT 1
+"""
+_INCARNATION = "SELECT generation, since FROM topics WHERE stream = %(stream)s AND topic = %(topic)s"
+_BEGINNINGS = """
+SELECT partition_id, MIN(from_offset) FROM commits
+WHERE stream = %(stream)s AND topic = %(topic)s AND generation = %(generation)s GROUP BY partition_id
+"""
+
+
+@dataclass(frozen=True)
+class Recount:
+    """What the tables say."""
+
+    differences: tuple[str, ...]
+    notes: tuple[str, ...]
+
+
+def recount(cursor: Any, settings: Settings, pipeline: Pipeline, positions: dict[int, int]) -> Recount:
+    """Compare tables with the ledger and rollups with tables, inside the caller's snapshot.
+
+    Args:
+        cursor: of the control schema.
+        settings: schemas.
+        pipeline: whose tables.
+        positions: the stream's, by partition of the pipeline's topic.
+    """
+    notes: list[str] = []
+    differences = [
+        *_commit_tables(cursor, pipeline),
+        *_rows(cursor, settings, pipeline, positions),
+        *_rollups(cursor, settings, pipeline, notes),
+    ]
+    return Recount(tuple(differences), tuple(notes))
+
+
+def _commit_tables(cursor: Any, pipeline: Pipeline) -> Iterator[str]:
+    """Every record that was not quarantined counts once in each of several tables."""
+    values = {"stream": pipeline.name, "digest": pipeline.digest, "tables": tuple(pipeline.tables)}
+    cursor.execute(_UNEQUAL, values)
+    for commit, partition, table in cursor.fetchall():
+        yield f"partition {partition}: commit {commit} does not add up for table {table}"
+    for name in pipeline.tables if len(pipeline.tables) > 1 else ():
+        cursor.execute(_UNCOUNTED, values | {"table": name})
+        for commit, partition in cursor.fetchall():
+            yield f"partition {partition}: commit {commit} does not say what became of its records in table {name}"
+    cursor.execute(_STRAY, values)
+    for commit, table in cursor.fetchall():
+        yield f"table {table}: counts of commit {commit}, which the ledger does not know"
+
+
+def _rows(cursor: Any, settings: Settings, pipeline: Pipeline, positions: dict[int, int]) -> Iterator[str]:
+    """No row is newer than the ledger, and each comes from an offset that the ledger covers."""
+    values: dict[str, Any] = {"stream": pipeline.name, "topic": pipeline.source.topic}
+    cursor.execute(_INCARNATION, values)
+    generation, values["since"] = cursor.fetchone() or (1, 0)
+    cursor.execute(_BEGINNINGS, values | {"generation": generation})
+    begins = {int(partition): int(offset) for partition, offset in cursor.fetchall()}
+    cursor.execute("SELECT COALESCE(MAX(id), 0) FROM commits WHERE stream = %(stream)s", values)
+    (newest,) = cursor.fetchone()
+    for name in pipeline.tables:
+        cursor.execute(dialect_of(cursor.connection).row_bounds(settings.db_data, name), values)
+        for partition, first, last, commit in cursor.fetchall():
+            of = "an earlier incarnation of the topic" if partition == NO_PARTITION else f"partition {partition}"
+            where = f"table {name}: a row of {of}"
+            if commit > newest:
+                yield f"{where} carries commit {commit}, the ledger's newest is {newest}"
+            if first is not None and first < begins.get(partition, first + 1):
+                known = f"begins at {begins[partition]}" if partition in begins else "has no commit of it"
+                yield f"{where} carries offset {first}, the ledger {known}"
+            if last is not None and last >= positions.get(partition, last + 1):
+                yield f"{where} carries offset {last}, the stream's position is {positions[partition]}"
+
+
+def _rollups(cursor: Any, settings: Settings, pipeline: Pipeline, notes: list[str]) -> Iterator[str]:
+    cursor.execute("SELECT rollup, state, rows_built FROM rollups WHERE pipeline = %s", (pipeline.name,))
+    states = {str(rollup): (str(state), int(rows)) for rollup, state, rows in cursor.fetchall()}
+    for name, rollup in pipeline.rollups.items():
+        state, rows = states.get(name, ("ready", 0))
+        if state == "building":
+            notes.append(f"rollup {name} is under construction, {rows} rows of {rollup.of} are counted: not compared")
+        elif state == "abandoned":
+            notes.append(f"rollup {name} is not kept by the applied version of the pipeline: not compared")
+        else:
+            table = pipeline.tables[rollup.of]
+            d = dialect_of(cursor.connection)
+            cursor.execute(d.differing_groups(settings.db_data, name, rollup, table, _GROUPS))
+            found = cursor.fetchall()
+            if found:
+                measures = [*rollup.measures, "_rows"]
+                yield f"rollup {name}: {_named(found, list(rollup.by), measures, rollup.of)}"
+
+
+def _named(found: Any, keys: list[str], measures: list[str], table: str) -> str:
+    """The first differing group and how many there are, as the end of a sentence."""
+    groups: dict[tuple[Any, ...], dict[str, tuple[Any, ...]]] = {}
+    for side, *values in found:
+        groups.setdefault(tuple(values[: len(keys)]), {})["kept" if side > 0 else "counted"] = tuple(
+            values[len(keys) :]
+        )
+    group, sides = next(iter(groups.items()))
+    where = ", ".join(f"{name} = {_written(value)}" for name, value in zip(keys, group, strict=True))
+    if "kept" not in sides:
+        said = f"is missing, {table} gives {measures[0]} = {_written(sides['counted'][0])}"
+    elif "counted" not in sides:
+        said = f"has {measures[0]} = {_written(sides['kept'][0])}, {table} has no row of it"
+    else:
+        name, kept, counted = next(
+            (name, kept, counted)
+            for name, kept, counted in zip(measures, sides["kept"], sides["counted"], strict=True)
+            if kept != counted
+        )
+        said = f"has {name} = {_written(kept)}, {table} gives {_written(counted)}"
+    more = "at least " if len(found) == _GROUPS else ""
+    many = f"; {more}{len(groups)} groups differ" if len(groups) > 1 else ""
+    return f"group {where} {said}{many}"
+
+
+def _written(value: Any) -> str:
+    if isinstance(value, str):
+        return repr(value)
+    return "NULL" if value is None else str(value)

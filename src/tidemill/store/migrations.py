@@ -1,0 +1,171 @@
+"""Make the database hold what a pipeline folder declares: control plane, tables, rollups, views, version."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from pymysql.connections import Connection
+
+from tidemill.config import Settings
+from tidemill.errors import StoreError
+from tidemill.spec.checks.tables import deletes_from
+from tidemill.spec.schema import Pipeline
+from tidemill.store.connection import dialect_of, translated
+from tidemill.store.maintenance import rollup_backfill
+from tidemill.store.sql import dialect, identifiers
+
+KNOWN_FILES = """
+CREATE TABLE IF NOT EXISTS migrations (
+    file VARCHAR(128) NOT NULL PRIMARY KEY,
+    applied_at DATETIME(6) NOT NULL DEFAULT UTC_TIMESTAMP(6)
+)
+"""
+
+
+def migrate_control(connection: Connection[Any], folder: Path) -> list[str]:
+    """Create the control plane's tables that are missing.
+
+    Args:
+        connection: as the migrate account, in the control schema.
+        folder: ``sql/control``; one statement a file, run in order of name.
+
+    Returns:
+        The names of the files that were run for the first time.
+    """
+    done: list[str] = []
+    d = dialect_of(connection)
+    with translated(), connection.cursor() as cursor:
+        for sql in d.control(KNOWN_FILES):
+            cursor.execute(sql)
+        cursor.execute("SELECT file FROM migrations")
+        known = {row[0] for row in cursor.fetchall()}
+        for path in sorted(folder.glob("*.sql")):
+            if path.name not in known:
+                for sql in d.control(path.read_text()):
+                    cursor.execute(sql)
+                cursor.execute("INSERT INTO migrations (file) VALUES (%s)", (path.name,))
+                done.append(path.name)
+    return done
+
+
+def planned_objects(settings: Settings, pipeline: Pipeline) -> dict[str, str]:
+    """The statements that ``apply`` may run for a pipeline, by the name of the table or view each makes."""
+    schema, d = settings.db_data, dialect(settings.db_dialect)
+    objects = {name: d.create_table(schema, name, table) for name, table in pipeline.tables.items()}
+    for name in deletes_from(pipeline):
+        objects[identifiers.deleted(name)] = d.create_deleted(schema, name, pipeline.tables[name])
+    for name, rollup in pipeline.rollups.items():
+        table = pipeline.tables[rollup.of]
+        objects[name] = d.create_rollup(schema, name, rollup, table)
+        objects[identifiers.built(name)] = d.create_built(schema, name, table)
+    for model in pipeline.models.values():
+        table = pipeline.tables[model.table]
+        for scores in (model.score.table, identifiers.pending(model.score.table)):
+            objects[scores] = d.create_scores(schema, scores, model, table)
+    for name in {model.table: None for model in pipeline.models.values()}:
+        objects[f"{name}_scored"] = d.create_scored_view(settings.db_control, schema, pipeline, name)
+    return objects
+
+
+def apply_pipeline(connection: Connection[Any], settings: Settings, pipeline: Pipeline) -> int:
+    """Create what is missing for a pipeline and register its version.
+
+    A table that exists with other columns is refused: nothing is altered behind its owner's back.
+
+    Args:
+        connection: as the migrate account.
+        settings: schemas.
+        pipeline: checked.
+
+    Returns:
+        The pipeline's version: the known one if the folder's content is what was applied last.
+
+    Raises:
+        StoreError: a table exists with other columns.
+    """
+    schema = settings.db_data
+    with translated(), connection.cursor() as cursor:
+        # A rollup that is as old as its table counts every row that comes; any other one is built by the next driver.
+        new = {name for name in pipeline.tables if not _exists(connection, schema, name)}
+        for name in pipeline.rollups:
+            _check_rollup(connection, schema, name, pipeline)
+        # Before the views, which show no row of a table as long as one of its models has none here.
+        for model in pipeline.models:
+            cursor.execute("INSERT IGNORE INTO models (pipeline, model) VALUES (%s, %s)", (pipeline.name, model))
+        for name, statement in planned_objects(settings, pipeline).items():
+            cursor.execute(statement)
+            if name in pipeline.tables:
+                _check_columns(connection, schema, name, pipeline)
+        for name, rollup in pipeline.rollups.items():
+            rollup_backfill.register(connection, pipeline, name, ready=rollup.of in new)
+            rollup_backfill.begin_again(connection, schema, pipeline, name)
+        rollup_backfill.abandon_undeclared(connection, pipeline)
+        if pipeline_version(connection, pipeline) is None:
+            # Also for content that was applied before the last: what it makes is newer than what came in between.
+            cursor.execute(
+                "INSERT INTO pipelines (pipeline, version, digest)"
+                " SELECT %(name)s, COALESCE(MAX(version), 0) + 1, %(digest)s FROM pipelines WHERE pipeline = %(name)s",
+                {"name": pipeline.name, "digest": pipeline.digest},
+            )
+    version = pipeline_version(connection, pipeline)
+    assert version is not None  # registered above
+    return version
+
+
+def pipeline_version(connection: Connection[Any], pipeline: Pipeline) -> int | None:
+    """The version a folder's content was applied as, or None if it is not what was applied last."""
+    with translated(), connection.cursor() as cursor:
+        cursor.execute(
+            "SELECT version, digest FROM pipelines WHERE pipeline = %s ORDER BY version DESC LIMIT 1", (pipeline.name,)
+        )
+        row = cursor.fetchone()
+    return int(row[0]) if row and row[1] == pipeline.digest else None
+
+
+def _exists(connection: Connection[Any], schema: str, name: str) -> bool:
+    return _comment(connection, schema, name) is not None
+
+
+def _comment(connection: Connection[Any], schema: str, name: str) -> str | None:
+    with connection.cursor() as cursor:
+        cursor.execute(
+            "SELECT table_comment FROM information_schema.tables WHERE table_schema = %s AND table_name = %s",
+            (schema, name),
+        )
+        found = cursor.fetchone()
+    return str(found[0]) if found else None
+
+
+def _check_rollup(connection: Connection[Any], schema: str, name: str, pipeline: Pipeline) -> None:
+    found = _comment(connection, schema, name)
+    if found is not None and found != identifiers.definition(pipeline.rollups[name]):
+        raise StoreError(
+            f"rollup {schema}.{name} exists with another definition",
+            value=found,
+            remedy="give the changed rollup another name: it is built beside the running stream",
+        )
+
+
+def _check_columns(connection: Connection[Any], schema: str, name: str, pipeline: Pipeline) -> None:
+    with connection.cursor() as cursor:
+        cursor.execute(
+            "SELECT column_name FROM information_schema.columns WHERE table_schema = %s AND table_name = %s",
+            (schema, name),
+        )
+        found = [row[0] for row in cursor.fetchall()]
+    remembered, table = _comment(connection, schema, name), pipeline.tables[name]
+    if remembered and remembered != identifiers.table_definition(table):
+        raise StoreError(
+            f"table {schema}.{name} exists with another key, kind or type of a column",
+            value=f"{remembered}, this is {identifiers.table_definition(table)}",
+            remedy="give the pipeline another table, and let it read its topic again",
+        )
+    declared = [*pipeline.tables[name].columns, *identifiers.SYSTEM_COLUMNS]
+    if set(found) != set(declared):
+        differing = sorted(set(found) ^ set(declared))
+        raise StoreError(
+            f"table {schema}.{name} exists with other columns",
+            value=", ".join(differing),
+            remedy="alter or drop it, or give the pipeline another table",
+        )

@@ -1,0 +1,302 @@
+"""What a commit is given, and what it writes beside the rows: its ledger row, the quarantine, the position."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import asdict, dataclass, field, replace
+from typing import Any
+
+import pyarrow as pa
+from pymysql.connections import Connection
+
+from tidemill.errors import Fenced
+from tidemill.store.connection import dialect_of, translated
+
+WHOLE_BYTES = 2 * 2**20
+"""A key or value that is longer is cut when it is quarantined: the statement that carries it has a limit, too."""
+KEPT_BYTES = 65_536
+"""How much of it is left then."""
+
+
+@dataclass(frozen=True)
+class Claimant:
+    """On whose behalf a commit is made."""
+
+    stream: str
+    epoch: int
+    pipeline_version: int
+    topic: str
+    generation: int = 1
+    """Which incarnation of the topic."""
+    since: int = 0
+    """The newest commit when this incarnation was met: offsets of older commits mean other records."""
+    replay_id: int | None = None
+    """A replay writes beside the stream: it moves no position."""
+
+
+@dataclass(frozen=True)
+class Range:
+    """One Kafka partition's part of a batch: offsets ``[start, until)``."""
+
+    partition: int
+    start: int
+    until: int
+
+
+@dataclass(frozen=True)
+class Rejected:
+    """A record that cannot become a row."""
+
+    offset: int
+    reason: str
+    timestamp_us: int | None = None
+    key: bytes | None = None
+    value: bytes | None = None
+    headers: str | None = None
+    """JSON: ``[[name, base64 or null], …]``."""
+    value_bytes: int | None = None
+    """Size in Kafka, where ``value`` was cut."""
+
+    def because(self, reason: str) -> Rejected:
+        """The same record with its reason."""
+        return replace(self, reason=reason)
+
+
+@dataclass(frozen=True)
+class Batch:
+    """What one Spark task writes: the settled rows of each table and all that did not become one."""
+
+    batch_id: int
+    range: Range
+    rows: dict[str, pa.Table] = field(default_factory=dict)
+    """Table name -> its columns and ``_offset``."""
+    deleted: dict[str, pa.Table] = field(default_factory=dict)
+    """Table name -> the keys that tombstones delete and ``_offset``."""
+    filtered: int = 0
+    """Records that no table wants."""
+    rejected: tuple[Rejected, ...] = ()
+    gap: int = 0
+    newest_us: int | None = None
+    """Newest Kafka timestamp among the records, µs since 1970."""
+    unselected: int = 0
+    """Offsets of the range that a replay did not ask for."""
+    delivered: frozenset[int] = frozenset()
+    """The offsets that a replay has read; a stream need not say."""
+    warned: int = 0
+    """Records that a check warns about."""
+
+
+@dataclass(frozen=True)
+class Counts:
+    """A ledger row: what became of the records of one commit."""
+
+    commit_id: int
+    written: int = 0
+    duplicate: int = 0
+    stale: int = 0
+    filtered: int = 0
+    quarantined: int = 0
+    gap: int = 0
+    lost: int = 0
+    unselected: int = 0
+    warned: int = 0
+
+    def plus(self, other: Counts) -> Counts:
+        """Two commits of one partition and batch added up; the id is the later one's."""
+        sums = {name: value + getattr(other, name) for name, value in asdict(self).items()}
+        return Counts(**{**sums, "commit_id": max(self.commit_id, other.commit_id)})
+
+
+_COUNTS = (
+    "id, written_rows, duplicate_rows, stale_rows, filtered_rows, quarantined_rows, gap_rows, lost_rows,"
+    " unselected_rows, warned_rows"
+)
+
+
+def committed(connection: Connection[Any], claimant: Claimant, batch_id: int, span: Range) -> Counts | None:
+    """The counts of this very commit, if an earlier attempt of this driver or replay made it and did not hear of it.
+
+    Of the stream the position is asked: it stands at the end of a commit if, and only if, the commit happened.
+    """
+    with translated(), connection.cursor() as cursor:
+        if claimant.replay_id is None:
+            place = (claimant.stream, claimant.topic, span.partition, span.until)
+            cursor.execute(
+                f"SELECT {_COUNTS} FROM commits AS c WHERE stream = %s AND topic = %s AND partition_id = %s"
+                " AND until_offset = %s AND epoch = %s AND batch_id = %s AND from_offset = %s AND generation = %s"
+                " AND replay_id IS NULL AND EXISTS (SELECT 1 FROM offsets AS o WHERE o.stream = c.stream"
+                " AND o.topic = c.topic AND o.partition_id = c.partition_id AND o.position >= c.until_offset)",
+                (*place, claimant.epoch, batch_id, span.start, claimant.generation),
+            )
+        else:
+            cursor.execute(
+                # A correcting replay reads its ranges twice, in other batches.
+                f"SELECT {_COUNTS} FROM commits WHERE replay_id = %s AND partition_id = %s AND from_offset = %s"
+                " AND until_offset = %s AND batch_id = %s AND generation = %s",
+                (claimant.replay_id, span.partition, span.start, span.until, batch_id, claimant.generation),
+            )
+        row = cursor.fetchone()
+    return Counts(*map(int, row)) if row else None
+
+
+def await_outcome(connection: Connection[Any], claimant: Claimant, span: Range) -> None:
+    """Wait until a transaction of ours that was cut off has come to its end, whichever.
+
+    The server may not have noticed yet, or have COMMIT before it. By then it holds the lock of the position, or the
+    ledger row of a replay.
+    """
+    lock = dialect_of(connection).share_lock
+    with translated(), connection.cursor() as cursor:
+        if claimant.replay_id is None:
+            cursor.execute(
+                f"SELECT position FROM offsets WHERE stream = %s AND topic = %s AND partition_id = %s {lock}",
+                (claimant.stream, claimant.topic, span.partition),
+            )
+        else:
+            cursor.execute(
+                f"SELECT id FROM commits WHERE replay_id = %s AND partition_id = %s AND from_offset = %s {lock}",
+                (claimant.replay_id, span.partition, span.start),
+            )
+        cursor.fetchall()
+
+
+def resume(connection: Connection[Any], claimant: Claimant, batch_id: int, span: Range) -> tuple[int, Counts | None]:
+    """Where a task goes on that an earlier attempt began: the next offset, and what is committed by now."""
+    if claimant.replay_id is None:
+        whose, values = "epoch = %s AND batch_id = %s AND replay_id IS NULL", (claimant.epoch, batch_id)
+    else:
+        whose, values = "replay_id = %s AND batch_id = %s", (claimant.replay_id, batch_id)
+    with translated(), connection.cursor() as cursor:
+        cursor.execute(
+            f"SELECT until_offset, {_COUNTS} FROM commits WHERE stream = %s AND topic = %s AND partition_id = %s"
+            f" AND generation = %s AND from_offset >= %s AND until_offset BETWEEN %s AND %s AND {whose}"
+            f" ORDER BY from_offset",
+            (
+                *(claimant.stream, claimant.topic, span.partition, claimant.generation),
+                *(span.start, span.start + 1, span.until, *values),
+            ),
+        )
+        found = cursor.fetchall()
+    position, counts = span.start, None
+    for until, *row in found:
+        position, this = int(until), Counts(*map(int, row))
+        counts = this if counts is None else counts.plus(this)
+    return position, counts
+
+
+def open_row(connection: Connection[Any], claimant: Claimant, batch: Batch) -> int:
+    """Insert the commit, all of it a gap for now, and return its id: rows carry it."""
+    span = batch.range
+    with connection.cursor() as cursor:
+        cursor.execute(
+            "INSERT INTO commits (stream, replay_id, epoch, pipeline_version, batch_id, topic, generation,"
+            " partition_id, from_offset, until_offset, gap_rows, newest_at)"
+            " VALUES (%s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s, FROM_UNIXTIME(%s * 0.000001))",
+            (
+                *(claimant.stream, claimant.replay_id, claimant.epoch, claimant.pipeline_version, batch.batch_id),
+                *(claimant.topic, claimant.generation, span.partition, span.start, span.until),
+                *(span.until - span.start, batch.newest_us),
+            ),
+        )
+        return int(cursor.lastrowid)
+
+
+def close_row(connection: Connection[Any], counts: Counts) -> None:
+    """Say what became of the records. The database refuses what does not add up."""
+    with connection.cursor() as cursor:
+        cursor.execute(
+            "UPDATE commits SET written_rows = %(written)s, duplicate_rows = %(duplicate)s, stale_rows = %(stale)s,"
+            " filtered_rows = %(filtered)s, quarantined_rows = %(quarantined)s, gap_rows = %(gap)s,"
+            " lost_rows = %(lost)s, unselected_rows = %(unselected)s, warned_rows = %(warned)s"
+            " WHERE id = %(commit_id)s",
+            asdict(counts),
+        )
+
+
+def count_tables(connection: Connection[Any], counts: Counts, tables: dict[str, dict[str, int]]) -> None:
+    """Say what became of the records in each of several tables."""
+    columns = ("written", "duplicate", "stale", "filtered")
+    with connection.cursor() as cursor:
+        cursor.executemany(
+            "INSERT INTO commit_tables (commit_id, table_name, written_rows, duplicate_rows, stale_rows,"
+            " filtered_rows) VALUES (%s, %s, %s, %s, %s, %s)",
+            [(counts.commit_id, name, *(found.get(c, 0) for c in columns)) for name, found in tables.items()],
+        )
+
+
+def move_position(connection: Connection[Any], claimant: Claimant, span: Range) -> None:
+    """Move the position by compare-and-set.
+
+    Raises:
+        Fenced: it does not stand where the range begins.
+    """
+    with connection.cursor() as cursor:
+        moved = cursor.execute(
+            "UPDATE offsets SET position = %s WHERE stream = %s AND topic = %s AND partition_id = %s AND position = %s",
+            (span.until, claimant.stream, claimant.topic, span.partition, span.start),
+        )
+    if moved != 1:
+        raise Fenced(
+            f"stream {claimant.stream}: another driver moved the position of partition {span.partition}",
+            value=f"expected {span.start}",
+        )
+
+
+def quarantine(
+    connection: Connection[Any], claimant: Claimant, batch: Batch, rejected: list[Rejected], commit_id: int
+) -> None:
+    """Set records aside, each once; a replay says of those that were set aside before how they fare now."""
+    place = (claimant.stream, claimant.topic, claimant.generation, batch.range.partition)
+    if claimant.replay_id is not None:
+        _resolve(connection, place, batch, {bad.offset for bad in rejected}, commit_id)
+    if not rejected:
+        return
+    with connection.cursor() as cursor:
+        cursor.executemany(
+            "INSERT INTO quarantine (stream, topic, generation, partition_id, record_offset, record_at, record_key,"
+            " record_value, record_headers, value_bytes, reason, pipeline_version, commit_id, replay_id)"
+            " VALUES (%s, %s, %s, %s, %s, FROM_UNIXTIME(%s * 0.000001), %s, %s, %s, %s, %s, %s, %s, %s)"
+            " ON DUPLICATE KEY UPDATE reason = VALUES(reason), pipeline_version = VALUES(pipeline_version),"
+            " resolved_commit = NULL, resolved_at = NULL",
+            [
+                (*place, bad.offset, bad.timestamp_us, _cut(bad.key), _cut(bad.value), _short(bad.headers), _size(bad),
+                 bad.reason[:1000], claimant.pipeline_version, commit_id, claimant.replay_id)
+                for bad in rejected
+            ],
+        )  # fmt: skip
+
+
+def _cut(content: bytes | None) -> bytes | None:
+    return content[:KEPT_BYTES] if content is not None and len(content) > WHOLE_BYTES else content
+
+
+def _short(headers: str | None) -> str | None:
+    """Cut headers would be no JSON."""
+    return headers if headers is None or len(headers) <= WHOLE_BYTES else '[["headers", null]]'
+
+
+def _size(bad: Rejected) -> int | None:
+    if bad.value_bytes is not None:
+        return bad.value_bytes
+    return None if bad.value is None else len(bad.value)
+
+
+def _resolve(
+    connection: Connection[Any], place: tuple[object, ...], batch: Batch, bad: Iterable[int], commit_id: int
+) -> None:
+    """Records of the quarantine that have become rows, or are wanted by no table any more."""
+    span = batch.range
+    where = (
+        "stream = %s AND topic = %s AND generation = %s AND partition_id = %s AND resolved_commit IS NULL"
+        " AND record_offset >= %s AND record_offset < %s"
+    )
+    with connection.cursor() as cursor:
+        cursor.execute(f"SELECT record_offset FROM quarantine WHERE {where}", (*place, span.start, span.until))
+        still = {*bad}
+        done = [int(row[0]) for row in cursor.fetchall() if row[0] in batch.delivered and row[0] not in still]
+        if done:
+            cursor.executemany(
+                f"UPDATE quarantine SET resolved_commit = %s, resolved_at = UTC_TIMESTAMP(6) WHERE {where}"
+                " AND record_offset = %s",
+                [(commit_id, *place, span.start, span.until, offset) for offset in done],
+            )

@@ -1,0 +1,171 @@
+"""Rows that a newer pipeline version does not make any more, and how they leave their tables.
+
+A replay rewrites the rows that the new version still makes. What then still carries an older version within the
+replayed ranges comes from records that are filtered or quarantined now, or that make a row of another key.
+"""
+
+from __future__ import annotations
+
+import random
+import time
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass, replace
+from itertools import groupby
+from operator import attrgetter
+from typing import Any
+
+from pymysql.connections import Connection
+
+from tidemill.config import Settings
+from tidemill.errors import Contention
+from tidemill.spec.schema import Pipeline
+from tidemill.store.connection import dialect_of, translated, worker_connection
+from tidemill.store.control import replays
+from tidemill.store.maintenance.rollup_backfill import under_construction
+from tidemill.store.sql.replay import STILL_OUTDATED
+from tidemill.store.write.fencing import prove_incarnation, prove_version
+from tidemill.store.write.ledger_rows import Claimant, Range
+from tidemill.store.write.merge import Target, prepare_gone, remove_rows
+
+ROWS = 2_000
+"""Rows that leave in one transaction."""
+_ATTEMPTS = 20
+
+
+@dataclass(frozen=True)
+class Outdated:
+    """A row of an older version: its key and the record that made it."""
+
+    key: tuple[Any, ...]
+    partition: int
+    offset: int
+
+
+Spare = Callable[[list[Outdated]], list[Outdated]]
+"""Leaves out the rows that stay although the new version does not make them."""
+
+
+def find_outdated(
+    connection: Connection[Any], settings: Settings, pipeline: Pipeline, claimant: Claimant, ranges: Iterable[Range]
+) -> Iterator[tuple[str, list[Outdated]]]:
+    """The rows of older versions than the claimant's whose records are in the ranges: table after table, in parts.
+
+    Reads every table once. No part is read before the one before it was dealt with.
+    """
+    spans = list(ranges)
+    values: dict[str, Any] = {"since": claimant.since, "pipeline_version": claimant.pipeline_version, "rows": ROWS}
+    for place, span in enumerate(spans):
+        values |= {f"p{place}": span.partition, f"a{place}": span.start, f"b{place}": span.until}
+    for name, table in pipeline.tables.items():
+        last: dict[str, Any] = {}
+        while True:
+            sql = dialect_of(connection).outdated_rows(settings.db_data, name, table, len(spans), after=bool(last))
+            with translated(), connection.cursor() as cursor:
+                cursor.execute(sql, values | last)
+                found = [Outdated(tuple(row[:-2]), int(row[-2]), int(row[-1])) for row in cursor.fetchall()]
+            if found:
+                yield name, found
+            if len(found) < ROWS:
+                break
+            last = {f"k{place}": value for place, value in enumerate(found[-1].key)}
+
+
+def count_outdated(
+    connection: Connection[Any],
+    settings: Settings,
+    pipeline: Pipeline,
+    claimant: Claimant,
+    ranges: Iterable[Range],
+    spare: Spare,
+) -> int:
+    """How many rows of older versions there are whose records are in the ranges and are not spared."""
+    return sum(len(spare(rows)) for _, rows in find_outdated(connection, settings, pipeline, claimant, ranges))
+
+
+def retract_outdated(
+    connection: Connection[Any],
+    settings: Settings,
+    pipeline: Pipeline,
+    claimant: Claimant,
+    ranges: Iterable[Range],
+    spare: Spare,
+) -> int:
+    """Take the rows that no record makes any more out of the tables and their rollups, beside the running stream.
+
+    Every transaction counts them in the replay's row.
+
+    Args:
+        connection: autocommit, as the stream account.
+        settings: schemas.
+        pipeline: the new version.
+        claimant: of a replay that has been through the ranges.
+        ranges: of the topic's present incarnation.
+        spare: whatever it leaves out stays.
+
+    Returns:
+        Rows retracted.
+
+    Raises:
+        Fenced: the stream has a newer version meanwhile, or its topic was made again.
+    """
+    gone = 0
+    for name, rows in find_outdated(connection, settings, pipeline, claimant, ranges):
+        if leaving := spare(rows):
+            target = Target(connection, settings.db_data, pipeline, name)
+            gone += _retract_through_contention(target, claimant, leaving)
+    return gone
+
+
+def _retract_through_contention(target: Target, claimant: Claimant, rows: list[Outdated]) -> int:
+    prepare_gone(target)
+    for attempt in range(1, _ATTEMPTS + 1):
+        try:
+            return _retract(target, claimant, rows)
+        except Contention:
+            target.connection.rollback()
+            if attempt == _ATTEMPTS:
+                raise
+            time.sleep(random.uniform(0.5, 1.0) * min(0.02 * 2**attempt, 1.0))  # noqa: S311 -- jitter
+        except BaseException:
+            if target.connection.open:
+                target.connection.rollback()
+            raise
+    raise AssertionError("unreachable: the last attempt raises")
+
+
+def _retract(target: Target, claimant: Claimant, rows: list[Outdated]) -> int:
+    """One transaction. Rows that were written since they were found stay."""
+    connection = target.connection
+    empty = target.dialect.empty_gone(target.schema, target.name)
+    put = target.dialect.put_gone(target.schema, target.name, target.table)
+    values: dict[str, Any] = {"since": claimant.since, "pipeline_version": claimant.pipeline_version}
+    removed = 0
+    with translated(), connection.cursor() as cursor:
+        connection.begin()
+        target = replace(target, building=under_construction(connection, target.pipeline))
+        for partition, found in groupby(sorted(rows, key=attrgetter("partition")), attrgetter("partition")):
+            cursor.execute(empty)
+            cursor.executemany(put, [(*row.key, row.offset) for row in found])
+            removed += remove_rows(target, STILL_OUTDATED, values | {"partition": partition})
+        assert claimant.replay_id is not None  # nobody else retracts
+        replays.count_retracted(connection, claimant.replay_id, removed)
+        prove_incarnation(connection, claimant)
+        prove_version(connection, claimant.stream, claimant.pipeline_version)
+        connection.commit()
+    return removed
+
+
+def count_rewritable(settings: Settings, pipeline: Pipeline, claimant: Claimant, partition: int) -> int:
+    """Of the rows that this worker staged last: how many would rewrite the row that an older version made."""
+    values = {
+        "partition": partition,
+        "since": claimant.since,
+        "pipeline_version": claimant.pipeline_version,
+    }
+    found, connection = 0, worker_connection(settings)
+    with translated(), connection.cursor() as cursor:
+        for name, table in pipeline.tables.items():
+            cursor.execute(dialect_of(connection).count_rewritable(settings.db_data, name, table), values)
+            (rows,) = cursor.fetchone() or (0,)
+            found += int(rows)
+    return found

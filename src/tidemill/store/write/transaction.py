@@ -1,0 +1,281 @@
+"""The one transaction: rows, rollups, quarantine, ledger and the position in Kafka, wholly or not at all."""
+
+from __future__ import annotations
+
+import random
+import time
+from collections.abc import Callable, Collection, Iterable
+from typing import Any
+
+import pyarrow as pa
+from pymysql.connections import Connection
+
+from tidemill.config import Settings
+from tidemill.errors import Contention, DatabaseAway, DatabaseFull, StoreError, Transient
+from tidemill.failpoints import reach
+from tidemill.spec.schema import Kind, Pipeline
+from tidemill.store.connection import drop_worker_connection, translated, worker_connection
+from tidemill.store.maintenance.rollup_backfill import under_construction
+from tidemill.store.scoring.live_scoring import Commit, live_models, prepare_scores, score_commit, tell
+from tidemill.store.sql.identifiers import NO_PARTITION
+from tidemill.store.write import ledger_rows
+from tidemill.store.write.bad_rows import unfit
+from tidemill.store.write.fencing import NO_INCARNATION, prove_epoch, prove_incarnation, prove_version
+from tidemill.store.write.ledger_rows import Batch, Claimant, Counts, Range, Rejected
+from tidemill.store.write.merge import Settled, Staged, Target, prepare, settle, without
+
+__all__ = ["ATTEMPTS", "Batch", "Claimant", "Counts", "Range", "ReadRaw", "Rejected", "write_batch"]
+
+ATTEMPTS = 8
+"""How often a transaction is run again from memory after contention or a lost connection."""
+
+ReadRaw = Callable[[Iterable[int]], dict[int, Rejected]]
+"""Offsets of one partition -> their records as Kafka holds them, as far as it still does."""
+
+
+def write_batch(
+    settings: Settings,
+    pipeline: Pipeline,
+    claimant: Claimant,
+    batch: Batch,
+    *,
+    read_raw: ReadRaw | None = None,
+    dry_run: bool = False,
+) -> Counts:
+    """Commit one Kafka partition of one batch, exactly once.
+
+    Runs again from memory after contention, and after a lost connection, whose outcome is settled by reading the
+    position: it stands where this batch ends if, and only if, the commit happened.
+
+    Args:
+        settings: where the database is.
+        pipeline: whose tables are written.
+        claimant: on whose behalf.
+        batch: what to write.
+        read_raw: reads the bytes of records that only the database refuses; without it they are quarantined without.
+        dry_run: do everything and roll it back.
+
+    Raises:
+        Fenced: another driver has the stream, or moved its position.
+        StoreError: the database refuses the rows, or stays away.
+    """
+    for attempt in range(1, ATTEMPTS + 1):
+        try:
+            connection = worker_connection(settings)
+            if attempt > 1:
+                ledger_rows.await_outcome(connection, claimant, batch.range)
+            return _Transaction(connection, settings, pipeline, claimant, batch).run(read_raw, dry_run=dry_run)
+        except Exception as error:
+            # Whatever it was, the connection may stand in the middle of a transaction.
+            _roll_back(settings, keep=isinstance(error, Contention | DatabaseFull))
+            if not isinstance(error, Transient) or attempt == ATTEMPTS:
+                raise
+            time.sleep(random.uniform(0.5, 1.0) * min(0.02 * 2**attempt, 2.0))  # noqa: S311 -- jitter
+        except BaseException:  # a task that is killed, too: the transaction ends with its connection
+            drop_worker_connection(settings)
+            raise
+    raise AssertionError("unreachable: the last attempt raises")
+
+
+def _roll_back(settings: Settings, *, keep: bool) -> None:
+    """End the transaction that failed, by the end of its connection unless that is fit for another one."""
+    if keep:
+        try:
+            with translated():
+                worker_connection(settings).rollback()
+        except DatabaseAway:
+            keep = False
+    if not keep:
+        drop_worker_connection(settings)
+
+
+class _Transaction:
+    """One attempt to commit a batch over one connection."""
+
+    def __init__(
+        self, connection: Connection[Any], settings: Settings, pipeline: Pipeline, claimant: Claimant, batch: Batch
+    ) -> None:
+        self.connection, self.settings, self.pipeline = connection, settings, pipeline
+        self.claimant, self.batch = claimant, batch
+
+    def run(self, read_raw: ReadRaw | None = None, *, dry_run: bool = False) -> Counts:
+        done = ledger_rows.committed(self.connection, self.claimant, self.batch.batch_id, self.batch.range)
+        if done is not None and not dry_run:
+            return done
+        reach("before stage")
+        # Staged before the transaction begins: loading takes no lock that anybody waits for.
+        left, staged, refused = self._stage({})
+        prepare_scores(self.connection, self.settings, self.pipeline, staged)
+        reach("after stage")
+        while True:
+            rejected = [*self.batch.rejected, *self._with_bytes(refused, read_raw)]
+            try:
+                counts = self._commit(left, staged, rejected, dry_run=dry_run)
+                break
+            except StoreError as error:
+                if isinstance(error, Transient):
+                    raise
+                more = self._unfit(refused)
+                if not more:
+                    raise
+            left, staged, refused = self._stage(refused | more)
+        reach("after COMMIT")
+        return counts
+
+    def _commit(
+        self,
+        left: list[tuple[str, pa.Table]],
+        staged: dict[str, Staged],
+        rejected: list[Rejected],
+        *,
+        dry_run: bool,
+    ) -> Counts:
+        """The transaction itself."""
+        with translated(), self.connection.cursor() as cursor:
+            self.connection.begin()
+            building = under_construction(self.connection, self.pipeline)
+            commit_id = ledger_rows.open_row(self.connection, self.claimant, self.batch)
+            settled = {
+                name: settle(
+                    self._target(name, building), staged[name], self._values(commit_id), tell_offsets=self._several
+                )
+                for name in staged
+            }
+            self._score(commit_id, [name for name, found in settled.items() if found.written], dry_run=dry_run)
+            counts = self._count(commit_id, left, settled, rejected)
+            ledger_rows.quarantine(self.connection, self.claimant, self.batch, rejected, commit_id)
+            ledger_rows.close_row(self.connection, counts)
+            if self._several:
+                ledger_rows.count_tables(self.connection, counts, self._count_tables(counts, staged, settled))
+            self._finish()
+            reach("before COMMIT")
+            cursor.execute("ROLLBACK" if dry_run else "COMMIT")
+        return counts
+
+    def _score(self, commit_id: int, written: list[str], *, dry_run: bool) -> None:
+        """Score what was written, where a model is to score live."""
+        models = live_models(self.pipeline, written)
+        if models and not dry_run:
+            untold = score_commit(self.connection, Commit(self.settings, self.pipeline, commit_id), models)
+            tell(self.settings, self.pipeline, models, untold)
+
+    def _unfit(self, refused: dict[int, str]) -> dict[int, str]:
+        """Of a batch that was refused as a whole: offset -> reason of the records that a rollup cannot count."""
+        with translated():
+            self.connection.rollback()
+        rows, deleted = _without(self.batch.rows, refused), _without(self.batch.deleted, refused)
+        found: dict[int, str] = {}
+        for name in rows:
+            found |= unfit(self._target(name), rows[name], deleted.get(name), self._values(0))
+        return found
+
+    @property
+    def _several(self) -> bool:
+        return len(self.pipeline.tables) > 1
+
+    def _target(self, name: str, building: Iterable[str] = ()) -> Target:
+        return Target(
+            self.connection,
+            self.settings.db_data,
+            self.pipeline,
+            name,
+            frozenset(building),
+            beside=self.claimant.replay_id is not None,
+            partition=self.batch.range.partition,
+            since=self.claimant.since,
+        )
+
+    def _values(self, commit_id: int) -> dict[str, int]:
+        unplaced = self.claimant.since == NO_INCARNATION
+        return {
+            "commit": commit_id,
+            "partition": NO_PARTITION if unplaced else self.batch.range.partition,
+            "pipeline_version": self.claimant.pipeline_version,
+            "since": self.claimant.since,
+        }
+
+    def _stage(self, refused: dict[int, str]) -> tuple[list[tuple[str, pa.Table]], dict[str, Staged], dict[int, str]]:
+        """Load the rows of all tables. A record that the database refuses for one table goes to none of the others.
+
+        Args:
+            refused: offset -> reason of the records that are known to be.
+
+        Returns:
+            Table by table the rows and deletions that are left, what is staged of them, and offset -> reason of the
+            records refused.
+        """
+        rows, deleted = self.batch.rows, self.batch.deleted
+        if refused:
+            rows, deleted = _without(rows, refused), _without(deleted, refused)
+        while True:
+            staged = {name: prepare(self._target(name), rows[name], deleted.get(name)) for name in rows}
+            more = {offset: reason for stage in staged.values() for offset, reason in stage.refused.items()}
+            refused = refused | more
+            if not more or not self._several:
+                return [*rows.items(), *deleted.items()], staged, refused
+            # Without these, rows that they stood before are the newest of their keys, and are looked at now.
+            rows, deleted = _without(rows, more), _without(deleted, more)
+
+    def _with_bytes(self, refused: dict[int, str], read_raw: ReadRaw | None) -> list[Rejected]:
+        raw = read_raw(refused) if read_raw and refused else {}
+        return [raw.get(offset, Rejected(offset, "")).because(reason) for offset, reason in refused.items()]
+
+    def _count(
+        self,
+        commit_id: int,
+        left: list[tuple[str, pa.Table]],
+        settled: dict[str, Settled],
+        rejected: list[Rejected],
+    ) -> Counts:
+        """What became of each record: with several tables the best that became of it in any of them."""
+        tables = self.pipeline.tables
+        if self._several:
+            written = frozenset[int]().union(*(found.offsets for found in settled.values()))
+            seen: dict[Kind, set[int]] = {Kind.ENTITY: set(), Kind.EVENT: set()}
+            for name, found_rows in left:
+                seen[tables[name].kind].update(found_rows["_offset"].to_pylist())
+            unchanged = {
+                Kind.ENTITY: len(seen[Kind.ENTITY] - written),
+                Kind.EVENT: len(seen[Kind.EVENT] - written - seen[Kind.ENTITY]),
+            }
+            new = len(written)
+        else:
+            unchanged = {Kind.ENTITY: 0, Kind.EVENT: 0}
+            new = sum(found.written for found in settled.values())
+            for name, found in settled.items():
+                unchanged[tables[name].kind] += found.unchanged
+        return Counts(
+            commit_id,
+            written=new,
+            duplicate=unchanged[Kind.EVENT],
+            stale=unchanged[Kind.ENTITY],
+            filtered=self.batch.filtered,
+            quarantined=len(rejected),
+            gap=self.batch.gap,
+            unselected=self.batch.unselected,
+            warned=self.batch.warned,
+        )
+
+    def _count_tables(
+        self, counts: Counts, staged: dict[str, Staged], settled: dict[str, Settled]
+    ) -> dict[str, dict[str, int]]:
+        records = counts.written + counts.duplicate + counts.stale + counts.filtered
+        found = {}
+        for name, result in settled.items():
+            given = staged[name].rows + staged[name].tombstones
+            kind = "duplicate" if self.pipeline.tables[name].kind is Kind.EVENT else "stale"
+            found[name] = {"written": result.written, kind: result.unchanged, "filtered": records - given}
+        return found
+
+    def _finish(self) -> None:
+        """The stream moves its position and proves its epoch; a replay proves that topic and version are current."""
+        if self.claimant.replay_id is None:
+            ledger_rows.move_position(self.connection, self.claimant, self.batch.range)
+            prove_epoch(self.connection, self.claimant.stream, self.claimant.epoch)
+        else:
+            prove_incarnation(self.connection, self.claimant)
+            prove_version(self.connection, self.claimant.stream, self.claimant.pipeline_version)
+
+
+def _without(tables: dict[str, pa.Table], offsets: Collection[int]) -> dict[str, pa.Table]:
+    return {name: without(found, offsets) for name, found in tables.items()}

@@ -1,0 +1,327 @@
+"""Where a driver begins to read, and what became of what it cannot read any more.
+
+The position is in the database, the records are in Kafka, and Kafka forgets: retention may overtake a stream that was
+stopped, and a topic may be deleted and made again under its old name. Nothing of that passes in silence: it is an
+incident either way, and the end of the stream or rows of the ledger, as ``source.on_data_loss`` says.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from typing import Any
+
+from confluent_kafka.admin import AdminClient
+from pymysql.connections import Connection
+from pymysql.cursors import Cursor
+
+from tidemill.config import Settings
+from tidemill.errors import Fenced, SourceError, StreamError
+from tidemill.kafka.topics import MISSING, offsets_at, partitions, topic_id
+from tidemill.spec.checks.tables import deletes_from
+from tidemill.spec.schema import Pipeline
+from tidemill.store.connection import dialect_of, translated
+from tidemill.store.control import ledger
+from tidemill.store.control.incidents import close_incident, open_incident
+from tidemill.store.sql import identifiers
+from tidemill.store.write import ledger_rows
+from tidemill.store.write.fencing import prove_epoch
+from tidemill.store.write.transaction import Batch, Claimant, Counts, Range
+
+DATA_LOSS = "data-loss"
+MADE_AGAIN = "topic-made-again"
+_NAMED_RANGES = 30
+"""How many ranges a sentence names, so that it fits the incident's column."""
+
+
+@dataclass(frozen=True)
+class Start:
+    """Where a stream begins to read."""
+
+    positions: dict[int, int]
+    """Kafka partition -> next offset."""
+    topic_id: str
+    """The incarnation of the topic that the positions belong to."""
+    generation: int
+    """Counts the topic's incarnations, as this stream has met them."""
+    since: int
+    """The stream's newest commit when it met this incarnation."""
+
+
+@dataclass(frozen=True)
+class _Loss:
+    """What Kafka does not have although the stream has not read it, or is said to have."""
+
+    what: str
+    remedy: str
+    value: str
+    ranges: tuple[Range, ...]
+    """What there is to skip; empty where nothing can be skipped."""
+
+    def error(self) -> StreamError:
+        return StreamError(self.what, value=self.value, remedy=self.remedy)
+
+
+def find_start(
+    connection: Connection[Any], client: AdminClient, settings: Settings, pipeline: Pipeline, claimant: Claimant
+) -> Start:
+    """Find where the driver that holds the epoch begins; settle what Kafka has lost meanwhile.
+
+    Args:
+        connection: autocommit, as the stream account, in the control schema.
+        client: of the pipeline's Kafka.
+        settings: schemas.
+        pipeline: whose stream.
+        claimant: of an epoch that was raised before, from when on nobody else moves the positions. Its generation and
+            since are not read.
+
+    Raises:
+        StreamError: Kafka has lost records, or the topic was made again, and ``on_data_loss`` is ``fail``; or Kafka
+            ends before a position. No position was moved.
+        SourceError: there is no such topic, or no broker answers.
+        Fenced: another driver took the stream over.
+    """
+    found = _meet(connection, client, settings, pipeline, claimant)
+    _begin(connection, client, pipeline, claimant)
+    positions = ledger.positions(connection, claimant.stream, claimant.topic)
+    loss = _find_loss(client, pipeline, positions)
+    subject = f"stream {claimant.stream}"
+    if loss is None:
+        close_incident(connection, subject, DATA_LOSS)
+    elif pipeline.source.on_data_loss == "fail" or not loss.ranges:
+        _tell(connection, subject, DATA_LOSS, str(loss.error()))
+        raise loss.error()
+    else:
+        claimant = replace(claimant, generation=found.generation, since=found.since)
+        with _claimed(connection, claimant):
+            _tell(connection, subject, DATA_LOSS, f"{loss.what}: {loss.value}; skipped, and counted as lost")
+            for span in loss.ranges:
+                _skip(connection, claimant, span)
+        positions |= {span.partition: span.until for span in loss.ranges}
+    return Start(positions, found.topic_id, found.generation, found.since)
+
+
+def explain_failure(
+    connection: Connection[Any], client: AdminClient, pipeline: Pipeline
+) -> StreamError | SourceError | None:
+    """What in Kafka made a running query fail, if it is one of the things that :func:`find_start` knows.
+
+    Reads only; the next driver settles it.
+
+    Raises:
+        SourceError: no broker answers.
+    """
+    stream, topic = pipeline.name, pipeline.source.topic
+    try:
+        known = _read_topic(connection, stream, topic)
+        if known is not None and (error := made_again(client, pipeline, known.topic_id)):
+            return error
+        loss = _find_loss(client, pipeline, ledger.positions(connection, stream, topic))
+    except SourceError as error:
+        if error.what == MISSING:
+            return error
+        raise
+    return loss.error() if loss else None
+
+
+def made_again(client: AdminClient, pipeline: Pipeline, known_id: str, seconds: float = 15.0) -> StreamError | None:
+    """The sentence for a topic that is not the one that was read before, None if it is.
+
+    Raises:
+        SourceError: there is no such topic now, or no broker answers within ``seconds``.
+    """
+    now = topic_id(client, pipeline.source.topic, seconds)
+    return None if now == known_id else _made_again(pipeline, known_id, now)
+
+
+def _made_again(pipeline: Pipeline, before: str, now: str) -> StreamError:
+    return StreamError(
+        f"topic {pipeline.source.topic} was deleted and made again",
+        value=f"its id was {before} and is {now}",
+        remedy=f"what was not read of the old one is gone; {_way_on(pipeline, 'read the new one from its beginning')}",
+    )
+
+
+def _way_on(pipeline: Pipeline, way: str) -> str:
+    if pipeline.source.on_data_loss == "fail":
+        return f"set source.on_data_loss: skip to {way}"
+    return f"the next driver will {way}, as source.on_data_loss says"
+
+
+@contextmanager
+def _claimed(connection: Connection[Any], claimant: Claimant) -> Iterator[Cursor]:
+    """One transaction that is committed only if the claimant's epoch is still the stream's."""
+    with translated(), connection.cursor() as cursor:
+        connection.begin()
+        try:
+            yield cursor
+            prove_epoch(connection, claimant.stream, claimant.epoch)
+        except BaseException:  # Ctrl-C, too: nothing of half a transaction may wait for the next one
+            connection.rollback()
+            raise
+        connection.commit()
+
+
+def _tell(connection: Connection[Any], subject: str, kind: str, sentence: str) -> None:
+    """Open an incident; one that is open already gives way if it says something else, since ranges grow."""
+    with translated(), connection.cursor() as cursor:
+        cursor.execute(
+            "UPDATE incidents SET closed_at = UTC_TIMESTAMP(6)"
+            " WHERE subject = %s AND kind = %s AND closed_at IS NULL AND sentence <> %s",
+            (subject, kind, sentence[:2000]),
+        )
+    open_incident(connection, subject, kind, sentence)
+
+
+@dataclass(frozen=True)
+class _Topic:
+    """A row of ``topics``."""
+
+    topic_id: str
+    generation: int
+    since: int
+
+
+def _read_topic(connection: Connection[Any], stream: str, topic: str) -> _Topic | None:
+    with translated(), connection.cursor() as cursor:
+        cursor.execute(
+            "SELECT topic_id, generation, since FROM topics WHERE stream = %s AND topic = %s", (stream, topic)
+        )
+        row = cursor.fetchone()
+    return _Topic(str(row[0]), int(row[1]), int(row[2])) if row else None
+
+
+def _meet(
+    connection: Connection[Any], client: AdminClient, settings: Settings, pipeline: Pipeline, claimant: Claimant
+) -> _Topic:
+    """The incarnation of the topic that is there now, known to the stream from here on."""
+    known = _read_topic(connection, claimant.stream, claimant.topic)
+    now = topic_id(client, claimant.topic)
+    subject = f"stream {claimant.stream}"
+    if known is None:
+        return _meet_first(connection, settings, pipeline, claimant, now)
+    if known.topic_id == now:
+        close_incident(connection, subject, MADE_AGAIN)
+        return known
+    error = _made_again(pipeline, known.topic_id, now)
+    if pipeline.source.on_data_loss == "fail":
+        _tell(connection, subject, MADE_AGAIN, str(error))
+        raise error
+    there = partitions(client, claimant.topic)
+    with _claimed(connection, claimant) as cursor:
+        _tell(connection, subject, MADE_AGAIN, _passed_over(connection, claimant, error))
+        met = _move_on(cursor, claimant, known, now)
+        cursor.execute("DELETE FROM offsets WHERE stream = %s AND topic = %s", (claimant.stream, claimant.topic))
+        ledger.begin_at(connection, claimant.stream, claimant.topic, dict.fromkeys(there, 0))
+        _forget_deletions(cursor, settings, pipeline)
+    return met
+
+
+def _passed_over(connection: Connection[Any], claimant: Claimant, error: StreamError) -> str:
+    ends = sorted(ledger.positions(connection, claimant.stream, claimant.topic).items())
+    read = ", ".join(f"partition {partition}: {offset}" for partition, offset in ends[:_NAMED_RANGES])
+    return f"{error.what}: {error.value}; the old one was read up to {read}, the new one is read from its beginning"
+
+
+def _move_on(cursor: Cursor, claimant: Claimant, known: _Topic, now: str) -> _Topic:
+    cursor.execute("SELECT COALESCE(MAX(id), 0) FROM commits WHERE stream = %s", (claimant.stream,))
+    (newest,) = cursor.fetchone() or (0,)
+    met = _Topic(now, known.generation + 1, int(newest))
+    cursor.execute(
+        "UPDATE topics SET topic_id = %s, generation = %s, since = %s"
+        " WHERE stream = %s AND topic = %s AND topic_id = %s",
+        (met.topic_id, met.generation, met.since, claimant.stream, claimant.topic, known.topic_id),
+    )
+    if cursor.rowcount != 1:
+        raise Fenced(f"stream {claimant.stream}: another driver met the new topic first", value=now)
+    return met
+
+
+def _meet_first(
+    connection: Connection[Any], settings: Settings, pipeline: Pipeline, claimant: Claimant, now: str
+) -> _Topic:
+    stream, topic = claimant.stream, claimant.topic
+    # A stream that turns to another topic: coordinates of its older rows are not of this one.
+    turned = not ledger.positions(connection, stream, topic)
+    met = _Topic(now, 1, ledger.last_commit(connection, stream) if turned else 0)
+    with _claimed(connection, claimant) as cursor:
+        cursor.execute(
+            "INSERT INTO topics (stream, topic, topic_id, generation, since) VALUES (%s, %s, %s, %s, %s)",
+            (stream, topic, met.topic_id, met.generation, met.since),
+        )
+        if met.since:
+            _forget_deletions(cursor, settings, pipeline)
+    return met
+
+
+def _begin(connection: Connection[Any], client: AdminClient, pipeline: Pipeline, claimant: Claimant) -> None:
+    """Give partitions that are new their first position.
+
+    All that a known stream's new partition ever held came while nobody looked, and counts from offset 0.
+    """
+    stream, topic = claimant.stream, claimant.topic
+    if known := ledger.positions(connection, stream, topic):
+        starts = {partition: 0 for partition in partitions(client, topic) if partition not in known}
+    else:
+        starts = offsets_at(client, topic, pipeline.source.start)
+    if starts:
+        with _claimed(connection, claimant):
+            ledger.begin_at(connection, stream, topic, starts)
+
+
+def _forget_deletions(cursor: Cursor, settings: Settings, pipeline: Pipeline) -> None:
+    """Deletion markers tell older from newer by the offsets of a topic that is no more."""
+    for name in deletes_from(pipeline):
+        cursor.execute(dialect_of(cursor.connection).empty(settings.db_data, identifiers.deleted(name)))
+
+
+def _find_loss(client: AdminClient, pipeline: Pipeline, positions: dict[int, int]) -> _Loss | None:
+    topic = pipeline.source.topic
+    if ahead := beyond(positions, offsets_at(client, topic, "latest")):
+        return _Loss(
+            f"topic {topic} ends before the stream's position: it has lost records that were read",
+            "bring back the replica that holds them, or make the topic again",
+            named(ahead),
+            (),
+        )
+    if lost := overtaken(positions, offsets_at(client, topic, "earliest")):
+        return _Loss(
+            f"topic {topic} has lost {sum(span.until - span.start for span in lost)} offsets that were not read yet",
+            _way_on(pipeline, "go on after them and count them as lost"),
+            named(lost),
+            lost,
+        )
+    return None
+
+
+def overtaken(positions: dict[int, int], earliest: dict[int, int]) -> tuple[Range, ...]:
+    """The ranges, by partition, that Kafka removed before they were read."""
+    return tuple(
+        Range(partition, position, earliest[partition])
+        for partition, position in sorted(positions.items())
+        if position < earliest.get(partition, 0)
+    )
+
+
+def beyond(positions: dict[int, int], latest: dict[int, int]) -> tuple[Range, ...]:
+    """The ranges, by partition, that were read and that Kafka has not any more; whole where the partition is gone."""
+    return tuple(
+        Range(partition, latest.get(partition, 0), position)
+        for partition, position in sorted(positions.items())
+        if position > latest.get(partition, 0)
+    )
+
+
+def named(ranges: Iterable[Range]) -> str:
+    """Ranges for a sentence: ``partition 0: 10–25 (15)``, the end not included."""
+    parts = [f"partition {r.partition}: {r.start}–{r.until} ({r.until - r.start})" for r in ranges]
+    more = [f"and {len(parts) - _NAMED_RANGES} partitions more"] if len(parts) > _NAMED_RANGES else []
+    return ", ".join(parts[:_NAMED_RANGES] + more)
+
+
+def _skip(connection: Connection[Any], claimant: Claimant, span: Range) -> None:
+    """Count a lost range in the ledger and move the position over it. In a transaction."""
+    commit_id = ledger_rows.open_row(connection, claimant, Batch(0, span))
+    ledger_rows.close_row(connection, Counts(commit_id, lost=span.until - span.start))
+    ledger_rows.move_position(connection, claimant, span)

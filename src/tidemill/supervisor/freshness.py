@@ -1,0 +1,30 @@
+"""The freshness incident of a stream, opened and closed as its row says."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from pymysql.connections import Connection
+
+from tidemill.lifecycle.slo import Change, late, weigh
+from tidemill.lifecycle.stream_row import FRESHNESS, StreamRow
+from tidemill.store.control.incidents import close_incident, open_incident
+
+
+def judge(connection: Connection[Any], row: StreamRow, freshness_seconds: float) -> bool:
+    """Open or close the stream's freshness incident as its row says. Costs nothing while there is nothing to change.
+
+    Args:
+        connection: autocommit.
+        row: as just read.
+        freshness_seconds: what the pipeline promises.
+
+    Returns:
+        Whether something changed.
+    """
+    change = weigh(row, freshness_seconds)
+    if change is Change.OPEN:
+        open_incident(connection, f"stream {row.stream}", FRESHNESS, late(row, freshness_seconds))
+    elif change is Change.CLOSE:
+        close_incident(connection, f"stream {row.stream}", FRESHNESS)
+    return change is not None

@@ -1,0 +1,79 @@
+"""Upkeep as a command and as a task: the same calls from both, and the verdict of a verification as an incident."""
+
+from __future__ import annotations
+
+import dataclasses
+from functools import partial
+from typing import Any
+
+from confluent_kafka.admin import AdminClient
+
+from tidemill.config import Account, Settings
+from tidemill.errors import VerifyError
+from tidemill.kafka.topics import offsets_at
+from tidemill.ml.registry.pruning import forget_versions
+from tidemill.spec import Pipeline
+from tidemill.store.connection import session
+from tidemill.store.control import incidents, streams
+from tidemill.store.maintenance.run import keep
+from tidemill.store.maintenance.verify import Findings, examine
+from tidemill.supervisor.cleanup import sweep_files
+
+LEDGER = "ledger"
+"""Kind of the incident that is open while a verification finds differences."""
+
+
+def keep_pipeline(settings: Settings, pipeline: Pipeline, *, dry_run: bool = False) -> dict[str, Any]:
+    """Do the upkeep of a pipeline's tables, ledger and models; returns counts by name."""
+    with session(settings, Account.STREAM) as connection:
+        kept = keep(connection, settings, pipeline, dry_run=dry_run)
+        forgotten = forget_versions(connection, settings, pipeline, dry_run=dry_run)
+    return dataclasses.asdict(kept) | dataclasses.asdict(forgotten)
+
+
+def keep_files(settings: Settings, *, dry_run: bool = False) -> dict[str, int]:
+    """Remove what former drivers left on this machine; returns counts by name."""
+    with session(settings, Account.STREAM) as connection:
+        epochs = {row.stream: int(row.epoch) for row in streams.read_streams(connection)}
+    return dataclasses.asdict(sweep_files(settings, epochs, dry_run=dry_run))
+
+
+def examine_pipeline(settings: Settings, pipeline: Pipeline, client: AdminClient) -> Findings:
+    """Verify a pipeline beside its running stream, Kafka included."""
+    with session(settings, Account.READ) as connection:
+        return examine(connection, settings, pipeline, partial(offsets_at, client, pipeline.source.topic))
+
+
+def verify_and_tell(settings: Settings, pipeline: Pipeline, client: AdminClient) -> Findings:
+    """Verify a pipeline; differences are an incident of its stream until a verification finds none.
+
+    Raises:
+        VerifyError: names the first difference.
+    """
+    findings = examine_pipeline(settings, pipeline, client)
+    subject = f"stream {pipeline.name}"
+    with session(settings, Account.STREAM) as connection:
+        if findings.differences:
+            more = len(findings.differences) - 1
+            sentence = findings.differences[0] + (f"; and {more} more" if more else "")
+            incidents.open_incident(connection, subject, LEDGER, sentence)
+        else:
+            incidents.close_incident(connection, subject, LEDGER)
+    if findings.differences:
+        raise VerifyError(
+            f"{pipeline.name}: not everything agrees", value=findings.differences[0], remedy="see docs/operations.md"
+        )
+    return findings
+
+
+def sentences(facts: dict[str, Any]) -> list[str]:
+    """Counts as ``3 merged commits, 20 removed rows (trips)``, and the notes after them."""
+    parts = []
+    for name, value in facts.items():
+        counts = {f" ({table})": number for table, number in value.items()} if isinstance(value, dict) else {"": value}
+        parts += [
+            f"{number} {name.replace('_', ' ')}{of}"
+            for of, number in counts.items()
+            if isinstance(number, int) and number
+        ]
+    return [", ".join(parts) or "nothing to do", *facts.get("notes", [])]

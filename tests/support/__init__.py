@@ -1,0 +1,1 @@
+"""What the lanes share: pipelines, faults, models of what should happen, and what is expected."""

@@ -1,0 +1,321 @@
+"""Streams modelled in memory: a control plane, driver processes and supervisors that act whenever they like.
+
+What decides is the real :mod:`tidemill.lifecycle.decide`; what it decides about is played here. Drivers and
+supervisors are generators that stop before each statement to the database and each act on a process, so that a test
+can let anything happen in between. Each rule is a small method, so that a test can break one of them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Generator
+from copy import copy
+from dataclasses import dataclass, field, replace
+from datetime import datetime, timedelta
+from typing import ClassVar
+
+from support.streams import NOW, RUNNING
+from tidemill.errors import DatabaseAway, Fenced
+from tidemill.lifecycle.decide import PATIENT, Action, Verb, Wanted, decide, wanted_of
+from tidemill.lifecycle.driver_state import Life, Observed, observe, sign_of_life
+from tidemill.lifecycle.limits import LIMITS, Limits, View
+from tidemill.lifecycle.stream_row import StreamRow
+
+Steps = Generator[Verb | None]
+"""A step gives what was just decided and is not yet done, if anything is."""
+TICK_SECONDS = 2.0
+FRESH = replace(
+    RUNNING, wanted="stopped", wanted_at=NOW, epoch=0, pipeline_version=None, host=None, pid=None, taken_at=None,
+    beat_epoch=None, state=None, beat_at=None, batches=None, newest_version=1,
+)  # fmt: skip
+"""A stream that was applied and never started."""
+
+
+class Broken(AssertionError):
+    """What must never happen did."""
+
+
+def ensure(holds: bool, sentence: str) -> None:
+    """Complain unless it holds."""
+    if not holds:
+        raise Broken(sentence)
+
+
+@dataclass(eq=False)
+class Driver:
+    """A process."""
+
+    pid: int
+    epoch: int
+    version: int
+    alive: bool = True
+    hung: bool = False
+    stubborn: bool = False
+    """Does not leave when it is told to; only the loss of its epoch ends it."""
+    faulty: bool = False
+    """Whether anything was ever wrong with it."""
+    deaf_until: datetime = NOW
+    """Does not reach the database before, though it is there."""
+    steps: Steps = field(init=False)
+
+
+@dataclass
+class World:
+    """One stream and all that acts on it. Its methods up to ``halt`` are the statements of ``store/control``."""
+
+    row: StreamRow = FRESH
+    now: datetime = NOW
+    up: bool = True
+    """Whether the database is there."""
+    healthy: bool = True
+    """Whether drivers can work."""
+    sees_processes: bool = True
+    """False where drivers run on a machine that supervisors do not see."""
+    drivers: list[Driver] = field(default_factory=list)
+    failures: int = 0
+    """All that were ever counted."""
+    troubles: int = 0
+    """All that were ever made."""
+    limits: ClassVar[Limits] = replace(LIMITS, failures=3)
+    """Three failures open the circuit, so that random events get there."""
+
+    def read(self) -> StreamRow:
+        if not self.up:
+            raise DatabaseAway("the database is away")
+        if self.row.now != self.now:
+            self._set(now=self.now)
+        return self.row
+
+    def _write(self, **changes: object) -> None:
+        self.read()
+        self._set(**changes)
+
+    def _set(self, **changes: object) -> None:
+        # As ``replace`` does, in a fifth of the time.
+        row = copy(self.row)
+        row.__dict__.update(changes)
+        self.row = row
+
+    def tick(self, seconds: float) -> None:
+        self.now += timedelta(seconds=seconds)
+
+    def wish(self, wanted: str) -> None:
+        self.tick(0.001)
+        changes: dict[str, object] = {"wanted": wanted, "wanted_at": self.now}
+        if wanted == "running":
+            changes |= {"failures_in_a_row": 0, "halted_reason": None}
+        self._write(**changes)
+
+    def ask_to_leave(self, epoch: int | None = None) -> None:
+        if self.row.epoch == (epoch or self.row.epoch) and (self.row.leave_epoch or 0) < self.row.epoch:
+            self._write(leave_epoch=self.row.epoch, leave_at=self.now)
+
+    def take_over(self, seen: StreamRow, version: int) -> int:
+        if (self.read().epoch, self.row.wanted_at) != (seen.epoch, seen.wanted_at):
+            raise Fenced("somebody else was faster")
+        self.tick(0.001)  # no two statements happen at one moment
+        self._write(epoch=seen.epoch + 1, pipeline_version=version, taken_at=self.now, pid=None)
+        return self.row.epoch
+
+    def record_driver(self, driver: Driver) -> None:
+        if self.read().epoch == driver.epoch:
+            self._write(pid=driver.pid)
+
+    def write_beat(self, epoch: int, state: str, batches: int = 0, error: str | None = None) -> None:
+        if epoch >= (self.read().beat_epoch or 0):
+            self._write(beat_epoch=epoch, state=state, beat_at=self.now, batches=batches, last_error=error)
+
+    def count_failure(self, epoch: int) -> None:
+        row = self.read()
+        failed_at, taken_at = row.last_failed_at, row.taken_at
+        if row.epoch == epoch and (failed_at is None or taken_at is None or failed_at < taken_at):
+            self._write(failures_in_a_row=row.failures_in_a_row + 1, last_failed_at=self.now)
+            self.failures += 1
+
+    def clear_failures(self) -> None:
+        self._write(failures_in_a_row=0)
+
+    def halt(self, seen: StreamRow, reason: str) -> bool:
+        halts = self.read().halted_reason is None and self.row.wanted_at == seen.wanted_at
+        if halts:
+            self._write(halted_reason=reason)
+            ensure(self.row.failures_in_a_row >= self.limits.failures, "it is halted for nothing")
+        return halts
+
+    # What supervisors ask.
+
+    def observe(self, row: StreamRow, gone: bool, viewed_seconds: float, given_up: datetime | None) -> Observed:
+        return observe(row, gone=gone, viewed_seconds=viewed_seconds, given_up=given_up, limits=self.limits)
+
+    def decide(self, observed: Observed, wanted: Wanted, now: datetime) -> Action:
+        return decide(observed, wanted, now, self.limits)
+
+    # Processes.
+
+    def living(self) -> list[Driver]:
+        return [driver for driver in self.drivers if driver.alive]
+
+    def launch(self, epoch: int, version: int) -> Driver:
+        driver = Driver(100 + len(self.drivers), epoch, version)
+        driver.steps = self.drive(driver)
+        self.drivers.append(driver)
+        same = [each for each in self.living() if each.epoch == epoch]
+        ensure(len(same) == 1, f"{len(same)} drivers live that hold epoch {epoch}")
+        return driver
+
+    def is_gone(self, row: StreamRow) -> bool:
+        return self.sees_processes and row.pid is not None and not any(d.pid == row.pid for d in self.living())
+
+    def stop_driver(self, row: StreamRow) -> None:
+        for driver in self.living():
+            if self.sees_processes and driver.pid == row.pid:
+                driver.alive = False
+
+    # A driver.
+
+    def drive(self, driver: Driver) -> Steps:
+        """As ``stream/driver`` and ``store/write/transaction`` do it, one statement after the other."""
+        state, batches = "starting", 0
+        while True:
+            yield None
+            if self.now < driver.deaf_until:
+                continue
+            try:
+                row = self.read()
+                yield None
+                if self.is_fenced(driver, row):
+                    break
+                self.write_beat(driver.epoch, state, batches)
+                stays = row.wanted == "running" and row.halted_reason is None and (row.leave_epoch or 0) < driver.epoch
+                yield None
+                # Once it is called off it leaves, whatever is wished meanwhile.
+                if (not stays or state == "stopping") and not driver.stubborn:
+                    if state == "stopping":
+                        self.write_beat(driver.epoch, "stopped", batches)
+                        break
+                    state = "stopping"
+                elif not self.healthy:
+                    self.troubles += 1
+                    self.write_beat(driver.epoch, "failed", batches, "no")
+                    break
+                elif state == "starting":
+                    state = "running"
+                else:
+                    yield from self.commit(driver)
+                    batches += 1
+            except DatabaseAway:
+                continue  # it waits
+            except Fenced:
+                break
+        driver.alive = False
+
+    def is_fenced(self, driver: Driver, row: StreamRow) -> bool:
+        return row.epoch != driver.epoch
+
+    def prove_epoch(self, driver: Driver) -> None:
+        if self.read().epoch != driver.epoch:
+            raise Fenced("it was taken over")
+
+    def commit(self, driver: Driver) -> Steps:
+        self.prove_epoch(driver)
+        ensure(driver.epoch == self.row.epoch, f"epoch {driver.epoch} commits in epoch {self.row.epoch}")
+        yield None
+        self.clear_failures()
+
+    # A supervisor: a trigger that watches, and the task that it wakes.
+
+    def supervise(self) -> Steps:
+        view, before = None, None
+        while True:
+            yield None
+            gone = before is not None and self.is_gone(before)
+            yield None
+            try:
+                row = self.read()
+                view = self.look_on(view, row)
+                gone = gone and before is not None and before.epoch == row.epoch
+                before = row
+                observed = self.observe(row, gone, view.seconds, None)
+                action = self.decide(observed, wanted_of(row), row.now)
+                if action.verb not in (*PATIENT, Verb.DONE):
+                    yield from self.work(sign_of_life(row) if observed.life is Life.LOST else None)
+            except DatabaseAway:
+                view = None
+
+    def look_on(self, view: View | None, row: StreamRow) -> View:
+        return View.after(view, row.now, self.limits)
+
+    def work(self, given_up: datetime | None) -> Steps:
+        while True:
+            yield None
+            row = self.read()
+            gone = self.is_gone(row)
+            yield None
+            before, row = row, self.read()
+            observed = self.observe(row, gone and row.epoch == before.epoch, 0, given_up)
+            action = self.decide(observed, wanted_of(row), row.now)
+            if action.verb in (*PATIENT, Verb.DONE):
+                return
+            yield action.verb
+            try:
+                yield from self.act(row, action)
+            except Fenced:
+                continue  # look again
+
+    def act(self, row: StreamRow, action: Action) -> Steps:
+        if action.verb is Verb.START:
+            version = self.read().newest_version
+            yield None
+            epoch = self.start(row, version)
+            yield None
+            self.stop_driver(row)
+            yield None
+            driver = self.launch(epoch, version)
+            yield None
+            self.record_driver(driver)
+        elif action.verb is Verb.ROLL:
+            self.roll(row)
+        elif action.verb is Verb.KILL:
+            epoch = self.take_over(row, row.pipeline_version or 0)
+            yield None
+            self.stop_driver(row)
+            yield None
+            if self.read().epoch == epoch:
+                yield None
+                self.write_beat(epoch, "stopped")
+        elif action.verb is Verb.FAIL:
+            self.stop_driver(row)
+            yield None
+            self.count_failure(row.epoch)
+        else:
+            self.halt(row, action.reason)
+
+    def start(self, row: StreamRow, version: int) -> int:
+        epoch = self.take_over(row, version)
+        wanted = self.row.wanted == "running" and self.row.halted_reason is None
+        ensure(wanted, "a driver is started for a stream that is not wanted")
+        return epoch
+
+    def roll(self, row: StreamRow) -> None:
+        asked = self.row.leave_epoch
+        self.ask_to_leave(row.epoch)
+        outdated = self.row.leave_epoch == asked or self.row.pipeline_version != self.row.newest_version
+        ensure(outdated, "a driver of the newest version is asked to leave")
+
+    # What a test does with all this.
+
+    def holder(self) -> Driver | None:
+        """The living driver of the newest epoch."""
+        return next((driver for driver in self.living() if driver.epoch == self.row.epoch), None)
+
+    def runs(self) -> bool:
+        """Whether a driver of the newest version reads and is to stay."""
+        row = self.row
+        fresh = row.beat_at is not None and (self.now - row.beat_at).total_seconds() <= TICK_SECONDS
+        says = fresh and row.beat_epoch == row.epoch and row.state == "running"
+        right = row.pipeline_version == row.newest_version and (row.leave_epoch or 0) < row.epoch
+        return self.holder() is not None and says and right
+
+
+def step(steps: Steps) -> Verb | None:
+    """On to the next point where something else may happen."""
+    return next(steps, None)

@@ -1,0 +1,10 @@
+"""Places of the checkout that tests read."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parents[2]
+PIPELINES = ROOT / "pipelines"
+TIDES = ROOT / "tests" / "dags" / "pipelines" / "tides"
+"""A pipeline of the tests' own, with models."""

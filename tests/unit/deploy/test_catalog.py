@@ -1,0 +1,241 @@
+"""Pipelines as their folders stand or as they were applied last, and what is remembered of a folder."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+import yaml
+
+from support.paths import TIDES
+from tidemill.airflow.dags.prepare import unapplied
+from tidemill.airflow.dags.streams import _concerns
+from tidemill.config import Settings
+from tidemill.deploy import catalog, snapshots
+from tidemill.deploy.catalog import find, load_known, refusals
+from tidemill.errors import SpecError
+from tidemill.spec import load_pipeline
+from tidemill.spec.checks import tables
+
+
+@pytest.fixture
+def project(own: Settings, tmp_path: Path) -> Settings:
+    """Settings with a folder of pipelines that holds ``tides``."""
+    shutil.copytree(TIDES, tmp_path / "pipelines" / "tides")
+    return own.model_copy(update={"pipelines": tmp_path / "pipelines"})
+
+
+def edit(settings: Settings, file: str, change: Callable[[str], str]) -> None:
+    """Change a file of the pipeline ``tides``."""
+    path = settings.pipelines / "tides" / file
+    path.write_text(change(path.read_text()))
+
+
+def break_it(settings: Settings) -> None:
+    """Misspell a key."""
+    edit(settings, "pipeline.yaml", lambda text: text + "rollpus: {}\n")
+
+
+def test_a_broken_folder_gives_way_to_the_version_applied_last(project: Settings) -> None:
+    """The DAGs go on with it; what is wrong with the folder is said once, and that the version goes on."""
+    before = load_pipeline(project.pipelines / "tides")
+    snapshots.keep(project, before, 3)
+    break_it(project)
+    [found] = catalog.standing(project)
+    assert found.pipeline.digest == before.digest
+    assert "did you mean rollups?" in found.refused
+    assert found.refused.endswith("version 3, applied last, goes on")
+    assert refusals(project) == [f"pipeline tides: {found.refused}"]
+
+
+def test_a_broken_folder_that_was_never_applied_is_left_out_and_told(project: Settings) -> None:
+    """Nothing of it is known to be right."""
+    break_it(project)
+    assert list(catalog.standing(project)) == []
+    [sentence] = refusals(project)
+    assert sentence.startswith("pipeline tides: unknown key")
+    with pytest.raises(SpecError, match="did you mean rollups"):
+        find(project, "tides")
+
+
+def test_a_sound_folder_counts_though_it_is_not_the_version_applied_last(project: Settings) -> None:
+    """What runs is another's affair; the folder is not refused."""
+    snapshots.keep(project, load_pipeline(project.pipelines / "tides"), 3)
+    edit(project, "pipeline.yaml", lambda text: text + "# edited\n")
+    [found] = catalog.standing(project)
+    assert (found.pipeline.folder, found.refused) == (project.pipelines / "tides", "")
+    assert refusals(project) == []
+
+
+@pytest.mark.parametrize("content", [b"\xff\xfe\x00", b"name: [", b"- a list\n", b""], ids=str)
+def test_whatever_a_folder_holds_the_others_are_not_taken_away(project: Settings, content: bytes) -> None:
+    """Neither by bytes that are no text nor by what is no YAML."""
+    other = project.pipelines / "surges"
+    other.mkdir()
+    (other / "pipeline.yaml").write_bytes(content)
+    assert [found.pipeline.name for found in catalog.standing(project)] == ["tides"]
+    assert len(refusals(project)) == 1
+
+
+@pytest.fixture
+def checks(monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """The names of the pipelines that were taken apart, in order."""
+    seen: list[str] = []
+
+    def watch(pipeline: object) -> None:
+        seen.append(pipeline.name)  # type: ignore[attr-defined]
+        tables.check_pipeline(pipeline)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(catalog, "check_pipeline", watch)
+    return seen
+
+
+def test_a_folder_is_taken_apart_once_for_each_content(project: Settings, checks: list[str]) -> None:
+    """What is remembered says the same as the folder, which is another one when a byte of it changes."""
+    folder = project.pipelines / "tides"
+    first, again = load_known(project, folder), load_known(project, folder)
+    assert checks == ["tides"]
+    assert first == again == load_pipeline(folder)
+    edit(project, "pipeline.yaml", lambda text: text.replace("owner: ", "owner: the_", 1))
+    assert load_known(project, folder).owner != first.owner
+    assert checks == ["tides", "tides"]
+
+
+def test_what_is_wrong_is_never_remembered_as_right(project: Settings, checks: list[str]) -> None:
+    """Neither the second time nor when another file of the folder changes what was right."""
+    folder = project.pipelines / "tides"
+    load_known(project, folder)
+    [sql] = {table.from_ for table in load_pipeline(folder).tables.values()}
+    edit(project, sql, lambda text: text + "\nGROUP BY 1\n")
+    for _ in range(2):
+        with pytest.raises(SpecError):
+            load_known(project, folder)
+    assert len(checks) == 3
+
+
+def test_what_json_cannot_say_is_not_remembered_as_something_else(project: Settings, checks: list[str]) -> None:
+    """A day is a day in YAML and a text in JSON."""
+    folder = project.pipelines / "tides"
+    edit(project, "pipeline.yaml", lambda text: text + "resources: {conf: {spark.some.flag: true, spark.number: 7}}\n")
+    assert load_known(project, folder) == load_known(project, folder) == load_pipeline(folder)
+    assert checks == ["tides"]
+    for said in ("2026-03-01", "{1: 2}"):
+        catalog._remember(project.state / "checked" / "x", yaml.safe_load(f"start: {said}"))
+        assert not (project.state / "checked" / "x").exists()
+
+
+def test_a_torn_memory_is_none(project: Settings, checks: list[str]) -> None:
+    """The folder is looked at again, and the memory is whole again."""
+    folder = project.pipelines / "tides"
+    load_known(project, folder)
+    [memory] = (project.state / "checked").iterdir()
+    for torn in (b"", b'{"name": "ti', b"\xff", b"[]"):
+        memory.write_bytes(torn)
+        assert load_known(project, folder) == load_known(project, folder) == load_pipeline(folder)
+    assert len(checks) == 5
+
+
+def test_another_judge_judges_again(project: Settings, checks: list[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    """What was right for one version of the code or of the parser may not be for the next."""
+    folder = project.pipelines / "tides"
+    load_known(project, folder)
+    monkeypatch.setattr(catalog, "_judge", lambda: "another")
+    load_known(project, folder)
+    assert checks == ["tides", "tides"]
+
+
+def test_a_folder_that_is_saved_while_it_is_read_is_not_remembered(
+    project: Settings, checks: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The finding would be of another content than it is named by."""
+    folder = project.pipelines / "tides"
+    really = tables.check_pipeline
+
+    def save_meanwhile(pipeline: object) -> None:
+        really(pipeline)  # type: ignore[arg-type]
+        edit(project, "pipeline.yaml", lambda text: text + "# saved\n")
+
+    monkeypatch.setattr(catalog, "check_pipeline", save_meanwhile)
+    load_known(project, folder)
+    assert not (project.state / "checked").exists()
+    assert checks == []
+
+
+def test_sql_that_the_folders_digest_does_not_cover_is_looked_at_each_time(
+    project: Settings, checks: list[str]
+) -> None:
+    """Behind a link to another place it may change without the folder becoming another version."""
+    folder = project.pipelines / "tides"
+    [sql] = {table.from_ for table in load_pipeline(folder).tables.values()}
+    elsewhere = project.pipelines.parent / "elsewhere"
+    elsewhere.mkdir()
+    (folder / sql).rename(elsewhere / sql)
+    (folder / "sql").symlink_to(elsewhere)
+    edit(project, "pipeline.yaml", lambda text: text.replace(sql, f"sql/{sql}"))
+    load_known(project, folder)
+    load_known(project, folder)
+    assert checks == ["tides", "tides"]
+
+
+def test_a_state_folder_that_cannot_be_written_costs_only_time(project: Settings, checks: list[str]) -> None:
+    """Here a file stands where the folder should be."""
+    project.state.mkdir(parents=True, exist_ok=True)
+    (project.state / "checked").touch()
+    for _ in range(2):
+        assert load_known(project, project.pipelines / "tides").name == "tides"
+    assert checks == ["tides", "tides"]
+
+
+def test_a_driver_is_prepared_of_the_version_applied_last_and_what_the_folder_is_by_now_is_only_told(
+    project: Settings,
+) -> None:
+    """Edited or broken, it keeps nothing from starting."""
+    spec = load_pipeline(project.pipelines / "tides")
+    assert unapplied(project, spec, 3) == []
+    edit(project, "pipeline.yaml", lambda text: text + "# edited\n")
+    [sentence] = unapplied(project, spec, 3)
+    assert sentence == (
+        "version 3 of tides, applied last, goes on: the folder was edited since; ./tidemill apply tides makes it count"
+    )
+    break_it(project)
+    [sentence] = unapplied(project, spec, 3)
+    assert sentence.startswith("version 3 of tides, applied last, goes on, for the folder is refused: unknown key")
+    shutil.rmtree(project.pipelines / "tides")
+    assert "no such pipeline" in unapplied(project, spec, 3)[0]
+
+
+def test_an_apply_of_a_broken_folder_is_refused_before_anything_is_done(project: Settings) -> None:
+    """Neither database nor broker is asked, for the sound one beside it neither; one sentence, and exit code 2."""
+    shutil.copytree(TIDES, project.pipelines / "ebbs")
+    break_it(project)
+    environment = os.environ | project.environment()
+    command = [sys.executable, "-m", "tidemill", "apply", "tides"]
+    done = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
+    assert done.returncode == 2
+    assert done.stdout == ""
+    [sentence] = done.stderr.splitlines()
+    assert "did you mean rollups?" in sentence
+    assert not (project.state / "applied").exists()
+
+
+@pytest.mark.parametrize(
+    ("dag_id", "names"),
+    [
+        (None, {"tides", "tides__high"}),
+        ("upkeep", {"tides", "tides__high"}),
+        ("control_streams", {"tides", "tides__high"}),
+        ("stream__tides", {"tides"}),
+        ("replay__tides__high", {"tides__high"}),
+        ("refresh__tides__flood", {"tides"}),
+        ("refresh__tides__high__flood", {"tides", "tides__high"}),
+        ("stream__ebbs", set()),
+    ],
+)
+def test_a_task_reads_no_pipeline_but_its_own(dag_id: str | None, names: set[str]) -> None:
+    """So that its start costs the same beside however many; a name that leaves two possible is read for both."""
+    assert {name for name in ("tides", "tides__high") if _concerns(dag_id, name)} == names

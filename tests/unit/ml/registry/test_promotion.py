@@ -1,0 +1,83 @@
+"""Promotion by measure."""
+
+import math
+
+import pytest
+
+from tidemill.ml.registry.promotion import Measured, Rule, Verdict, judge
+
+SMALLER = Rule(0.1, larger_is_better=False)
+
+
+@pytest.mark.parametrize(
+    ("challenger", "champion", "baseline", "margin", "promote"),
+    [
+        pytest.param(0.70, None, 0.69, 0.002, True, id="first-better-than-baseline"),
+        pytest.param(0.69, None, 0.69, 0.002, False, id="first-equal-to-baseline"),
+        pytest.param(0.60, None, 0.69, 0.0, False, id="first-worse-than-baseline"),
+        pytest.param(0.75, 0.70, 0.80, 0.002, True, id="the-baseline-is-for-the-first-only"),
+        pytest.param(0.701, 0.70, 0.50, 0.002, False, id="less-than-margin"),
+        pytest.param(0.702, 0.70, 0.50, 0.002, True, id="exactly-margin"),
+        pytest.param(0.902, 0.90, 0.50, 0.002, True, id="exactly-margin-whatever-doubles-say"),
+        pytest.param(0.70, 0.70, 0.50, 0.0, False, id="equal-without-margin"),
+        pytest.param(math.nan, 0.70, 0.50, 0.0, False, id="challenger-not-measured"),
+        pytest.param(0.70, None, math.nan, 0.0, False, id="baseline-not-measured"),
+    ],
+)
+def test_promotes_what_is_better_by_the_margin(
+    challenger: float, champion: float | None, baseline: float, margin: float, promote: bool
+) -> None:
+    """A first model must beat the baseline, any other the champion by the margin; not measured is never better."""
+    assert judge(Measured(challenger, champion, baseline), Rule(margin)).promote is promote
+
+
+@pytest.mark.parametrize(
+    ("challenger", "champion", "promote"),
+    [
+        pytest.param(10.0, None, True, id="first-below-the-baseline"),
+        pytest.param(13.0, None, False, id="first-above-the-baseline"),
+        pytest.param(10.0, 10.1, True, id="less-by-the-margin"),
+        pytest.param(10.0, 10.05, False, id="not-less-by-the-margin"),
+        pytest.param(10.2, 10.0, False, id="more-than-the-champion"),
+    ],
+)
+def test_of_an_error_less_is_better(challenger: float, champion: float | None, promote: bool) -> None:
+    """Where a metric is an error or a loss, the challenger must have less of it."""
+    assert judge(Measured(challenger, champion, 12.0), SMALLER).promote is promote
+
+
+def test_the_reason_names_both_measures() -> None:
+    """The recorded sentence holds what was compared and what was wanted."""
+    assert (
+        judge(Measured(0.7011, 0.7, 0.5), Rule(0.002)).reason
+        == "the challenger's 0.7011 against 0.7000 of the champion: a gain of +0.0011 where at least 0.002 is wanted"
+    )
+    assert (
+        judge(Measured(0.71, None, 0.7), Rule(0.002)).reason
+        == "the challenger's 0.7100 against 0.7000 of the baseline: better by 0.0100"
+    )
+
+
+def test_the_reason_says_how_sure_the_gain_is() -> None:
+    """The interval is that of the gain: where less is better, the difference's ends are turned round."""
+    sure = judge(Measured(0.72, 0.7, 0.5, difference=(0.01, 0.03)), Rule(0.002)).reason
+    assert sure.endswith("of the champion: better by 0.0200 (95 %: +0.0100 to +0.0300), 0.002 wanted")
+    unsure = judge(Measured(9.95, 10.0, 12.0, difference=(-0.2, 0.1)), SMALLER).reason
+    assert unsure.endswith(": a gain of +0.0500 (95 %: -0.1000 to +0.2000) where at least 0.1 is wanted")
+    assert "the challenger's 1234.50 against 1300.00" in judge(Measured(1234.5, 1300.0, 1.0), SMALLER).reason
+
+
+def test_the_reason_says_that_the_champion_knew_the_rows() -> None:
+    """A champion that was trained on held-out rows has an advantage, and the sentence names it."""
+    measured = Measured(0.7, 0.8, 0.5, champion_saw=True)
+    assert "0.8000 of the champion, which was trained on some of these rows:" in judge(measured, Rule(0.0)).reason
+    first = Measured(0.7, None, 0.5, champion_saw=True)
+    assert "trained on" not in judge(first, Rule(0.0)).reason, "it is not compared with the champion"
+
+
+def test_a_person_may_have_the_last_word() -> None:
+    """With manual promotion a better challenger waits, with the same reason; a worse one is rejected as ever."""
+    better, worse = Measured(0.72, 0.7, 0.5), Measured(0.68, 0.7, 0.5)
+    manual = Rule(0.002, manual=True)
+    assert judge(better, manual) == Verdict(False, judge(better, Rule(0.002)).reason, waiting=True)
+    assert judge(worse, manual) == judge(worse, Rule(0.002)) == Verdict(False, judge(worse, manual).reason)

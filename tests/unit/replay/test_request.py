@@ -1,0 +1,198 @@
+"""What a person asks to be replayed -> offsets and batches, without any server."""
+
+from __future__ import annotations
+
+import json
+from datetime import UTC, datetime
+
+import numpy as np
+import pytest
+
+from tidemill.cli.replay import asked_of
+from tidemill.errors import SpecError
+from tidemill.kafka.gaps import Gaps
+from tidemill.replay.request import (
+    Asked,
+    Plan,
+    Slice,
+    check,
+    clip_offsets,
+    describe,
+    parse_offsets,
+    parse_time,
+    pick,
+    unusable,
+)
+from tidemill.spec.schema import Source
+from tidemill.store.control.quarantine import SetAside
+from tidemill.store.control.replays import COUNTED, Replay
+from tidemill.store.write.ledger_rows import Range
+
+SOURCE = Source(
+    topic="t", schema="id BIGINT", max_records_per_batch=3, max_bytes_per_batch=65_536, max_record_bytes=500
+)
+
+
+def aside(offset: int, *, partition: int = 0, generation: int = 2, size: int | None = 10, **other: object) -> SetAside:
+    """A record of the quarantine, wholly kept unless said otherwise."""
+    given = {"kept_bytes": size or 0, "record_at": datetime(2026, 1, 1), "cut": False} | other
+    return SetAside(
+        offset, "t", generation, partition, offset, value_bytes=size, reason="", pipeline_version=1,
+        resolved_commit=None, **given,  # type: ignore[arg-type]
+    )  # fmt: skip
+
+
+def test_offsets_are_read_as_they_are_written() -> None:
+    """Partition, first offset, the offset after the last; blanks do not matter."""
+    assert parse_offsets("0:100-200, 12:0-1") == {0: Range(0, 100, 200), 12: Range(12, 0, 1)}
+
+
+@pytest.mark.parametrize(
+    ("asked", "sentence"),
+    [
+        (Asked("offsets"), "these are no offsets: nothing; write 0:100-200,1:0-50"),
+        (Asked("offsets", offsets="0:1-2,x"), "these are no offsets: x; write 0:100-200,1:0-50"),
+        (Asked("offsets", offsets="0:-1-2"), "these are no offsets: 0:-1-2; write 0:100-200,1:0-50"),
+        (Asked("offsets", offsets="0:2-2"), "this range of offsets is empty: 0:2-2; its end is not included"),
+        (Asked("offsets", offsets="0:1-2,0:5-9"), "a partition is named twice: 0; replay one range after the other"),
+        (Asked("time"), "this is no time: nothing; write earliest or an ISO time"),
+        (Asked("time", since="yesterday"), "this is no time: yesterday; write earliest or an ISO time"),
+        (Asked("time", since="earliest", until="latest"), "this is no time: latest; write an ISO time"),
+        (
+            Asked("time", since="2026-01-01T01:00+01:00", until="2026-01-01"),
+            "the replay would end before it begins: 2026-01-01T01:00+01:00 to 2026-01-01",
+        ),
+    ],
+)
+def test_nonsense_is_one_sentence(asked: Asked, sentence: str) -> None:
+    """What is wrong, the value, and how to write it."""
+    with pytest.raises(SpecError) as caught:
+        check(asked)
+    assert str(caught.value) == sentence
+
+
+def test_a_time_without_a_zone_is_utc() -> None:
+    """As everywhere in the database."""
+    assert parse_time("2026-01-01", "") == datetime(2026, 1, 1, tzinfo=UTC)
+
+
+def test_ranges_end_where_the_stream_is() -> None:
+    """What it has not read is its own affair; what Kafka has forgotten is refused."""
+    wanted = parse_offsets("1:5-90,0:10-20")
+    assert clip_offsets(wanted, {0: 10, 1: 0}, {0: 99, 1: 50}) == (Range(0, 10, 20), Range(1, 5, 50))
+    with pytest.raises(SpecError, match=r"forgotten 3 of these offsets: 0:10-20; partition 0 begins at offset 13 now"):
+        clip_offsets(wanted, {0: 13, 1: 0}, {0: 99, 1: 50})
+
+
+def test_slices_take_the_same_from_each_partition_and_every_offset_once() -> None:
+    """However uneven the ranges are; a later try cuts them in the same way."""
+    plan = Plan(1, 0, (Range(0, 5, 12), Range(3, 0, 2)), per_slice=3)
+    assert plan.slices() == [
+        Slice(1, (Range(0, 5, 8), Range(3, 0, 2))),
+        Slice(1, (Range(0, 8, 11),)),
+        Slice(1, (Range(0, 11, 12),)),
+    ]
+
+
+def test_the_second_pass_goes_on_to_where_the_stream_is_by_then() -> None:
+    """Where a range was cut short only because the stream had come no further, and where there was nothing yet."""
+    plan = Plan(1, 0, (Range(0, 5, 12), Range(1, 0, 4)), per_slice=100, tails=((0, 12), (2, 7)))
+    assert plan.extended({0: 20, 1: 9, 2: 7}).again == (Range(0, 5, 20), Range(1, 0, 4))
+    assert plan.extended({0: 12, 1: 9, 2: 8}).again == (Range(0, 5, 12), Range(1, 0, 4), Range(2, 7, 8))
+
+
+def test_a_plan_survives_the_database() -> None:
+    """Written as JSON and read again it is the same."""
+    ranges = Plan(2, 7, (Range(0, 5, 12),), 3, ((0, 12),), (Range(0, 5, 13),))
+    picked = Plan(2, 7, picked=((1, Range(0, 5, 12)),), up_to_id=9, left_out={"gone": 2})
+    assert [Plan.from_json(json.loads(json.dumps(plan.as_json()))) for plan in (ranges, picked)] == [ranges, picked]
+
+
+def test_records_of_the_quarantine_are_cut_into_batches_that_fit() -> None:
+    """By topic incarnation and partition, at most so many records and bytes: one too large for any goes alone."""
+    big = 40_000
+    found = [
+        *(aside(offset, generation=1) for offset in (1, 5, 6, 9)),
+        *(aside(offset, size=big) for offset in (2, 3)),
+        aside(4, size=100_000),
+        aside(8),
+        aside(0, partition=1),
+    ]
+    assert list(pick(found, SOURCE)) == [
+        (1, Range(0, 1, 7)), (1, Range(0, 9, 10)), (2, Range(0, 2, 3)), (2, Range(0, 3, 4)), (2, Range(0, 4, 5)),
+        (2, Range(0, 8, 9)), (2, Range(1, 0, 1)),
+    ]  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("record", "reason"),
+    [
+        (aside(1), None),
+        (aside(1, cut=True), None),
+        (aside(1, size=501), "still over source.max_record_bytes"),
+        (aside(1, generation=1), None),
+        (aside(1, generation=1, cut=True), "the topic was made again, and not all of its bytes were kept"),
+        (aside(1, generation=1, record_at=None), "the topic was made again, and not all of its bytes were kept"),
+        (
+            aside(1, generation=1, size=None),
+            "the topic was made again, and an old tombstone must not delete what is new",
+        ),
+    ],
+)
+def test_what_cannot_be_replayed_from_the_quarantine(record: SetAside, reason: str | None) -> None:
+    """What was cut is read from Kafka again, as long as that is still the same topic."""
+    assert unusable(record, SOURCE, 2) == reason
+
+
+def test_gaps_are_told_from_records() -> None:
+    """At the beginning, between, at the end, and all of a range; another partition has none."""
+    gaps = Gaps()
+    gaps.add(Range(0, 10, 20), np.array([12, 13, 16, 18]))
+    gaps.add(Range(0, 30, 32), np.array([], np.int64))
+    assert [offset for offset in range(9, 35) if gaps.has(0, offset)] == [10, 11, 14, 15, 17, 19, 30, 31]
+    assert not gaps.has(1, 10)
+
+
+def test_the_command_takes_one_way_of_asking() -> None:
+    """Options of two kinds, or of none, are refused; a reason or an id means the quarantine."""
+    assert asked_of({"offsets": "0:0-1"}, (), from_quarantine=False, dry_run=True) == Asked(
+        "offsets", offsets="0:0-1", dry_run=True
+    )
+    assert asked_of({"reason": "x"}, (), from_quarantine=False, dry_run=False) == Asked("quarantine", reason="x")
+    assert asked_of({}, (3,), from_quarantine=False, dry_run=False).ids == (3,)
+    for given, ids in [({}, ()), ({"until": "2026-01-01"}, ()), ({"offsets": "0:0-1"}, (3,))]:
+        with pytest.raises(SpecError, match="say what to replay, in one way"):
+            asked_of(given, ids, from_quarantine=False, dry_run=False)
+
+
+@pytest.mark.parametrize(
+    ("state", "result", "lines"),
+    [
+        ("failed", None, ["replay 3 of tides, asked by harbour: failed: no broker answers"]),
+        ("running", None, ["replay 3 of tides, asked by harbour: running, 1,500 records read so far"]),
+        (
+            "done",
+            {
+                **dict.fromkeys(COUNTED, 1),
+                "records": 2_000,
+                "retracted": 4,
+                "left_out": {"gone": 2},
+                "warnings": {"tall": 7},
+            },
+            [
+                "replay 3 of tides, asked by harbour: done, 2,000 records read again: 1 written, 1 duplicate, 1 stale,"
+                " 1 filtered, 1 quarantined",
+                "4 rows of older versions that their records do not make any more",
+                "7 records do not meet check tall",
+                "2 records left out: gone",
+                "a dry run: so it would be, nothing was changed",
+            ],
+        ),
+    ],
+)
+def test_a_replay_is_told_in_sentences(state: str, result: dict[str, object] | None, lines: list[str]) -> None:
+    """How far it is, why it failed, or what came of it."""
+    selection = {"asked": {"dry_run": True}, **({"result": result} if result else {})}
+    now = datetime(2026, 1, 1)
+    row = Replay(3, "tides", 2, selection, "harbour", state, 1_500, 4, "no broker answers", now, None)
+    assert describe(row) == lines

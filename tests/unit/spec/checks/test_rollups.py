@@ -1,0 +1,103 @@
+"""What a rollup may sum and group by, and what its columns are."""
+
+import pytest
+
+from tidemill.errors import SpecError
+from tidemill.spec.checks.rollups import cast_type, check_group_type, parse_measure
+
+COLUMNS = {
+    "t": "TINYINT",
+    "i": "INT(11) UNSIGNED NOT NULL",
+    "n": "BIGINT NOT NULL",
+    "d": "DECIMAL(12, 2)",
+    "e": "decimal(20,15)",
+    "w": "DECIMAL(60,2)",
+    "f": "DOUBLE",
+    "o": "VARCHAR(8)",
+    "x": "TEXT",
+    "at": "DATETIME(6)",
+}
+LARGE = "DECIMAL(38,0)"
+
+
+@pytest.mark.parametrize(
+    ("expression", "declared"),
+    [
+        ("count(*)", "BIGINT"),
+        ("sum(t)", "BIGINT"),
+        ("sum(i)", "BIGINT"),
+        ("sum(i - 1)", "BIGINT"),
+        ("sum(i > 15)", "BIGINT"),
+        ("sum(n > 15)", "BIGINT"),
+        ("sum(f > 15 AND NOT o = 'a')", "BIGINT"),
+        ("sum(o LIKE 'a%')", "BIGINT"),
+        ("sum(if(n > 3, i, 0))", "BIGINT"),
+        ("sum(case when d > 3 then 1 when at is null then t else 0 end)", "BIGINT"),
+        ("sum(n)", LARGE),
+        ("sum(n * n)", LARGE),
+        ("sum(i * t)", LARGE),
+        ("sum(coalesce(n, 0))", LARGE),
+        ("sum(abs(-n) DIV 60)", LARGE),
+        ("sum(i + 99999999999999)", LARGE),
+        ("sum(d)", "DECIMAL(65,2)"),
+        ("sum(d + e)", "DECIMAL(65,15)"),
+        ("sum(d * e)", "DECIMAL(65,17)"),
+        ("sum(e * e)", "DECIMAL(65,30)"),
+        ("sum(if(i > 1, d, n))", "DECIMAL(65,2)"),
+        ("sum(9223372036854775808)", "DECIMAL(65,0)"),
+    ],
+)
+def test_a_sum_has_a_column_that_it_cannot_outgrow(expression: str, declared: str) -> None:
+    """Integers that are small are counted in BIGINT; others, products and decimals in what holds every digit."""
+    assert parse_measure("m", expression, COLUMNS).type == declared
+
+
+@pytest.mark.parametrize(
+    ("expression", "sentence"),
+    [
+        ("sum(o)", "sums what is no number: o: VARCHAR\\(8\\); make it"),
+        ("sum(coalesce(x, 0))", "x: TEXT"),
+        ("sum(at)", "at: DATETIME"),
+        ("sum('1')", "no number: '1'"),
+        ("sum(f)", "make the column DECIMAL"),
+        ("sum(w)", "no column holds their sum: sum\\(w\\) \\(58 digits before the point, 2 behind it\\)"),
+        ("sum(e * e * d)", "32 behind it"),
+        ("sum((select n from t))", "no number"),
+        ("max(n)", "SELECT max"),
+    ],
+)
+def test_what_differences_cannot_keep_is_refused(expression: str, sentence: str) -> None:
+    """Text, instants and numbers of too many digits are not summed; the refusal says what to do."""
+    with pytest.raises(SpecError, match=sentence):
+        parse_measure("m", expression, COLUMNS)
+
+
+@pytest.mark.parametrize(
+    ("declared", "cast"),
+    [
+        ("TINYINT", "SIGNED"),
+        ("mediumint", "SIGNED"),
+        ("INT(11) NOT NULL", "SIGNED"),
+        ("BIGINT unsigned", "DECIMAL(20,0)"),
+        ("DECIMAL(12, 2)", "DECIMAL(12, 2)"),
+        ("DECIMAL", "DECIMAL(10,0)"),
+        ("CHAR", "CHAR(1)"),
+        ("VARCHAR(8)", "CHAR(8)"),
+        ("DATE", "DATE"),
+        ("DATETIME(6)", "DATETIME(6)"),
+        ("TIME", "TIME"),
+    ],
+)
+def test_a_group_is_cast_to_its_type(declared: str, cast: str) -> None:
+    """Every type that a rollup can group by is one that CAST knows, or has one that holds its values."""
+    check_group_type("by.k", declared)
+    assert cast_type(declared) == cast
+
+
+@pytest.mark.parametrize(
+    "declared", ["BOOLEAN", "TEXT", "VARBINARY(8)", "DOUBLE", "TIMESTAMP", "JSON", "VARCHAR", "CHAR(8) UNIQUE", ""]
+)
+def test_other_types_are_no_groups(declared: str) -> None:
+    """What cannot be cast to everywhere is refused, and the refusal names what can."""
+    with pytest.raises(SpecError, match="MEDIUMINT"):
+        check_group_type("by.k", declared)

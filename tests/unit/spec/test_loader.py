@@ -1,0 +1,125 @@
+"""A pipeline folder is read whole, or refused with one sentence that helps."""
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from support.paths import ROOT
+from tidemill.errors import SpecError
+from tidemill.spec import Kind, load_pipeline, load_pipelines
+
+MINIMAL: dict[str, Any] = {
+    "name": "orders",
+    "owner": "sales",
+    "source": {"topic": "orders", "schema": "id BIGINT, amount DECIMAL(10,2), at TIMESTAMP"},
+    "tables": {
+        "orders": {
+            "from": "transform.sql",
+            "kind": "entity",
+            "key": ["id"],
+            "version": "at",
+            "columns": {"id": "BIGINT NOT NULL", "amount": "DECIMAL(10,2)", "at": "DATETIME(6) NOT NULL"},
+        }
+    },
+    "rollups": {
+        "by_day": {
+            "of": "orders",
+            "by": {"day": {"expr": "DATE(at)", "type": "DATE"}},
+            "measures": {"orders": "count(*)", "amount": "sum(amount)"},
+        }
+    },
+}
+TRANSFORM = "SELECT id, amount, at FROM records"
+
+
+def write(folder: Path, transform: str = TRANSFORM, **changes: Any) -> Path:
+    """A pipeline folder with some keys changed."""
+    place = folder / "orders"
+    place.mkdir()
+    (place / "pipeline.yaml").write_text(yaml.safe_dump(MINIMAL | changes))
+    (place / "transform.sql").write_text(transform)
+    return place
+
+
+def test_the_shipped_pipelines_are_right() -> None:
+    """Every folder in pipelines/ loads."""
+    assert "flights" in load_pipelines(ROOT / "pipelines")
+
+
+def test_a_minimal_folder_is_enough(tmp_path: Path) -> None:
+    """What is left out has its usual value."""
+    pipeline = load_pipeline(write(tmp_path))
+    assert pipeline.tables["orders"].kind is Kind.ENTITY
+    assert pipeline.source.start == "earliest"
+    assert pipeline.models == {}
+
+
+def test_an_unknown_key_names_the_nearest_known_one(tmp_path: Path) -> None:
+    """A slip of the pen is answered with what was meant."""
+    source = MINIMAL["source"] | {"partitons": 4}
+    with pytest.raises(SpecError, match="partitions") as caught:
+        load_pipeline(write(tmp_path, source=source))
+    assert caught.value.value == "source.partitons"
+
+
+def test_an_unknown_key_inside_a_named_table_is_helped_too(tmp_path: Path) -> None:
+    """The names an author chooses are no keys; what stands below them is."""
+    table = MINIMAL["tables"]["orders"] | {"indices": []}
+    with pytest.raises(SpecError, match="did you mean indexes"):
+        load_pipeline(write(tmp_path, tables={"orders": table}))
+
+
+@pytest.mark.parametrize(
+    ("changes", "sentence"),
+    [
+        ({"name": "other"}, "named as its folder"),
+        ({"tables": {"orders": {**MINIMAL["tables"]["orders"], "key": ["idd"]}}}, "did you mean id"),
+        ({"tables": {"orders": {**MINIMAL["tables"]["orders"], "version": None}}}, "without a version"),
+        ({"tables": {}, "rollups": {}}, "at least one table"),
+        ({"rollups": {"by_day": {**MINIMAL["rollups"]["by_day"], "of": "order"}}}, "did you mean orders"),
+        ({"rollups": {"by_day": {**MINIMAL["rollups"]["by_day"], "measures": {"m": "max(amount)"}}}}, "SELECT max"),
+        ({"rollups": {"by_day": {**MINIMAL["rollups"]["by_day"], "measures": {"m": "sum(amont)"}}}}, "has not"),
+        ({"rollups": {"by_day": {**MINIMAL["rollups"]["by_day"], "measures": {"m": "sum(id / 60)"}}}}, "DECIMAL"),
+        ({"rollups": {"by_day": {**MINIMAL["rollups"]["by_day"], "measures": {"m": "sum(id * 0.5)"}}}}, "DECIMAL"),
+        (
+            {
+                "rollups": {
+                    "by_day": {**MINIMAL["rollups"]["by_day"], "by": {"d": {"expr": "DATE(ta)", "type": "DATE"}}}
+                }
+            },
+            "ta",
+        ),
+    ],
+)
+def test_what_does_not_hang_together_is_refused(tmp_path: Path, changes: dict[str, Any], sentence: str) -> None:
+    """Names that are not there and promises that cannot be kept are found without any server."""
+    with pytest.raises(SpecError, match=sentence):
+        load_pipeline(write(tmp_path, **changes))
+
+
+def test_floating_point_is_not_summed_by_differences(tmp_path: Path) -> None:
+    """A rollup must equal its query exactly, which floating-point differences would not."""
+    table = MINIMAL["tables"]["orders"]
+    columns = table["columns"] | {"amount": "DOUBLE"}
+    with pytest.raises(SpecError, match="DECIMAL"):
+        load_pipeline(write(tmp_path, tables={"orders": {**table, "columns": columns}}))
+
+
+def test_the_digest_follows_the_content_but_not_the_cases(tmp_path: Path) -> None:
+    """A new case is no new version; a new transform is."""
+    folder = write(tmp_path)
+    before = load_pipeline(folder).digest
+    (folder / "cases").mkdir()
+    (folder / "cases" / "one.yaml").write_text("given: []")
+    assert load_pipeline(folder).digest == before
+    (folder / "transform.sql").write_text(TRANSFORM + " WHERE id > 0")
+    assert load_pipeline(folder).digest != before
+
+
+def test_a_missing_pipeline_is_answered_with_those_that_are_there(tmp_path: Path) -> None:
+    """A wrong name on the command line is one sentence."""
+    write(tmp_path)
+    with pytest.raises(SpecError, match="there are: orders"):
+        load_pipeline(tmp_path / "order")

@@ -1,0 +1,112 @@
+"""Models without a JVM, against what can be computed by hand. Against MLlib: ``tests/spark/test_scorer.py``."""
+
+from __future__ import annotations
+
+import math
+from decimal import Decimal
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from tidemill.errors import StoreError
+from tidemill.store.scoring.portable_model import Scorer, as_arrow, pack, unpack
+
+NUMBER = {"feature": "x", "kind": "number", "fill": 2.0, "flag": True}
+TEXT = {"feature": "city", "kind": "text", "labels": ["Ulm", "Bonn"], "one_hot": False}
+HOT = TEXT | {"one_hot": True}
+
+
+def scorer(form: dict[str, Any], *inputs: dict[str, Any], problem: str = "regression", scale: Any = None) -> Scorer:
+    """A model that went into the database and came back."""
+    return unpack(pack({"problem": problem, "inputs": list(inputs), "scale": scale, "form": form}))
+
+
+def linear(*coefficients: float, intercept: float = 0.0) -> dict[str, Any]:
+    return {"kind": "linear", "coefficients": list(coefficients), "intercept": intercept}
+
+
+def rows(**columns: Any) -> pa.Table:
+    return pa.table({name: as_arrow(values) for name, values in columns.items()})
+
+
+def test_missing_numbers_are_filled_and_flagged() -> None:
+    """The value that stands for NULL, and a slot that says so."""
+    assert scorer(linear(1, 100), NUMBER).score(rows(x=[5, None])).tolist() == [5.0, 102.0]
+
+
+def test_unseen_and_missing_texts_are_one_category_more() -> None:
+    """As its number, or as a column of its own."""
+    cities = rows(city=["Ulm", "Bonn", "Rom", None])
+    assert scorer(linear(1), TEXT).score(cities).tolist() == [0.0, 1.0, 2.0, 2.0]
+    assert scorer(linear(5, 7, 9), HOT).score(cities).tolist() == [5.0, 7.0, 9.0, 9.0]
+
+
+def test_a_classification_gives_the_probability_of_1() -> None:
+    """Also far away from everything, where exponentials overflow."""
+    got = scorer(linear(1, 0), NUMBER, problem="classification").score(rows(x=[0, 3, -(10**6), 10**6])).tolist()
+    assert got == [0.5, pytest.approx(1 / (1 + math.exp(-3)), abs=1e-15), 0.0, 1.0]
+
+
+TREE = {
+    "feature": [0, 0, 2, 0, 0],
+    "threshold": [1.5, 0.0, 0.0, 0.0, 0.0],
+    "left": [1, -1, 3, -1, -1],
+    "right": [2, -1, 4, -1, -1],
+    "value": [0.0, 10.0, 0.0, 20.0, 30.0],
+    "categories": {2: [0, 2]},
+}
+"""x <= 1.5 gives 10; else Ulm and unknown cities 20, Bonn 30."""
+
+
+def test_trees_split_by_number_and_by_category() -> None:
+    """A value on the threshold goes left; a forest is the mean of its trees, a boosted sum is weighted."""
+    found = rows(x=[1.5, 1.6, 1.6, 1.6], city=["Bonn", "Ulm", "Bonn", None])
+    forest = {"kind": "trees", "boosted": False, "weights": [1.0, 1.0], "trees": [TREE, TREE]}
+    assert scorer(forest, NUMBER, TEXT).score(found).tolist() == [10.0, 20.0, 30.0, 20.0]
+    boosted = {"kind": "trees", "boosted": True, "weights": [1.0, 0.1], "trees": [TREE, TREE]}
+    assert scorer(boosted, NUMBER, TEXT).score(found).tolist() == [11.0, 22.0, 33.0, 22.0]
+
+
+def test_a_clustering_gives_the_nearest_center() -> None:
+    """In the scaled space; of equally near ones the first."""
+    form = {"kind": "centers", "centers": [[0.0, 0.0], [1.0, 0.0]]}
+    assert scorer(form, NUMBER, scale=[0.1, 1.0]).score(rows(x=[1, 9, 5])).tolist() == [0.0, 1.0, 0.0]
+
+
+@given(
+    values=st.lists(st.one_of(st.none(), st.floats(-1e6, 1e6)), min_size=1, max_size=60),
+    at=st.integers(0, 59),
+    boosted=st.booleans(),
+)
+def test_a_score_depends_on_no_other_row(values: list[float | None], at: int, boosted: bool) -> None:
+    """Alone or among others, in whatever order: the same bits."""
+    place = at % len(values)
+    form = {"kind": "trees", "boosted": True, "weights": [0.3], "trees": [TREE]} if boosted else linear(0.1, 0.7)
+    model = scorer(form, NUMBER, TEXT, problem="classification") if boosted else scorer(form, NUMBER)
+    columns: dict[str, list[Any]] = {"x": values, "city": ["Bonn"] * len(values)}
+    among = model.score(rows(**columns))[place]
+    alone = model.score(rows(**{name: [column[place]] for name, column in columns.items()}))[0]
+    assert np.float64(among).tobytes() == np.float64(alone).tobytes()
+
+
+def test_decimals_of_any_length_are_the_nearest_double() -> None:
+    """As Python converts them, on both ways into a model."""
+    long = Decimal("0.1234567890123456789012345678901234567890123")
+    assert as_arrow([long, None]).to_pylist() == [float(long), None]
+    short = pa.table({"x": pa.array([Decimal("0.1")], pa.decimal128(38, 10))})
+    assert scorer(linear(1, 0), NUMBER).score(short).tolist() == [0.1]
+
+
+def test_what_does_not_fit_has_its_sentence() -> None:
+    """A feature that is missing, one that became text, and a format of another day."""
+    model = scorer(linear(1, 0), NUMBER)
+    with pytest.raises(StoreError, match="reads a feature that the query does not select: x; train again"):
+        model.score(rows(y=[1]))
+    with pytest.raises(StoreError, match="feature x was a number in training and is none: string; train again"):
+        model.score(rows(x=["a"]))
+    with pytest.raises(StoreError, match="kept in another format: 0; train again"):
+        unpack(pack({"inputs": [], "format": 0}))
