@@ -41,7 +41,7 @@ def champion(settings: Settings) -> Iterator[None]:
     point = "UPDATE models SET champion_version = %s, published_version = %s WHERE model = 'late_arrival'"
     with session(settings, Account.MIGRATE) as connection, connection.cursor() as cursor:
         cursor.execute(f"TRUNCATE TABLE {settings.db_data}.flight_scores")
-        cursor.execute("REPLACE INTO scorers VALUES ('flights', 'late_arrival', 1, %s)", (content,))
+        cursor.execute("REPLACE INTO portable_models VALUES ('flights', 'late_arrival', 1, %s)", (content,))
         cursor.execute(point, (1, 1))
         yield
         cursor.execute(point, (None, None))

@@ -40,12 +40,12 @@ from tidemill.spec import Pipeline, load_pipeline
 from tidemill.store.connection import session
 from tidemill.store.control import leases, ledger, streams
 from tidemill.store.migrations import pipeline_version
-from tidemill.store.write.transaction import Claimant
+from tidemill.store.write.transaction import WriteContext
 from tidemill.stream.driver import Driver
 from tidemill.stream.plan.decode import decode
 from tidemill.stream.plan.source import read_stream
 from tidemill.stream.plan.transform import register_dimensions
-from tidemill.stream.query import Committer, stream_rows
+from tidemill.stream.query import BatchCommitter, stream_rows
 from tidemill.stream.session import STREAM_CONF
 
 FLIGHTS = int(os.environ.get("FLIGHTS", "200000"))
@@ -229,7 +229,7 @@ class Bench:
     def write(self, pipeline: Pipeline, place: Path) -> Run:
         """Load the pipeline's topic into its empty table."""
         topic, run = pipeline.source.topic, Run()
-        committer = Committer(self.settings, pipeline, self._claim(pipeline), self.begin[topic])
+        committer = BatchCommitter(self.settings, pipeline, self._claim(pipeline), self.begin[topic])
         commit = committer._commit
 
         def timed(batch: DataFrame, batch_id: int) -> None:
@@ -249,7 +249,7 @@ class Bench:
         with champion(self.settings):
             return self.write(pipeline, place)
 
-    def _claim(self, pipeline: Pipeline) -> Claimant:
+    def _claim(self, pipeline: Pipeline) -> WriteContext:
         """Empty tables, and the stream at the beginning of its topic."""
         name, topic = pipeline.name, pipeline.source.topic
         with session(self.settings, Account.MIGRATE) as connection, connection.cursor() as cursor:
@@ -262,7 +262,7 @@ class Bench:
             version = pipeline_version(connection, pipeline)
             assert version is not None
             ledger.begin_at(connection, name, topic, self.begin[topic])
-            return Claimant(name, leases.take_over(connection, name, version, "bench"), version, topic)
+            return WriteContext(name, leases.acquire_lease(connection, name, version, "bench"), version, topic)
 
     def measure_memory(self) -> None:
         """A worker's memory over a backlog, over twice that, and over the latter as a single batch."""
@@ -301,7 +301,7 @@ class Bench:
         epoch = self._claim(pipeline).epoch
         with session(self.settings, Account.STREAM) as connection, connection.cursor() as cursor:
             cursor.execute("DELETE FROM topics")
-            streams.wish(connection, name, "running", "bench")
+            streams.request_state(connection, name, "running", "bench")
         driving = threading.Thread(target=Driver(self.settings, pipeline, epoch).run, args=(self.spark,))
         driving.start()
         read = 0
@@ -310,7 +310,7 @@ class Bench:
             yield read, workers_mb(), self._live_heap_mb()
             time.sleep(0.5)  # a collection stops what is measured
         with session(self.settings, Account.STREAM) as connection:
-            streams.wish(connection, name, "stopped", "bench")
+            streams.request_state(connection, name, "stopped", "bench")
         driving.join()
         assert read == records
 

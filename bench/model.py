@@ -39,9 +39,9 @@ from tidemill.spec import Pipeline, load_pipeline
 from tidemill.store.connection import session
 from tidemill.store.control import leases, ledger
 from tidemill.store.migrations import pipeline_version
-from tidemill.store.write.transaction import Claimant
+from tidemill.store.write.transaction import WriteContext
 from tidemill.stream.plan.transform import register_dimensions
-from tidemill.stream.query import Committer, stream_rows
+from tidemill.stream.query import BatchCommitter, stream_rows
 from tidemill.stream.session import STREAM_CONF
 
 FLIGHTS = int(os.environ["FLIGHTS"]) if "FLIGHTS" in os.environ else None
@@ -74,14 +74,14 @@ def load(settings: Settings, pipeline: Pipeline) -> None:
         version = pipeline_version(connection, pipeline)
         assert version is not None
         ledger.begin_at(connection, pipeline.name, topic, begin)
-        claimant = Claimant(
-            pipeline.name, leases.take_over(connection, pipeline.name, version, "bench"), version, topic
+        write_context = WriteContext(
+            pipeline.name, leases.acquire_lease(connection, pipeline.name, version, "bench"), version, topic
         )
     began = time.monotonic()
     with tempfile.TemporaryDirectory(dir=settings.state) as place:
         spark = stream_spark(settings)
         register_dimensions(spark, pipeline)
-        committer = Committer(settings, pipeline, claimant, begin)
+        committer = BatchCommitter(settings, pipeline, write_context, begin)
         rows = stream_rows(spark, settings, pipeline, begin)
         committer.attach(rows, Path(place)).trigger(availableNow=True).start().awaitTermination()
         committer.close(0)

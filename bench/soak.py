@@ -39,14 +39,14 @@ from tidemill.devstack.stack import Stack
 from tidemill.devstack.up import FeedThread, connections
 from tidemill.errors import TidemillError
 from tidemill.kafka import topics
-from tidemill.kafka.audit import recount_records
+from tidemill.kafka.audit import count_records
 from tidemill.lifecycle.stream_row import StreamRow
 from tidemill.processes import environment_of
 from tidemill.spec import Pipeline, load_pipeline
 from tidemill.store.connection import session, translated
 from tidemill.store.control import ledger, streams
 from tidemill.supervisor.launcher import DRIVER_MARK
-from tidemill.supervisor.maintenance import examine_pipeline
+from tidemill.supervisor.maintenance import verify_pipeline
 
 MINUTES = float(os.environ.get("MINUTES", "30"))
 SEED = int(os.environ.get("SEED", "1"))
@@ -221,7 +221,7 @@ class Soak:
                 api.put_connection(connection)
             api.wait_for_dag(f"stream__{STREAM}")
             api.unpause(f"stream__{STREAM}")
-        apply.wish_all(self.settings, [self.pipeline])
+        apply.request_all(self.settings, [self.pipeline])
         deadline = time.monotonic() + 180
         while (row := self._row()) is None or row.state != "running":
             if time.monotonic() > deadline:
@@ -309,8 +309,8 @@ class Soak:
         print(f"incidents: {', '.join(incidents) or 'none'}")
         if total.records != records:
             self.trouble.append(f"the ledger has {total.records:,} records, the feed has {records:,}")
-        found = [*examine_pipeline(self.settings, self.pipeline, topics.admin(self.settings)).differences]
-        found += recount_records(self.settings, self.pipeline)
+        found = [*verify_pipeline(self.settings, self.pipeline, topics.admin(self.settings)).differences]
+        found += count_records(self.settings, self.pipeline)
         print(f"verify --deep: {'; '.join(found) or 'ledger, Kafka and tables agree'}", flush=True)
         self.trouble += found
 

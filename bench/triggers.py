@@ -94,12 +94,12 @@ class Drivers:
 
     def _begin(self, connection: Connection[Any], number: int) -> None:
         stream = name_of(number)
-        streams.wish(connection, stream, "running", "bench")
-        leases.take_over(connection, stream, 1, "bench")
+        streams.request_state(connection, stream, "running", "bench")
+        leases.acquire_lease(connection, stream, 1, "bench")
         leases.record_driver(
             connection, stream, 1, host=socket.gethostname(), pid=self._processes[number].pid, master="local[2]"
         )
-        heartbeats.beat(connection, stream, 1, "running", batches=1, lag_records=0, lag_seconds=0)
+        heartbeats.report_heartbeat(connection, stream, 1, "running", batches=1, lag_records=0, lag_seconds=0)
         self.last_beat[number] = time.monotonic()
 
     def _beat(self) -> None:
@@ -110,7 +110,7 @@ class Drivers:
                     numbers = [each for each in range(turn % slices, STREAMS, slices) if each not in self.dead]
                     if numbers:
                         cursor.execute(
-                            "UPDATE heartbeats SET beat_at = UTC_TIMESTAMP(6) WHERE stream IN %s",
+                            "UPDATE heartbeats SET heartbeat_at = UTC_TIMESTAMP(6) WHERE stream IN %s",
                             ([name_of(each) for each in numbers],),
                         )
                         self.last_beat |= dict.fromkeys(numbers, time.monotonic())
@@ -192,15 +192,15 @@ async def _naive(trigger: Any) -> Any:
     from airflow.sdk.bases.hook import BaseHook  # noqa: PLC0415
 
     from tidemill.airflow.hook import open_connection  # noqa: PLC0415
-    from tidemill.airflow.triggers.poller import POLL_SECONDS, Seen  # noqa: PLC0415
-    from tidemill.airflow.triggers.stream import look  # noqa: PLC0415
+    from tidemill.airflow.triggers.poller import POLL_SECONDS, StreamObservation  # noqa: PLC0415
+    from tidemill.airflow.triggers.stream import observe_stream  # noqa: PLC0415
 
     target = await BaseHook.aget_connection(trigger.conn_id)
     connection = await asyncio.to_thread(open_connection, target)
 
     def ask() -> Any:
-        seen = look(connection, trigger.stream)
-        return trigger.news(Seen(*seen, connection) if seen else None)
+        seen = observe_stream(connection, trigger.stream)
+        return trigger.news(StreamObservation(*seen, connection) if seen else None)
 
     while (event := await asyncio.to_thread(ask)) is None:
         await asyncio.sleep(POLL_SECONDS)
@@ -315,7 +315,7 @@ def servers() -> Iterator[Settings]:
         os.environ["AIRFLOW_HOME"] = str(settings.state / "airflow")
         stack.start(print)
         with session(settings, Account.MIGRATE) as connection:
-            migrate_control(connection, settings.root / "sql" / "control")
+            migrate_control(connection, settings.root / "sql")
         os.environ["AIRFLOW_CONN_TIDEMILL_DB"] = json.dumps(
             {
                 "conn_type": "tidemill",

@@ -2,6 +2,6 @@
 
 from tidemill import config
 from tidemill.airflow.dags.control import control_dag
-from tidemill.airflow.dags.streams import standing_pipelines
+from tidemill.airflow.dags.streams import catalog_entries
 
-control_streams = control_dag([found.pipeline.name for found in standing_pipelines(config.load())])
+control_streams = control_dag([found.pipeline.name for found in catalog_entries(config.load())])

@@ -2,8 +2,8 @@
 
 from tidemill import config
 from tidemill.airflow.dags.models import models_dag
-from tidemill.airflow.dags.streams import standing_pipelines
+from tidemill.airflow.dags.streams import catalog_entries
 
 control_models = models_dag(
-    [f"{found.pipeline.name}.{model}" for found in standing_pipelines(config.load()) for model in found.pipeline.models]
+    [f"{found.pipeline.name}.{model}" for found in catalog_entries(config.load()) for model in found.pipeline.models]
 )

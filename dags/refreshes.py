@@ -2,9 +2,9 @@
 
 from tidemill import config
 from tidemill.airflow.dags.refresh import refresh_dag
-from tidemill.airflow.dags.streams import standing_pipelines
+from tidemill.airflow.dags.streams import catalog_entries
 
 _settings = config.load()
-for _found in standing_pipelines(_settings):
+for _found in catalog_entries(_settings):
     for _model in _found.pipeline.models:
         globals()[f"refresh__{_found.pipeline.name}__{_model}"] = refresh_dag(_settings, _found, _model)

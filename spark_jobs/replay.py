@@ -7,7 +7,7 @@ import argparse
 import sys
 
 from tidemill import config
-from tidemill.deploy.catalog import find
+from tidemill.deploy.catalog import find_pipeline
 from tidemill.errors import TidemillError
 from tidemill.replay.job import run
 from tidemill.stream.session import stream_session
@@ -21,7 +21,7 @@ def main() -> int:
     given = parser.parse_args()
     settings = config.load()
     try:
-        pipeline = find(settings, given.pipeline).pipeline
+        pipeline = find_pipeline(settings, given.pipeline).pipeline
         spark = stream_session(pipeline.name)
         try:
             result = run(spark, settings, pipeline, given.replay)

@@ -11,7 +11,7 @@ from tidemill import config
 from tidemill.errors import TidemillError
 from tidemill.spec import load_pipeline
 from tidemill.stream.driver import Driver
-from tidemill.stream.driver_location import report_place, telling
+from tidemill.stream.driver_location import report_location, reporting_failure
 from tidemill.stream.session import stream_session
 
 
@@ -25,9 +25,9 @@ def main() -> int:
     given = parser.parse_args()
     settings = config.load()
     try:
-        with telling(settings, given.pipeline, given.epoch):
+        with reporting_failure(settings, given.pipeline, given.epoch):
             if given.report:
-                report_place(settings, given.pipeline, given.epoch)
+                report_location(settings, given.pipeline, given.epoch)
             pipeline = load_pipeline(given.folder or settings.pipelines / given.pipeline)
             spark = stream_session(pipeline.name)
         try:

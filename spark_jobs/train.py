@@ -7,7 +7,7 @@ import argparse
 import sys
 
 from tidemill import config
-from tidemill.deploy.catalog import find
+from tidemill.deploy.catalog import find_pipeline
 from tidemill.errors import TidemillError
 from tidemill.ml.session import learn_session
 from tidemill.ml.training.train import train
@@ -22,7 +22,7 @@ def main() -> int:
     given = parser.parse_args()
     try:
         settings = config.load()
-        pipeline = find(settings, given.pipeline).pipeline
+        pipeline = find_pipeline(settings, given.pipeline).pipeline
         spark = learn_session(f"train {given.pipeline}.{given.model}", settings)
         try:
             version = train(spark, settings, pipeline, given.model, given.refresh)

@@ -1,5 +1,5 @@
 -- Grain: one open incident, newest first. Purpose: what a person should look at.
-SELECT subject, kind, sentence, opened_at
+SELECT subject, kind, message, opened_at
 FROM incidents
 WHERE closed_at IS NULL
 ORDER BY opened_at DESC, id DESC

@@ -1,6 +1,6 @@
 -- Grain: one stream, and whether its commits are old enough to be remembered. Purpose: the ledger added up, from the
 -- commit after which nobody has done so. Replays read the same records again and do not count.
-SELECT stream, id <= %(settled)s AS is_settled,
+SELECT stream, id <= %(closed)s AS is_closed,
        CAST(SUM(merged_commits) AS SIGNED) AS commits,
        CAST(SUM(until_offset - from_offset) AS SIGNED) AS records,
        CAST(SUM(written_rows) AS SIGNED) AS written_rows,
@@ -9,4 +9,4 @@ SELECT stream, id <= %(settled)s AS is_settled,
        MAX(newest_at) AS newest_at
 FROM commits
 WHERE id > %(after)s AND replay_id IS NULL
-GROUP BY stream, is_settled
+GROUP BY stream, is_closed

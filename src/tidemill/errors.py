@@ -7,15 +7,15 @@
     ├── SpecError            the pipeline folder is wrong                      exit 2
     ├── SetupError           the machine or the embedded stack is not ready    exit 3
     ├── SourceError          Kafka does not hold what the pipeline names       exit 4
-    │   └── KafkaAway        no broker answers                      transient
+    │   └── KafkaUnavailable        no broker answers                      transient
     ├── StoreError           the database refused                              exit 5
-    │   ├── DatabaseAway     it cannot be reached                   transient
+    │   ├── DatabaseUnavailable     it cannot be reached                   transient
     │   │   └── DatabaseReadOnly   it takes no writes now           transient
     │   ├── DatabaseFull     no space left                          transient
     │   └── Contention       deadlock or lock-wait time-out         transient
     ├── Fenced               another driver holds the stream                   exit 6
     ├── StreamError          a stream failed or cannot be started              exit 7
-    ├── LearnError           a model cannot be trained, judged or scored       exit 8
+    ├── ModelError           a model cannot be trained, judged or scored       exit 8
     └── VerifyError          the ledger does not add up                        exit 1
 
 ``Transient`` marks what may go away by itself: only those are ever tried again. Everything else is terminal.
@@ -76,7 +76,7 @@ class SourceError(TidemillError):
     exit_code = 4
 
 
-class KafkaAway(SourceError, Transient):
+class KafkaUnavailable(SourceError, Transient):
     """No broker answers, or not in time."""
 
 
@@ -86,11 +86,11 @@ class StoreError(TidemillError):
     exit_code = 5
 
 
-class DatabaseAway(StoreError, Transient):
+class DatabaseUnavailable(StoreError, Transient):
     """The database cannot be reached."""
 
 
-class DatabaseReadOnly(DatabaseAway):
+class DatabaseReadOnly(DatabaseUnavailable):
     """The server takes no writes now: another one may have become the primary, so connect anew."""
 
 
@@ -114,7 +114,7 @@ class StreamError(TidemillError):
     exit_code = 7
 
 
-class LearnError(TidemillError):
+class ModelError(TidemillError):
     """A model cannot be trained, judged or scored."""
 
     exit_code = 8

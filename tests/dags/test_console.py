@@ -35,14 +35,14 @@ def served(airflow_stack: Stack) -> Iterator[Settings]:
             api.put_connection(connection)
     apply_all(settings, load_pipelines(settings.pipelines).values(), lambda line: None)
     with session(settings, Account.STREAM) as connection:
-        streams.wish(connection, STREAM, "stopped", "a test")
+        streams.request_state(connection, STREAM, "stopped", "a test")
         incidents.open_incident(connection, f"stream {STREAM}", "test", "water <b>is</b> rising")
     yield settings
     with session(settings, Account.STREAM) as connection:
-        streams.wish(connection, STREAM, "stopped", "a test")
+        streams.request_state(connection, STREAM, "stopped", "a test")
         incidents.close_incident(connection, f"stream {STREAM}", "test")
         with connection.cursor() as cursor:
-            cursor.execute("DELETE FROM leases WHERE stream = %s AND taken_by = 'a test'", (STREAM,))
+            cursor.execute("DELETE FROM leases WHERE stream = %s AND acquired_by = 'a test'", (STREAM,))
 
 
 def get(settings: Settings, address: str, headers: dict[str, str] | None = None) -> httpx.Response:
@@ -100,7 +100,7 @@ def test_a_scraper_shows_a_token_that_opens_nothing_else(served: Settings) -> No
     assert answer.headers["content-type"].startswith("text/plain; version=")
     assert answer.headers["content-type"].count("charset") == 1
     names = {sample.name for family in parse(answer.text) for sample in family.samples}
-    assert {"tidemill_database_up", "tidemill_stream_wanted", "tidemill_incidents_open"} <= names
+    assert {"tidemill_database_up", "tidemill_stream_desired_running", "tidemill_incidents_open"} <= names
     assert get(served, "/tidemill/", shown).status_code in (401, 403)
     assert post(served, f"/tidemill/streams/{STREAM}/stop", OURS | shown).status_code in (401, 403)
     assert get(served, f"/tidemill/metrics?token={shown['Authorization'][7:]}").status_code in (401, 403)
@@ -112,7 +112,7 @@ def test_the_page_and_its_facts_are_served_to_the_administrator(served: Settings
     facts = get(served, "/tidemill/api/status", token(served))
     assert facts.status_code == 200
     [stream] = [each for each in facts.json()["streams"] if each["stream"] == "flights"]
-    assert (stream["wanted"], stream["wanted_by"]) == ("stopped", "a test")
+    assert (stream["desired_state"], stream["requested_by"]) == ("stopped", "a test")
     [incident] = [each for each in facts.json()["incidents"] if each["kind"] == "test"]
     assert incident["opened_at"].endswith(("Z", "+00:00"))
     models = {each["model"] for each in facts.json()["models"] if each["pipeline"] == "flights"}
@@ -126,8 +126,8 @@ def test_a_person_starts_restarts_and_stops_a_stream_on_the_page(served: Setting
     """Each is a wish in the database with the person's name, answered in one sentence."""
     administrator = OURS | token(served)
     with session(served, Account.STREAM) as connection:
-        epoch = leases.take_over(connection, STREAM, 1, "a test")
-    for action, wanted, leave_epoch in (
+        epoch = leases.acquire_lease(connection, STREAM, 1, "a test")
+    for action, wanted, exit_epoch in (
         ("start", "running", None),
         ("restart", "running", epoch),
         ("stop", "stopped", epoch),
@@ -136,16 +136,20 @@ def test_a_person_starts_restarts_and_stops_a_stream_on_the_page(served: Setting
         assert answer.status_code == 200, answer.text
         assert answer.json()["detail"].startswith(f"stream {STREAM} is ")
         row = row_of(served)
-        assert (row.wanted, row.wanted_by, row.leave_epoch) == (wanted, f"console: {airflow.ADMIN}", leave_epoch)
+        assert (row.desired_state, row.requested_by, row.exit_epoch) == (
+            wanted,
+            f"console: {airflow.ADMIN}",
+            exit_epoch,
+        )
 
 
 def test_nobody_acts_without_the_right_to_change_the_runs(served: Settings) -> None:
     """Looking is another right."""
     assert get(served, "/tidemill/api/status", viewers_token()).status_code == 200
-    before = row_of(served).wanted_at
+    before = row_of(served).requested_at
     answer = post(served, f"/tidemill/streams/{STREAM}/start", OURS | viewers_token())
     assert answer.status_code == 403
-    assert row_of(served).wanted_at == before
+    assert row_of(served).requested_at == before
 
 
 @pytest.mark.parametrize(
@@ -161,13 +165,13 @@ def test_nobody_acts_without_the_right_to_change_the_runs(served: Settings) -> N
 )
 def test_another_site_cannot_act_with_a_persons_login(served: Settings, headers: dict[str, str]) -> None:
     """The browser would send the cookie along."""
-    before = row_of(served).wanted_at
+    before = row_of(served).requested_at
     cookie = {"_token": token(served)["Authorization"][7:]}
     address = f"/tidemill/streams/{STREAM}/start"
     refused = post(served, address, headers, cookies=cookie, data={"any": "thing"})
     assert refused.status_code == 403
     assert "; " in refused.json()["detail"]
-    assert row_of(served).wanted_at == before
+    assert row_of(served).requested_at == before
     own = OURS | {"Origin": served.airflow_url, "Sec-Fetch-Site": "same-origin"}
     assert post(served, address, own, cookies=cookie).status_code == 200
 

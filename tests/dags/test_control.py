@@ -24,7 +24,7 @@ from typer.testing import CliRunner
 
 from tidemill import config
 from tidemill.airflow.dags import control as control_dag
-from tidemill.airflow.dags.control import SettledTrigger
+from tidemill.airflow.dags.control import ConfirmTrigger
 from tidemill.cli import main as cli
 from tidemill.config import Account, Settings
 from tidemill.deploy.apply import apply_all
@@ -51,9 +51,9 @@ class Keeper:
         with session(self.settings, Account.STREAM) as connection:
             while not self.over.wait(0.1):
                 row = streams.read_stream(connection, STREAM)
-                if row is None or row.wanted != "running" or row.halted_reason or self.is_driven():
+                if row is None or row.desired_state != "running" or row.halted_reason or self.is_driven():
                     continue
-                epoch = leases.take_over(connection, STREAM, row.newest_version, "a test")
+                epoch = leases.acquire_lease(connection, STREAM, row.newest_version, "a test")
                 argv = [sys.executable, str(DRIVER), STREAM, "--epoch", str(epoch)]
                 process = subprocess.Popen(argv, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
                 self.processes.append(process)
@@ -126,8 +126,8 @@ def run(dag: DAG, **form: str) -> tuple[str, dict[str, str]]:
 
 def verdict(settings: Settings, wanted: str, seconds: float) -> dict[str, list[str]]:
     """What the trigger says of a wish that is waited for so long."""
-    wishes = [{"stream": STREAM, "wanted": wanted, "by": "a test", "after": 0}]
-    trigger = SettledTrigger(wishes, time.time() + seconds, seconds)
+    wishes = [{"stream": STREAM, "desired_state": wanted, "by": "a test", "after": 0}]
+    trigger = ConfirmTrigger(wishes, time.time() + seconds, seconds)
 
     async def first() -> Any:
         return await asyncio.wait_for(anext(trigger.run()), seconds + 20)
@@ -142,15 +142,15 @@ def test_a_form_starts_restarts_and_stops_a_stream_and_says_who_wished(
     done = ("success", {"wish": "success", "settle": "success"})
     assert run(dag, stream=STREAM, action="start") == done
     row = read(tides[0])
-    assert (row.wanted, row.state, row.epoch) == ("running", "running", 1)
-    assert row.wanted_by.startswith("airflow: dag_test, manual__")
+    assert (row.desired_state, row.state, row.epoch) == ("running", "running", 1)
+    assert row.requested_by.startswith("airflow: dag_test, manual__")
     assert run(dag, stream=STREAM, action="restart") == done
     row = read(tides[0])
-    assert (row.wanted, row.state, row.epoch, row.leave_epoch) == ("running", "running", 2, 1)
+    assert (row.desired_state, row.state, row.epoch, row.exit_epoch) == ("running", "running", 2, 1)
     # The first one left of its own accord.
     assert keeper.processes[0].wait(10) == 0
     assert run(dag, stream=STREAM, action="stop") == done
-    assert (read(tides[0]).wanted, read(tides[0]).state) == ("stopped", "stopped")
+    assert (read(tides[0]).desired_state, read(tides[0]).state) == ("stopped", "stopped")
     assert keeper.processes[1].wait(10) == 0
 
 
@@ -159,17 +159,17 @@ def test_all_are_restarted_but_for_those_that_a_person_stopped(
 ) -> None:
     """A restart of everything starts nothing that was not wanted."""
     with session(tides[0], Account.STREAM) as connection:
-        streams.wish(connection, STREAM, "stopped", "a person")
+        streams.request_state(connection, STREAM, "stopped", "a person")
     assert run(dag, stream="all", action="restart")[0] == "success"
-    assert (read(tides[0]).wanted, read(tides[0]).wanted_by) == ("stopped", "a person")
+    assert (read(tides[0]).desired_state, read(tides[0]).requested_by) == ("stopped", "a person")
     assert keeper.processes == []
 
 
 def test_a_start_resets_a_halted_stream(tides: tuple[Settings, Pipeline], dag: DAG, keeper: Keeper) -> None:
     """As ./tidemill start does."""
     with session(tides[0], Account.STREAM) as connection:
-        streams.wish(connection, STREAM, "running", "a person")
-        streams.halt(connection, STREAM, "6 drivers broke")
+        streams.request_state(connection, STREAM, "running", "a person")
+        streams.open_circuit(connection, STREAM, "6 drivers broke")
     assert run(dag, stream=STREAM, action="start")[0] == "success"
     assert read(tides[0]).halted_reason is None
 
@@ -179,8 +179,8 @@ def test_a_stream_that_is_halted_while_it_is_waited_for_ends_the_run_with_the_re
 ) -> None:
     """At once: nothing will change it but a person."""
     with session(tides[0], Account.STREAM) as connection:
-        streams.wish(connection, STREAM, "running", "a person")
-        streams.halt(connection, STREAM, "6 drivers broke")
+        streams.request_state(connection, STREAM, "running", "a person")
+        streams.open_circuit(connection, STREAM, "6 drivers broke")
     assert verdict(tides[0], "running", 60) == {
         "settled": [],
         "failed": ["stream tides is not running: it is halted: 6 drivers broke"],
@@ -193,7 +193,7 @@ def test_a_stream_that_does_not_come_ends_the_run_after_its_time(
     """Here nobody acts on wishes. The task is red, the sentence says what to look at, and the wish stands."""
     monkeypatch.setattr(dag.get_task("settle"), "wait_seconds", 1)
     assert run(dag, stream=STREAM, action="start") == ("failed", {"wish": "success", "settle": "failed"})
-    assert read(tides[0]).wanted == "running"
+    assert read(tides[0]).desired_state == "running"
     [sentence] = verdict(tides[0], "running", 0)["failed"]
     assert sentence == (
         "stream tides is not running after 0 s: no driver was started; is the DAG stream__tides switched on?"
@@ -229,13 +229,13 @@ def test_the_command_line_writes_the_same_wishes_also_for_a_folder_that_broke(
     (tmp_path / "pipelines" / STREAM / "pipeline.yaml").write_text("name: [")
     told = CliRunner()
     with session(tides[0], Account.STREAM) as connection:
-        streams.wish(connection, STREAM, "stopped", "a person")
-        leases.take_over(connection, STREAM, 1, "a test")
+        streams.request_state(connection, STREAM, "stopped", "a person")
+        leases.acquire_lease(connection, STREAM, 1, "a test")
     assert told.invoke(cli.app, ["restart", STREAM, "--wait-seconds", "0"]).output == ANEW
     row = read(tides[0])
-    assert (row.wanted, row.leave_epoch) == ("running", 1)
-    assert row.wanted_by.endswith(" by command")
+    assert (row.desired_state, row.exit_epoch) == ("running", 1)
+    assert row.requested_by.endswith(" by command")
     assert told.invoke(cli.app, ["stop", STREAM]).output == "tides is wanted stopped\n"
-    assert read(tides[0]).wanted == "stopped"
+    assert read(tides[0]).desired_state == "stopped"
     refused = told.invoke(cli.app, ["stop", "ebb"])
     assert "no such pipeline: ebb" in str(refused.exception)

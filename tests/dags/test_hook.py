@@ -11,7 +11,7 @@ from sqlalchemy import text
 
 from tidemill.airflow.hook import TidemillHook
 from tidemill.config import Account, Settings
-from tidemill.errors import ConfigError, DatabaseAway
+from tidemill.errors import ConfigError, DatabaseUnavailable
 from tidemill.store.connection import dialect_of
 
 
@@ -82,7 +82,7 @@ def test_sqlalchemy_reaches_the_same_schema_and_its_text_hides_the_password(
 @pytest.mark.parametrize(
     ("changes", "error"),
     [
-        ({"port": 1}, DatabaseAway),
+        ({"port": 1}, DatabaseUnavailable),
         ({"password": "wrong"}, ConfigError),
         ({"extra": {"dialect": "postgres"}}, ConfigError),
     ],

@@ -22,7 +22,7 @@ from sqlalchemy.orm import Session
 
 from tidemill.airflow.listeners import listener, mark_failed
 from tidemill.config import Account, Settings
-from tidemill.errors import ConfigError, DatabaseAway
+from tidemill.errors import ConfigError, DatabaseUnavailable
 from tidemill.spec import Pipeline
 from tidemill.store.connection import session
 from tidemill.store.control import streams
@@ -44,14 +44,14 @@ class Marks:
         """What is wanted, and by whom."""
         row = streams.read_stream(self.connection, STREAM)
         assert row is not None
-        return row.wanted, row.wanted_by
+        return row.desired_state, row.requested_by
 
 
 @pytest.fixture
 def scene(tides: tuple[Settings, Pipeline]) -> Iterator[Marks]:
     """The stream was wished to run, by a test. It has no pipeline; that another one is applied migrated the tables."""
     with session(tides[0], Account.STREAM) as connection, create_session(scoped=False) as metadata:
-        streams.wish(connection, STREAM, "running", "a test")
+        streams.request_state(connection, STREAM, "running", "a test")
         hour_ago = datetime.now(UTC) - timedelta(hours=1)
         for minute, (name, state) in enumerate(RUNS.items()):
             at = hour_ago + timedelta(minutes=minute)
@@ -83,13 +83,13 @@ BY_MARK = ("stopped", "airflow: run present was marked failed")
 def test_a_task_that_is_marked_failed_stops_the_stream(scene: Marks) -> None:
     """By the time the request is answered."""
     task_failed("present")
-    assert scene.wanted() == BY_MARK
+    assert scene.desired_state() == BY_MARK
 
 
 def test_a_run_that_is_marked_failed_stops_the_stream(scene: Marks) -> None:
     """Whatever its tasks do."""
     run_failed("present", MANUALLY)
-    assert scene.wanted() == BY_MARK
+    assert scene.desired_state() == BY_MARK
 
 
 @pytest.mark.parametrize(
@@ -107,14 +107,14 @@ def test_a_run_that_is_marked_failed_stops_the_stream(scene: Marks) -> None:
 def test_nothing_else_stops_the_stream(scene: Marks, told: Callable[[], None]) -> None:
     """The stream belongs to the run under way."""
     told()
-    assert scene.wanted() == ("running", "a test")
+    assert scene.desired_state() == ("running", "a test")
 
 
 def test_a_stream_that_is_stopped_already_keeps_who_stopped_it(scene: Marks) -> None:
     """Marking is not wished over another wish."""
-    streams.wish(scene.connection, STREAM, "stopped", "somebody")
+    streams.request_state(scene.connection, STREAM, "stopped", "somebody")
     task_failed("present")
-    assert scene.wanted() == ("stopped", "somebody")
+    assert scene.desired_state() == ("stopped", "somebody")
 
 
 @pytest.mark.parametrize(("marked", "wanted"), [("queued", "stopped"), ("present", "running"), ("old", "running")])
@@ -125,7 +125,7 @@ def test_between_two_runs_the_newest_counts(scene: Marks, marked: str, wanted: s
     )
     scene.metadata.commit()
     run_failed(marked, MANUALLY)
-    assert scene.wanted()[0] == wanted
+    assert scene.desired_state()[0] == wanted
 
 
 Away = Callable[[Exception, int], list[int]]
@@ -155,7 +155,7 @@ def away(monkeypatch: pytest.MonkeyPatch) -> Away:
 
 @pytest.mark.parametrize(
     "error",
-    [DatabaseAway("the database cannot be reached"), ConfigError("Airflow has no such connection")],
+    [DatabaseUnavailable("the database cannot be reached"), ConfigError("Airflow has no such connection")],
     ids=["database", "Airflow"],
 )
 def test_a_mark_is_heeded_once_all_is_back(scene: Marks, away: Away, error: Exception) -> None:
@@ -164,38 +164,38 @@ def test_a_mark_is_heeded_once_all_is_back(scene: Marks, away: Away, error: Exce
     Where Airflow cannot look a connection up, it says that there is none.
     """
     left = away(error, 3)
-    waiting = mark_failed.heed(STREAM, DAG_ID, "present")
+    waiting = mark_failed.handle_mark(STREAM, DAG_ID, "present")
     assert waiting.is_alive()
-    assert mark_failed.heed(STREAM, DAG_ID, "present") is waiting
+    assert mark_failed.handle_mark(STREAM, DAG_ID, "present") is waiting
     waiting.join(30)
-    assert (scene.wanted(), left) == (BY_MARK, [])
+    assert (scene.desired_state(), left) == (BY_MARK, [])
 
 
 def test_what_is_wished_meanwhile_stands(scene: Marks, away: Away) -> None:
     """The mark is older than the wish."""
-    left = away(DatabaseAway("the database cannot be reached"), 3)
-    waiting = mark_failed.heed(STREAM, DAG_ID, "present")
-    streams.wish(scene.connection, STREAM, "running", "somebody, later")
+    left = away(DatabaseUnavailable("the database cannot be reached"), 3)
+    waiting = mark_failed.handle_mark(STREAM, DAG_ID, "present")
+    streams.request_state(scene.connection, STREAM, "running", "somebody, later")
     waiting.join(30)
-    assert (scene.wanted(), left) == (("running", "somebody, later"), [])
+    assert (scene.desired_state(), left) == (("running", "somebody, later"), [])
 
 
 def test_what_is_wished_at_the_same_moment_stands(scene: Marks) -> None:
     """Between reading the row and changing it somebody may wish something."""
     row = streams.read_stream(scene.connection, STREAM)
     assert row is not None
-    streams.wish(scene.connection, STREAM, "running", "somebody, just then")
-    assert not streams.withdraw(scene.connection, row, "a mark")
-    assert scene.wanted() == ("running", "somebody, just then")
+    streams.request_state(scene.connection, STREAM, "running", "somebody, just then")
+    assert not streams.request_stop(scene.connection, row, "a mark")
+    assert scene.desired_state() == ("running", "somebody, just then")
 
 
 def test_a_database_that_stays_away_is_given_up(
     scene: Marks, away: Away, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     """The log says what is lost."""
-    left = away(DatabaseAway("the database cannot be reached"), 1_000)
+    left = away(DatabaseUnavailable("the database cannot be reached"), 1_000)
     monkeypatch.setattr(mark_failed, "HEED_SECONDS", 0.5)
-    mark_failed.heed(STREAM, DAG_ID, "present").join(30)
-    assert scene.wanted() == ("running", "a test")
+    mark_failed.handle_mark(STREAM, DAG_ID, "present").join(30)
+    assert scene.desired_state() == ("running", "a test")
     assert 0 < len(left) < 1_000
     assert f"stream {STREAM} goes on although its run present was marked failed" in caplog.text

@@ -14,7 +14,7 @@ import pytest
 from airflow.triggers.shared_stream import SharedStreamManager
 
 from tidemill.airflow.triggers import commit_events
-from tidemill.airflow.triggers.commit_events import CommitTrigger, News, count
+from tidemill.airflow.triggers.commit_events import CommitEvents, CommitTrigger, count
 from tidemill.config import Account, Settings
 from tidemill.store.connection import session
 from tidemill.store.migrations import migrate_control
@@ -83,7 +83,7 @@ def commit(connections: Settings, monkeypatch: pytest.MonkeyPatch) -> Iterator[C
     """Makes commits of a stream; returns the newest one's id. No trigger waits for the next poll."""
     monkeypatch.setattr(commit_events, "POLL_SECONDS", 0.02)
     with session(connections, Account.MIGRATE) as connection:
-        migrate_control(connection, connections.root / "sql" / "control")
+        migrate_control(connection, connections.root / "sql")
     with session(connections, Account.STREAM) as connection, connection.cursor() as cursor:
 
         def make(number: int, stream: str = STREAM, replay: int | None = None) -> int:
@@ -153,9 +153,9 @@ def test_commits_of_replays_do_not_count_and_merged_ones_do(commit: Callable[...
     with session(connections, Account.STREAM) as connection, connection.cursor() as cursor:
         cursor.execute("UPDATE commits SET merged_commits = 10 WHERE id = %s", (newest,))
         assert count(connection, {(STREAM, 1): 0, (STREAM, 2): newest, ("nobody", 1): 0}) == {
-            (STREAM, 1): News(11, newest),
-            (STREAM, 2): News(0, 0),
-            ("nobody", 1): News(0, 0),
+            (STREAM, 1): CommitEvents(11, newest),
+            (STREAM, 2): CommitEvents(0, 0),
+            ("nobody", 1): CommitEvents(0, 0),
         }
 
 

@@ -39,7 +39,7 @@ def test_the_task_of_a_stream_tells_its_incidents_on_its_way(
     monkeypatch.setitem(sys.modules, "our_bells", sys.modules[__name__])
     monkeypatch.setenv("TIDEMILL_NOTIFIERS", "our_bells.Bell")
     with session(tides[0], Account.STREAM) as connection:
-        streams.wish(connection, STREAM, "stopped", "a test")
+        streams.request_state(connection, STREAM, "stopped", "a test")
         with connection.cursor() as cursor:
             for table in ("leases", "heartbeats"):
                 cursor.execute(f"DELETE FROM {table} WHERE stream = %s", (STREAM,))

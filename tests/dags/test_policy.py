@@ -18,7 +18,7 @@ from tidemill.config import Settings
 from tidemill.deploy import snapshots
 from tidemill.spec import load_pipeline
 
-FOR_ALL = {"upkeep", "control_streams", "control_models"}
+FOR_ALL = {"maintenance", "control_streams", "control_models"}
 """DAGs that there are once, however many pipelines."""
 WORDS = 40
 """A page of fewer words tells nobody what to do at night."""
@@ -75,7 +75,7 @@ def bag(settings: Settings) -> DagBag:
 
 
 def test_every_file_imports_and_makes_what_the_pipelines_declare(bag: DagBag) -> None:
-    """One stream and one replay a pipeline, one refresh a model, upkeep and controls for all, and nothing else."""
+    """One stream and one replay a pipeline, one refresh a model, maintenance and controls for all, and nothing else."""
     assert bag.import_errors == {}
     refreshes = {"refresh__flights__late_arrival", "refresh__flights__delay_minutes"}
     assert set(bag.dags) == {"stream__flights", "replay__flights", *refreshes, *FOR_ALL}
@@ -217,7 +217,7 @@ def test_a_broken_pipeline_is_one_import_error_and_the_others_keep_their_dags(se
 
 def test_a_pipeline_that_breaks_after_it_was_applied_keeps_its_dags(settings: Settings, two: Path) -> None:
     """They are made of the version applied last, and say so at the top; the import error tells both."""
-    snapshots.keep(config.load(), load_pipeline(two / "surges"), 5)
+    snapshots.save(config.load(), load_pipeline(two / "surges"), 5)
     (two / "surges" / "transform.sql").unlink()
     bag = DagBag(settings.root / "dags")
     assert set(bag.dags) == OF_TIDES | OF_SURGES | FOR_ALL
@@ -229,7 +229,7 @@ def test_a_pipeline_that_breaks_after_it_was_applied_keeps_its_dags(settings: Se
         assert top.startswith("> **The folder is refused")
         assert "version 5, applied last, goes on" in top
     assert not any("The folder is refused" in str(bag.dags[dag_id].doc_md) for dag_id in OF_TIDES)
-    assert {"keep__surges", "verify__surges"} < set(bag.dags["upkeep"].task_ids)
+    assert {"keep__surges", "verify__surges"} < set(bag.dags["maintenance"].task_ids)
     assert "surges" in bag.dags["control_streams"].params.get_param("stream").schema["enum"]
     assert "surges.flood" in bag.dags["control_models"].params.get_param("model").schema["enum"]
 
@@ -238,8 +238,8 @@ def test_a_task_reads_only_its_own_pipeline(settings: Settings, two: Path, monke
     """Airflow says for which DAG it reads a file before it runs a task of it."""
     monkeypatch.setenv("_AIRFLOW_PARSING_CONTEXT_DAG_ID", "stream__surges")
     assert set(DagBag(settings.root / "dags" / "streams.py").dags) == {"stream__surges"}
-    monkeypatch.setenv("_AIRFLOW_PARSING_CONTEXT_DAG_ID", "upkeep")
-    assert len(DagBag(settings.root / "dags" / "upkeep.py").dags["upkeep"].tasks) == 5
+    monkeypatch.setenv("_AIRFLOW_PARSING_CONTEXT_DAG_ID", "maintenance")
+    assert len(DagBag(settings.root / "dags" / "maintenance.py").dags["maintenance"].tasks) == 5
 
 
 def test_dag_files_are_declarations_of_at_most_sixty_lines(settings: Settings) -> None:

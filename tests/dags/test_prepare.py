@@ -10,7 +10,7 @@ import pytest
 
 from tidemill.airflow.dags.prepare import prepare
 from tidemill.config import Account, Settings
-from tidemill.deploy.snapshots import keep
+from tidemill.deploy.snapshots import save
 from tidemill.errors import SourceError, StreamError
 from tidemill.spec import Pipeline, load_pipeline
 from tidemill.store.connection import session
@@ -65,13 +65,13 @@ def test_a_folder_that_holds_no_text_is_only_told_of(
     settings, pipeline = tides
     with session(settings, Account.READ) as connection, connection.cursor() as cursor:
         cursor.execute("SELECT MAX(version) FROM pipelines WHERE pipeline = 'tides'")
-        keep(settings, pipeline, int(cursor.fetchone()[0]))
+        save(settings, pipeline, int(cursor.fetchone()[0]))
     folder = tmp_path / "pipelines" / "tides"
     shutil.copytree(pipeline.folder, folder)
     (folder / "transform.sql").write_bytes(b"SELECT \xff FROM records")
     monkeypatch.setenv("TIDEMILL_PIPELINES", str(folder.parent))
     with session(settings, Account.STREAM) as connection:
-        streams.wish(connection, "tides", "running", "a test")
+        streams.request_state(connection, "tides", "running", "a test")
     with caplog.at_level("WARNING"):
         prepare("tides")
     assert "the folder is refused" in caplog.text
@@ -80,7 +80,7 @@ def test_a_folder_that_holds_no_text_is_only_told_of(
 def test_a_stream_that_is_not_wanted_needs_no_topic(ebbs: Path, tides: tuple[Settings, Pipeline]) -> None:
     """Its last driver is still to be settled; a topic that is gone must not stand in the way."""
     with session(tides[0], Account.STREAM) as connection, connection.cursor() as cursor:
-        streams.wish(connection, "no_ebbs", "stopped", "a test")
+        streams.request_state(connection, "no_ebbs", "stopped", "a test")
         try:
             prepare("no_ebbs")
         finally:

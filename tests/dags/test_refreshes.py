@@ -24,13 +24,13 @@ from tidemill.airflow.dags import refresh_tasks
 from tidemill.cli import main as cli
 from tidemill.config import Account, Settings
 from tidemill.deploy.apply import apply_all
-from tidemill.errors import DatabaseAway
+from tidemill.errors import DatabaseUnavailable
 from tidemill.ml.refresh import begin_refresh, end_refresh
 from tidemill.ml.registry.history import waiting_version
 from tidemill.ml.registry.promotion import judge_refresh
 from tidemill.spec import Pipeline, load_pipelines
 from tidemill.store.connection import session
-from tidemill.store.control.streams import wish
+from tidemill.store.control.streams import request_state
 from tidemill.testing import wait_until
 
 
@@ -116,7 +116,7 @@ def test_a_stale_stream_fails_with_a_sentence(surges: Surges, jobs: Jobs, caplog
     """After it was waited for; no refresh is opened."""
     surges.commit()
     with session(surges.settings, Account.STREAM) as connection:
-        wish(connection, "surges", "running", "a test")
+        request_state(connection, "surges", "running", "a test")
     assert surges.run() == {"fresh": "failed", **STOPPED}
     assert surges.refreshes() == []
     assert jobs.ran == []
@@ -280,7 +280,7 @@ def test_a_crash_between_scoring_and_publishing_is_made_up_for_by_a_retry(
 
     def publish(*arguments: Any) -> int:
         if next(crashes):
-            raise DatabaseAway("the database went away")
+            raise DatabaseUnavailable("the database went away")
         return real(*arguments)
 
     monkeypatch.setattr(refresh_tasks, "publish_refresh", publish)

@@ -65,7 +65,7 @@ def ebbs(connections: Settings, tmp_path_factory: pytest.TempPathFactory) -> Ite
         producer.produce("ebbs", "torn", partition=0)
         assert producer.flush(30) == 0
         with session(settings, Account.STREAM) as connection:
-            leases.take_over(connection, "ebbs", 1, "a test")
+            leases.acquire_lease(connection, "ebbs", 1, "a test")
             ledger.begin_at(connection, "ebbs", "ebbs", {0: 3, 1: 1})
         yield Ebbs(settings, DagBag(settings.root / "dags").dags["replay__ebbs"])
 
@@ -76,8 +76,8 @@ def test_a_replay_asked_for_in_the_form_is_run_and_told(ebbs: Ebbs) -> None:
     assert (state, tasks) == ("success", dict.fromkeys(("ask", "run", "tell"), "success"))
     assert (told["records"], told["written"], told["quarantined"], told["retracted"]) == (4, 3, 1, 0)
     assert ebbs.query(f"SELECT id FROM {ebbs.settings.db_data}.ebbs ORDER BY id") == [(0,), (1,), (2,)]
-    ((asked_by, replay_state),) = ebbs.query(f"SELECT asked_by, state FROM replays WHERE id = {told['replay']}")
-    assert asked_by.startswith("Airflow, ")
+    ((requested_by, replay_state),) = ebbs.query(f"SELECT requested_by, state FROM replays WHERE id = {told['replay']}")
+    assert requested_by.startswith("Airflow, ")
     assert replay_state == "done"
 
 
@@ -106,7 +106,7 @@ def test_a_replay_is_a_dry_run_unless_the_form_says_otherwise(ebbs: Ebbs) -> Non
 def test_a_task_that_failed_for_good_closes_its_replay(ebbs: Ebbs) -> None:
     """With Airflow's reason, where the job could not give its own."""
     with session(ebbs.settings, Account.STREAM) as connection:
-        replay_id = replays.ask(connection, "ebbs", 1, {}, "a test")
+        replay_id = replays.request_replay(connection, "ebbs", 1, {}, "a test")
         task = SimpleNamespace(task_id="run", xcom_pull=lambda **which: replay_id)
         record_failure({"ti": task, "exception": ValueError("no Spark")})
         record_failure({"ti": task, "exception": ValueError("said too late")})

@@ -73,7 +73,7 @@ def states(run: Any) -> dict[str, str]:
 def wish(settings: Settings, wanted: str) -> None:
     """What is wanted of the stream."""
     with session(settings, Account.STREAM) as connection:
-        streams.wish(connection, "tides", wanted, "a test")
+        streams.request_state(connection, "tides", wanted, "a test")
 
 
 def test_the_stream_is_started_loads_everything_and_is_stopped(

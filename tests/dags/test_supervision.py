@@ -26,7 +26,7 @@ from tidemill.airflow.hook import open_connection
 from tidemill.airflow.operators import StreamOperator
 from tidemill.airflow.triggers import poller
 from tidemill.airflow.triggers import stream as triggers
-from tidemill.airflow.triggers.stream import StreamTrigger, WantedTrigger
+from tidemill.airflow.triggers.stream import StartRequestedTrigger, StreamTrigger
 from tidemill.config import Account, Settings
 from tidemill.deploy import snapshots
 from tidemill.deploy.apply import apply_all
@@ -39,7 +39,7 @@ from tidemill.store.connection import session
 from tidemill.store.control import heartbeats, leases, streams
 from tidemill.store.control import incidents as incident_rows
 from tidemill.supervisor import launcher
-from tidemill.supervisor.actions import Hand
+from tidemill.supervisor.actions import StreamActions
 from tidemill.supervisor.launcher import stop_driver
 from tidemill.testing import wait_until
 
@@ -66,7 +66,7 @@ class Scene:
 
     def wish(self, wanted: str) -> None:
         """What is wanted of the stream."""
-        streams.wish(self.connection, STREAM, wanted, "a test")
+        streams.request_state(self.connection, STREAM, wanted, "a test")
 
     def work(self) -> StreamTrigger | None:
         """Let the task work until it defers; returns what it watches with, None where it has ended."""
@@ -80,7 +80,7 @@ class Scene:
         """Let the task start a driver, and wait until it speaks."""
         trigger = self.work()
         assert trigger is not None
-        self.until(lambda row: row.beat_epoch == row.epoch)
+        self.until(lambda row: row.heartbeat_epoch == row.epoch)
         return trigger
 
     def until(self, condition: Callable[[StreamRow], bool]) -> StreamRow:
@@ -94,7 +94,7 @@ class Scene:
 
     def let_pass(self, seconds: float) -> None:
         """Let time pass for the stream, though not for its heartbeat: all its other times move back."""
-        times = {"streams": ("wanted_at", "last_failed_at", "leave_at"), "leases": ("taken_at",)}
+        times = {"streams": ("requested_at", "last_failed_at", "exit_requested_at"), "leases": ("acquired_at",)}
         with self.connection.cursor() as cursor:
             for table, columns in times.items():
                 changes = ", ".join(f"{each} = {each} - INTERVAL {seconds} SECOND" for each in columns)
@@ -136,12 +136,12 @@ QUIET_SECONDS = 1.0
 """Ten looks of a trigger without news."""
 
 
-def event_of(trigger: StreamTrigger | WantedTrigger, seconds: float) -> TriggerEvent | None:
+def event_of(trigger: StreamTrigger | StartRequestedTrigger, seconds: float) -> TriggerEvent | None:
     """What the trigger fires within some seconds, None if nothing."""
     return asyncio.run(first_of(trigger, seconds))
 
 
-async def first_of(trigger: StreamTrigger | WantedTrigger, seconds: float) -> TriggerEvent | None:
+async def first_of(trigger: StreamTrigger | StartRequestedTrigger, seconds: float) -> TriggerEvent | None:
     """The same, beside others."""
     with suppress(TimeoutError):
         return await asyncio.wait_for(anext(trigger.run()), seconds)
@@ -221,10 +221,10 @@ def test_after_six_failures_without_a_commit_the_circuit_opens_until_the_next_wi
     assert "stream tides is halted: 6 drivers broke without a commit" in said[-1]
     assert scene.row.epoch == 6
     assert ("halted", True) in scene.incidents()
-    assert event_of(WantedTrigger(STREAM), QUIET_SECONDS) is None
+    assert event_of(StartRequestedTrigger(STREAM), QUIET_SECONDS) is None
     scene.behave("good")
     scene.wish("running")
-    assert isinstance(event_of(WantedTrigger(STREAM), 5), TaskSuccessEvent)
+    assert isinstance(event_of(StartRequestedTrigger(STREAM), 5), TaskSuccessEvent)
     scene.started()
     assert ("halted", False) in scene.incidents()
 
@@ -266,7 +266,7 @@ def test_a_restart_lets_the_driver_leave_and_starts_the_next(scene: Scene) -> No
     """It finishes its batch; the next one is of the same version, and nothing has failed."""
     trigger = scene.started()
     old = scene.row
-    streams.ask_to_leave(scene.connection, STREAM, "a person")
+    streams.request_exit(scene.connection, STREAM, "a person")
     assert reason_of(trigger) == "it is wanted and has no driver"
     assert (scene.row.epoch, scene.row.state) == (old.epoch, "stopped")
     scene.started()
@@ -303,7 +303,7 @@ def test_a_newer_version_of_the_pipeline_rolls_the_driver(scene: Scene, folder: 
     assert reason_of(trigger) == f"version {old.pipeline_version} runs, version {newest} is applied"
     leaving = scene.work()
     assert leaving is not None
-    assert (scene.row.epoch, scene.row.leave_epoch) == (old.epoch, old.epoch)
+    assert (scene.row.epoch, scene.row.exit_epoch) == (old.epoch, old.epoch)
     assert reason_of(leaving) == "it is wanted and has no driver"
     assert scene.row.state == "stopped"
     scene.started()
@@ -316,7 +316,7 @@ def test_a_driver_that_does_not_leave_for_the_next_is_ended(scene: Scene) -> Non
     """It was given its time. Ending it is no failure of the stream."""
     scene.behave("stubborn")
     trigger = scene.started()
-    streams.ask_to_leave(scene.connection, STREAM, "a person")
+    streams.request_exit(scene.connection, STREAM, "a person")
     assert event_of(trigger, QUIET_SECONDS) is None
     scene.let_pass(121)
     assert reason_of(trigger) == "its driver has been leaving for more than 120 s"
@@ -331,7 +331,7 @@ def test_a_driver_that_does_not_leave_for_the_next_is_ended(scene: Scene) -> Non
 @pytest.mark.parametrize("text", ["# edited\n", "nonsense: [\n"], ids=["edited", "broken"])
 def test_a_folder_that_was_not_applied_changes_nothing(scene: Scene, folder: Path, text: str) -> None:
     """What was applied goes on, and is what is started again."""
-    snapshots.keep(scene.settings, load_pipeline(folder), scene.row.newest_version)
+    snapshots.save(scene.settings, load_pipeline(folder), scene.row.newest_version)
     trigger = scene.started()
     old = scene.row
     edit(folder, text)
@@ -352,7 +352,7 @@ def test_a_driver_that_hangs_is_lost_once_it_was_watched_for_long_enough(
     trigger = scene.started()
     old = scene.row
     os.kill(int(old.pid or 0), signal.SIGSTOP)
-    wait_until(lambda: (scene.row.now - scene.row.beat_at).total_seconds() > 8, 20, "its heartbeat is old")  # type: ignore[operator]
+    wait_until(lambda: (scene.row.now - scene.row.heartbeat_at).total_seconds() > 8, 20, "its heartbeat is old")  # type: ignore[operator]
     # One look cannot tell: the database may have been away.
     assert scene.work() is not None
     assert scene.row.epoch == old.epoch
@@ -368,26 +368,26 @@ def test_a_driver_that_hangs_is_lost_once_it_was_watched_for_long_enough(
 
 def test_a_hand_that_comes_too_late_starts_nothing(scene: Scene, tides: tuple[Settings, Pipeline]) -> None:
     """It decided on a row that is no more: somebody else was faster, or a person has wished something else."""
-    hand = Hand(scene.settings, scene.connection, by="a test")
+    actions = StreamActions(scene.settings, scene.connection, by="a test")
     before = scene.row
     scene.started()
     now = scene.row
-    for stale in (before, replace(now, wanted_at=before.wanted_at.replace(year=2020))):
+    for stale in (before, replace(now, requested_at=before.requested_at.replace(year=2020))):
         with pytest.raises(Fenced):
-            hand.start(stale, tides[1], now.newest_version, {})
+            actions.start(stale, tides[1], now.newest_version, {})
         with pytest.raises(Fenced):
-            hand.kill(stale)
-        hand.ask_to_leave(before)
-    assert (scene.row.epoch, scene.row.pid, scene.row.leave_epoch) == (now.epoch, now.pid, None)
+            actions.kill(stale)
+        actions.request_exit(before)
+    assert (scene.row.epoch, scene.row.pid, scene.row.exit_epoch) == (now.epoch, now.pid, None)
 
 
 def test_a_circuit_that_opens_too_late_does_not_undo_a_wish(scene: Scene) -> None:
     """Who decided that on the wish before looks again."""
     before = scene.row
     scene.wish("running")
-    assert not streams.halt(scene.connection, STREAM, "it broke", wished_at=before.wanted_at)
+    assert not streams.open_circuit(scene.connection, STREAM, "it broke", requested_at=before.requested_at)
     assert scene.row.halted_reason is None
-    assert streams.halt(scene.connection, STREAM, "it broke", wished_at=scene.row.wanted_at)
+    assert streams.open_circuit(scene.connection, STREAM, "it broke", requested_at=scene.row.requested_at)
     assert scene.incidents() == [("halted", True)]
 
 
@@ -395,14 +395,14 @@ def test_a_late_word_of_the_driver_before_does_not_overwrite_the_next_ones(
     scene: Scene, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """It read its epoch, was taken over, and only then wrote."""
-    leases.take_over(scene.connection, STREAM, 1, "a test")
+    leases.acquire_lease(scene.connection, STREAM, 1, "a test")
     stale = scene.row
-    leases.take_over(scene.connection, STREAM, 1, "a test")
-    heartbeats.beat(scene.connection, STREAM, 2, "stopped", batches=7)
+    leases.acquire_lease(scene.connection, STREAM, 1, "a test")
+    heartbeats.report_heartbeat(scene.connection, STREAM, 2, "stopped", batches=7)
     with monkeypatch.context() as patch:
         patch.setattr(heartbeats, "read_stream", lambda connection, stream: stale)
-        heartbeats.beat(scene.connection, STREAM, 1, "running", batches=1)
-    assert (scene.row.beat_epoch, scene.row.state, scene.row.batches) == (2, "stopped", 7)
+        heartbeats.report_heartbeat(scene.connection, STREAM, 1, "running", batches=1)
+    assert (scene.row.heartbeat_epoch, scene.row.state, scene.row.batches) == (2, "stopped", 7)
 
 
 def test_an_incident_wakes_the_task_which_tells_it(scene: Scene) -> None:
@@ -412,7 +412,7 @@ def test_an_incident_wakes_the_task_which_tells_it(scene: Scene) -> None:
     assert reason_of(trigger) == "an incident is to be told"
     again = scene.work()
     assert again is not None
-    assert (scene.row.untold, again.untold) == (0, 0)
+    assert (scene.row.pending_notifications, again.pending_notifications) == (0, 0)
     assert event_of(again, QUIET_SECONDS) is None
 
 
@@ -422,9 +422,9 @@ def test_an_incident_that_could_not_be_told_does_not_wake_the_task_at_once_again
     """It is tried again after a while."""
     epoch = scene.started().epoch
     incident_rows.open_incident(scene.connection, f"stream {STREAM}", "a kind", "something happened")
-    assert event_of(StreamTrigger(STREAM, epoch, untold=1), QUIET_SECONDS) is None
+    assert event_of(StreamTrigger(STREAM, epoch, pending_notifications=1), QUIET_SECONDS) is None
     monkeypatch.setattr(triggers, "AGAIN_SECONDS", 0.5)
-    assert event_of(StreamTrigger(STREAM, epoch, untold=1), 5) is not None
+    assert event_of(StreamTrigger(STREAM, epoch, pending_notifications=1), 5) is not None
 
 
 def test_tables_that_are_older_than_promised_are_an_incident_while_they_are(
@@ -497,7 +497,7 @@ def test_one_query_a_look_serves_all_triggers_and_the_last_one_closes_the_connec
     epoch = scene.started().epoch
     others = [StreamTrigger(STREAM, epoch, freshness_seconds=60) for _ in range(98)]
     elsewhere = StreamTrigger(STREAM, epoch + 1)
-    unknown = WantedTrigger("nobody_ever_wished_this")
+    unknown = StartRequestedTrigger("nobody_ever_wished_this")
 
     async def together() -> list[TriggerEvent | None]:
         return await asyncio.gather(*(first_of(each, 2) for each in (elsewhere, unknown, *others)))
@@ -530,7 +530,7 @@ def test_a_trigger_that_raises_fails_alone(scene: Scene, monkeypatch: pytest.Mon
 def test_a_take_over_by_somebody_else_wakes_the_task(scene: Scene) -> None:
     """It then watches the new driver."""
     trigger = scene.started()
-    leases.take_over(scene.connection, STREAM, 1, "somebody else")
+    leases.acquire_lease(scene.connection, STREAM, 1, "somebody else")
     assert reason_of(trigger) == "it was taken over: epoch 2"
 
 
@@ -539,7 +539,7 @@ def test_a_commit_closes_the_incident_of_the_failures_before_it(scene: Scene) ->
     incident_rows.open_incident(scene.connection, f"stream {STREAM}", FAILING, "it broke")
     trigger = scene.started()
     scene.until(lambda row: row.state == "running")
-    heartbeats.beat(scene.connection, STREAM, scene.row.epoch, "running", batches=1)
+    heartbeats.report_heartbeat(scene.connection, STREAM, scene.row.epoch, "running", batches=1)
     assert reason_of(trigger) == "an incident is to be told"
     assert scene.incidents() == [(FAILING, False)]
 
@@ -547,9 +547,9 @@ def test_a_commit_closes_the_incident_of_the_failures_before_it(scene: Scene) ->
 def test_the_first_task_waits_for_the_wish_and_needs_no_worker(scene: Scene) -> None:
     """Its trigger ends it."""
     scene.wish("stopped")
-    assert event_of(WantedTrigger(STREAM), QUIET_SECONDS) is None
+    assert event_of(StartRequestedTrigger(STREAM), QUIET_SECONDS) is None
     scene.wish("running")
-    assert isinstance(event_of(WantedTrigger(STREAM), 5), TaskSuccessEvent)
+    assert isinstance(event_of(StartRequestedTrigger(STREAM), 5), TaskSuccessEvent)
 
 
 def test_a_database_that_is_away_is_waited_for(
@@ -571,7 +571,7 @@ def test_a_database_that_is_away_is_waited_for(
         os.environ["AIRFLOW_CONN_TIDEMILL_DB"] = here
         await asyncio.wait(waiting, timeout=QUIET_SECONDS)
         assert not any(each.done() for each in waiting)
-        leases.take_over(scene.connection, STREAM, 1, "somebody else")
+        leases.acquire_lease(scene.connection, STREAM, 1, "somebody else")
         return await asyncio.gather(*waiting)
 
     events = asyncio.run(outage())
@@ -594,7 +594,7 @@ def test_a_driver_does_not_leave_for_a_version_that_cannot_be_started(
         assert "is applied" in reason_of(trigger)
         patient = scene.work()
         assert patient is not None
-        assert (scene.row.epoch, scene.row.leave_epoch, scene.row.state) == (old.epoch, None, "running")
+        assert (scene.row.epoch, scene.row.exit_epoch, scene.row.state) == (old.epoch, None, "running")
         assert event_of(patient, QUIET_SECONDS) is None
         monkeypatch.setattr(triggers, "AGAIN_SECONDS", 0.2)
         assert "is applied" in reason_of(StreamTrigger(**patient.serialize()[1]))
@@ -605,7 +605,7 @@ def test_a_driver_does_not_leave_for_a_version_that_cannot_be_started(
 
 def test_nobody_is_given_up_while_the_database_takes_no_writes(scene: Scene) -> None:
     """A driver cannot say that it lives, then: a read-only server answers questions all the same."""
-    eyes = poller._Eyes()
+    eyes = poller._PollConnection()
     eyes._connection = scene.connection
     eyes._view = View(scene.row.now, scene.row.now)
     password = scene.settings.secret(secrets.DB_ROOT).get_secret_value()
@@ -636,5 +636,5 @@ def test_what_was_wrong_with_a_stream_is_over_when_nobody_wants_it_to_run(scene:
     for kind in (FAILING, FRESHNESS):
         incident_rows.open_incident(scene.connection, subject, kind, "it is bad")
     scene.wish("stopped")
-    assert event_of(WantedTrigger(STREAM, freshness_seconds=30), QUIET_SECONDS) is None
+    assert event_of(StartRequestedTrigger(STREAM, freshness_seconds=30), QUIET_SECONDS) is None
     assert scene.incidents() == [(FAILING, False), (FRESHNESS, False)]

@@ -30,15 +30,17 @@ def main() -> int:
     with session(settings, Account.STREAM) as connection:
         if behaviour == "fails":
             sys.stderr.write("tidemill: the table is full: tides; make room\n")
-            heartbeats.beat(connection, stream, epoch, "failed", last_error="the table is full: tides; make room")
+            heartbeats.report_heartbeat(
+                connection, stream, epoch, "failed", last_error="the table is full: tides; make room"
+            )
             return 1
-        heartbeats.beat(connection, stream, epoch, "starting", last_error=None)
+        heartbeats.report_heartbeat(connection, stream, epoch, "starting", last_error=None)
         try:
-            while heartbeats.beat(connection, stream, epoch, "running") or behaviour == "stubborn":
+            while heartbeats.report_heartbeat(connection, stream, epoch, "running") or behaviour == "stubborn":
                 time.sleep(BEAT_SECONDS)
         except Fenced:
             return 6
-        heartbeats.beat(connection, stream, epoch, "stopped")
+        heartbeats.report_heartbeat(connection, stream, epoch, "stopped")
     return 0
 
 

@@ -14,7 +14,7 @@ from pymysql.connections import Connection
 from support.merges import EVENT
 from support.recording import make_pipeline
 from tidemill.config import Account, Settings
-from tidemill.deploy.snapshots import current, keep
+from tidemill.deploy.snapshots import current, save
 from tidemill.errors import StreamError
 from tidemill.spec import Pipeline, load_pipeline
 from tidemill.store.connection import session
@@ -38,7 +38,7 @@ def ebbing(here: Settings) -> Pipeline:
 def connected(settings: Settings) -> Iterator[Connection[Any]]:
     """As the migrate account, the control plane made and nothing of the pipeline in it."""
     with session(settings, Account.MIGRATE) as connection:
-        migrate_control(connection, settings.root / "sql" / "control")
+        migrate_control(connection, settings.root / "sql")
         with connection.cursor() as cursor:
             cursor.execute("DELETE FROM pipelines WHERE pipeline = 'ebbing'")
         yield connection
@@ -54,10 +54,10 @@ def edit(pipeline: Pipeline, comment: str) -> Pipeline:
 def test_what_was_applied_last_is_current_whatever_the_folder_holds(here: Settings, ebbing: Pipeline) -> None:
     """Edited, broken or removed: it is the copy that counts, until something else is applied."""
     with connected(here) as connection:
-        keep(here, ebbing, apply_pipeline(connection, here, ebbing))
+        save(here, ebbing, apply_pipeline(connection, here, ebbing))
         edited = edit(ebbing, "edited")
         assert current(here, connection, "ebbing")[0].digest == ebbing.digest
-        keep(here, edited, apply_pipeline(connection, here, edited))
+        save(here, edited, apply_pipeline(connection, here, edited))
         found, version = current(here, connection, "ebbing")
         assert (found.digest, version) == (edited.digest, 2)
         assert found.folder.is_relative_to(here.state / "applied" / "ebbing" / "2")
@@ -73,7 +73,7 @@ def test_where_no_copy_was_kept_the_folder_serves_if_it_is_the_applied_one(here:
         version = apply_pipeline(connection, here, ebbing)
         found, known = current(here, connection, "ebbing")
         assert (found.folder, known) == (ebbing.folder, version)
-        place = keep(here, ebbing, version)
+        place = save(here, ebbing, version)
         (place / "pipeline.yaml").write_text("name: [")
         assert current(here, connection, "ebbing")[0].folder == ebbing.folder
         edit(ebbing, "edited")

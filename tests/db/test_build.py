@@ -14,7 +14,7 @@ from tidemill.config import Account, Settings
 from tidemill.errors import Fenced
 from tidemill.spec import Pipeline, load_pipeline
 from tidemill.store.connection import session
-from tidemill.store.maintenance.rollup_backfill import build_all, under_construction
+from tidemill.store.maintenance.rollup_backfill import backfill_all, under_construction
 from tidemill.store.migrations import apply_pipeline
 
 BY_PARITY = {
@@ -58,12 +58,12 @@ def test_a_rollup_added_to_a_live_table_is_built_beside_the_stream(entity: Write
     late = f"late_{entity.pipeline.name}"
     entity.pipeline = applied(entity, as_declared(entity) | {late: BY_PARITY})
     assert construction(entity) == {late}
-    entity.take_over()
+    entity.acquire_lease()
     stop, built = threading.Event(), threading.Event()
 
     def build() -> None:
         try:
-            while late not in build_all(mariadb, entity.pipeline, entity.epoch, lambda: True, rows=50):
+            while late not in backfill_all(mariadb, entity.pipeline, entity.epoch, lambda: True, rows=50):
                 pass
             built.set()
         finally:
@@ -90,11 +90,11 @@ def test_a_driver_that_was_taken_over_builds_nothing(entity: Writer, mariadb: Se
     entity.write([(1, "red", 5, 10)])
     late = f"late_{entity.pipeline.name}"
     entity.pipeline = applied(entity, as_declared(entity) | {late: BY_PARITY})
-    entity.take_over()
+    entity.acquire_lease()
     with pytest.raises(Fenced):
-        build_all(mariadb, entity.pipeline, entity.epoch - 1, lambda: True)
+        backfill_all(mariadb, entity.pipeline, entity.epoch - 1, lambda: True)
     assert entity.query(f"SELECT * FROM {late}") == []
-    assert build_all(mariadb, entity.pipeline, entity.epoch, lambda: True) == [late]
+    assert backfill_all(mariadb, entity.pipeline, entity.epoch, lambda: True) == [late]
     assert entity.verify() == []
 
 
@@ -103,14 +103,14 @@ def test_a_rollup_that_a_version_did_not_know_is_built_again(entity: Writer, mar
     entity.write([(1, "red", 5, 10)])
     known, late = as_declared(entity), f"late_{entity.pipeline.name}"
     entity.pipeline = applied(entity, known | {late: BY_PARITY})
-    entity.take_over()
-    build_all(mariadb, entity.pipeline, entity.epoch, lambda: True)
+    entity.acquire_lease()
+    backfill_all(mariadb, entity.pipeline, entity.epoch, lambda: True)
     entity.pipeline = applied(entity, known)
-    entity.take_over()
+    entity.acquire_lease()
     entity.write([(1, "blue", 9, 11), (2, "red", 1, 11)])
     entity.pipeline = applied(entity, known | {late: BY_PARITY})
     assert construction(entity) == {late}
-    entity.take_over()
-    assert build_all(mariadb, entity.pipeline, entity.epoch, lambda: True) == [late]
+    entity.acquire_lease()
+    assert backfill_all(mariadb, entity.pipeline, entity.epoch, lambda: True) == [late]
     assert entity.verify() == []
     assert sum(int(points) for (points,) in entity.query(f"SELECT points FROM {late}")) == 10

@@ -122,15 +122,15 @@ def test_a_ledger_row_that_does_not_add_up_is_refused(entity: Writer) -> None:
     batch = entity.batch([(1, "red", 5, 10)])
     wrong = replace(batch, range=replace(batch.range, until=batch.range.until + 1))
     with pytest.raises(StoreError, match="nothing_lost"):
-        write_batch(entity.settings, entity.pipeline, entity.claimant, wrong)
+        write_batch(entity.settings, entity.pipeline, entity.write_context, wrong)
     assert entity.rows() == []
 
 
 def test_a_driver_that_was_taken_over_commits_nothing(entity: Writer) -> None:
     """The epoch is proven inside the transaction: rows, rollup, ledger and position stay as they were."""
     entity.write([(1, "red", 5, 10)])
-    old = entity.claimant
-    entity.take_over()
+    old = entity.write_context
+    entity.acquire_lease()
     with pytest.raises(Fenced, match="taken over"):
         write_batch(entity.settings, entity.pipeline, old, entity.batch([(1, "blue", 6, 11)]))
     assert entity.rows() == [(1, "red", 5, 10)]
@@ -145,15 +145,15 @@ def test_of_two_writers_at_one_position_one_is_refused(entity: Writer) -> None:
     batch = entity.batch([(1, "red", 5, 10)])
     entity.write([(1, "red", 5, 10)])
     with pytest.raises(Fenced, match="position"):
-        write_batch(entity.settings, entity.pipeline, entity.claimant, replace(batch, batch_id=99))
+        write_batch(entity.settings, entity.pipeline, entity.write_context, replace(batch, batch_id=99))
     assert entity.groups() == {"red": (1, 5)}
 
 
 def test_a_task_that_is_run_again_after_its_commit_does_nothing(entity: Writer) -> None:
     """Spark repeats a task whose answer was lost: the same batch is recognised, and its counts are told again."""
     batch = entity.batch([(1, "red", 5, 10)])
-    first = write_batch(entity.settings, entity.pipeline, entity.claimant, batch)
-    assert write_batch(entity.settings, entity.pipeline, entity.claimant, batch) == first
+    first = write_batch(entity.settings, entity.pipeline, entity.write_context, batch)
+    assert write_batch(entity.settings, entity.pipeline, entity.write_context, batch) == first
     assert entity.groups() == {"red": (1, 5)}
 
 
@@ -180,7 +180,7 @@ def test_a_corrected_pipeline_rewrites_the_same_record(entity: Writer) -> None:
         corrected = corrected.set_column(4, "_offset", batch.rows[entity.table]["_offset"])
         again = replace(batch, batch_id=entity.batch_id, rows={entity.table: corrected})
         return write_batch(
-            entity.settings, entity.pipeline, replace(entity.claimant, pipeline_version=version), again
+            entity.settings, entity.pipeline, replace(entity.write_context, pipeline_version=version), again
         ).written
 
     assert replay(entity.version) == 0
@@ -229,7 +229,9 @@ def _write_apart(writer: Writer, rows: list[tuple[object, ...]], partition: int)
     try:
         for _ in range(50):
             try:
-                transaction._Transaction(connection, writer.settings, writer.pipeline, writer.claimant, batch).run()
+                transaction._Transaction(
+                    connection, writer.settings, writer.pipeline, writer.write_context, batch
+                ).run()
             except Contention:
                 connection.rollback()
             else:
@@ -245,6 +247,6 @@ def test_a_commit_of_the_topic_before_is_not_taken_for_the_batchs_own(entity: Wr
     entity.write([(3, "red", 5, 10)])
     connection = worker_connection(entity.settings)
     span = Range(0, 0, 5)
-    position, counts = resume(connection, entity.claimant, 0, span)
+    position, counts = resume(connection, entity.write_context, 0, span)
     assert (position, counts and counts.written) == (2, 2)
-    assert resume(connection, replace(entity.claimant, generation=2), 0, span) == (0, None)
+    assert resume(connection, replace(entity.write_context, generation=2), 0, span) == (0, None)

@@ -24,7 +24,15 @@ from tidemill.config import Account, Settings
 from tidemill.devstack import ports, secrets
 from tidemill.devstack.child_process import Child
 from tidemill.devstack.servers import mariadb as server
-from tidemill.errors import ConfigError, Contention, DatabaseAway, DatabaseFull, DatabaseReadOnly, StoreError, Transient
+from tidemill.errors import (
+    ConfigError,
+    Contention,
+    DatabaseFull,
+    DatabaseReadOnly,
+    DatabaseUnavailable,
+    StoreError,
+    Transient,
+)
 from tidemill.store.connection import connect, drop_worker_connection, session, translated, worker_connection
 from tidemill.store.control import ledger
 from tidemill.store.sql import identifiers
@@ -172,7 +180,7 @@ def test_a_writer_that_is_frozen_in_mid_commit_gives_its_locks_back(
             cursor.execute(f"UPDATE {entity.settings.db_data}.{entity.table} SET points = 0 WHERE id IN (1, 2)")
             with writing(entity, SECOND, rejected=(Rejected(5, "no"),)) as written:
                 counts = written.result(SECONDS)
-            with pytest.raises(DatabaseAway), translated():
+            with pytest.raises(DatabaseUnavailable), translated():
                 cursor.execute("SELECT 1")
     assert_second_is_there_once(entity, counts)
 
@@ -311,7 +319,7 @@ def test_a_server_that_is_killed_in_mid_commit(fragile: Fragile, tmp_path: Path,
             fragile.start()
             try:
                 counts = written.result(SECONDS)
-            except DatabaseAway:  # it took longer than the writer waits; the driver tries again
+            except DatabaseUnavailable:  # it took longer than the writer waits; the driver tries again
                 counts = writer.write(SECOND, rejected=(Rejected(5, "no"),))
         assert_second_is_there_once(writer, counts)
         drop_worker_connection(writer.settings)
@@ -362,14 +370,14 @@ def test_no_room_for_the_file_of_a_bulk_load(entity: Writer, monkeypatch: pytest
 @pytest.mark.parametrize(
     ("number", "text", "kind"),
     [
-        (1040, "Too many connections", DatabaseAway),
-        (1041, "Out of memory.", DatabaseAway),
-        (1053, "Server shutdown in progress", DatabaseAway),
-        (1077, "Normal shutdown", DatabaseAway),
-        (1317, "Query execution was interrupted", DatabaseAway),
-        (1927, "Connection was killed", DatabaseAway),
-        (2006, "gone away", DatabaseAway),
-        (2013, "Lost connection", DatabaseAway),
+        (1040, "Too many connections", DatabaseUnavailable),
+        (1041, "Out of memory.", DatabaseUnavailable),
+        (1053, "Server shutdown in progress", DatabaseUnavailable),
+        (1077, "Normal shutdown", DatabaseUnavailable),
+        (1317, "Query execution was interrupted", DatabaseUnavailable),
+        (1927, "Connection was killed", DatabaseUnavailable),
+        (2006, "gone away", DatabaseUnavailable),
+        (2013, "Lost connection", DatabaseUnavailable),
         (1290, "The server is running with the --read-only option", DatabaseReadOnly),
         (1290, "The server is running with the --secure-file-priv option", StoreError),
         (1792, "Cannot execute statement in a READ ONLY transaction", DatabaseReadOnly),

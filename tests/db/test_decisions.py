@@ -10,7 +10,7 @@ import pytest
 
 from support.models import Shop, open_shop, outdate, own_schemas, some_orders
 from tidemill.config import Settings
-from tidemill.errors import LearnError
+from tidemill.errors import ModelError
 from tidemill.ml.data.split import as_datetime
 from tidemill.ml.refresh import begin_refresh
 from tidemill.ml.registry import versions
@@ -82,7 +82,7 @@ def test_the_approved_one_takes_the_champions_place(shop: Shop) -> None:
     approve(shop.connection, shop.pipeline, shop.model, 2, "Grace")
     assert states(shop) == [(1, "retired"), (2, "champion")]
     assert shop.control("SELECT champion_version FROM models") == [(2,)]
-    with pytest.raises(LearnError, match=r"version 1 of shop\.returns does not wait for a person: retired; only"):
+    with pytest.raises(ModelError, match=r"version 1 of shop\.returns does not wait for a person: retired; only"):
         approve(shop.connection, shop.pipeline, shop.model, 1, "Ada")
 
 
@@ -94,9 +94,9 @@ def test_a_person_may_reject(shop: Shop) -> None:
         reject(shop.connection, shop.pipeline, shop.model, 1, "Ada", "the feed was wrong that week")
     assert judged(shop, refresh) == Verdict(False, "the feed was wrong that week")
     assert decisions(shop)[1:] == [(1, "rejected", "Ada")]
-    with pytest.raises(LearnError, match=r"does not wait for a person: rejected; "):
+    with pytest.raises(ModelError, match=r"does not wait for a person: rejected; "):
         approve(shop.connection, shop.pipeline, shop.model, 1, "Ada")
-    with pytest.raises(LearnError, match=r"shop\.returns has no such version: 7; \./tidemill models"):
+    with pytest.raises(ModelError, match=r"shop\.returns has no such version: 7; \./tidemill models"):
         approve(shop.connection, shop.pipeline, shop.model, 7, "Ada")
 
 

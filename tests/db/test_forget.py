@@ -11,7 +11,7 @@ from support.models import Shop, open_shop, own_schemas, some_orders
 from tidemill.config import Settings
 from tidemill.ml.data.split import as_datetime
 from tidemill.ml.registry import pruning
-from tidemill.ml.registry.pruning import Forgotten, forget_versions
+from tidemill.ml.registry.pruning import PrunedVersions, prune_versions
 from tidemill.ml.registry.versions import insert_version
 from tidemill.store.sql import identifiers
 
@@ -67,21 +67,21 @@ def test_champion_published_and_the_newest_three_stay(shop: Shop, monkeypatch: p
     monkeypatch.setattr(pruning, "BATCH_SCORES", 4)
     folder(shop, ".refresh-7").mkdir()
     scores = shop.pipeline.models[shop.model].score.table
-    would = forget_versions(shop.connection, shop.settings, shop.pipeline, dry_run=True)
-    assert would == Forgotten(scores=10, pending_scores=50, artifacts=2)
+    would = prune_versions(shop.connection, shop.settings, shop.pipeline, dry_run=True)
+    assert would == PrunedVersions(scores=10, pending_scores=50, artifacts=2)
     assert versions_in(shop, scores) == [1, 2, 3, 4, 5, 6]
     assert folder(shop, "3").exists()
-    assert forget_versions(shop.connection, shop.settings, shop.pipeline) == would
+    assert prune_versions(shop.connection, shop.settings, shop.pipeline) == would
     assert versions_in(shop, scores) == [1, 2, 4, 5, 6]
     assert versions_in(shop, identifiers.pending(scores)) == [1]
     assert sorted(path.name for path in folder(shop, "").iterdir()) == ["1", "2", "4", "5", "6"]
-    assert forget_versions(shop.connection, shop.settings, shop.pipeline) == Forgotten()
+    assert prune_versions(shop.connection, shop.settings, shop.pipeline) == PrunedVersions()
 
 
 def test_what_waits_for_a_person_stays(shop: Shop) -> None:
     """A challenger that may yet be approved keeps its artifact, however many came after it."""
     execute(shop, "UPDATE model_versions SET state = 'waiting' WHERE version = 3")
-    assert forget_versions(shop.connection, shop.settings, shop.pipeline, dry_run=True).artifacts == 0
+    assert prune_versions(shop.connection, shop.settings, shop.pipeline, dry_run=True).artifacts == 0
     assert folder(shop, "3").exists()
 
 
@@ -91,17 +91,17 @@ def test_behind_a_uri_only_what_is_on_this_machine_is_removed(shop: Shop) -> Non
     near = shop.settings.model_copy(update={"models": models.as_uri()})
     far = shop.settings.model_copy(update={"models": "hdfs://name:9000/models"})
     execute(shop, f"UPDATE model_versions SET artifact = REPLACE(artifact, '{models}', '{models.as_uri()}')")
-    assert forget_versions(shop.connection, far, shop.pipeline, dry_run=True).artifacts == 0
-    assert forget_versions(shop.connection, near, shop.pipeline).artifacts == 1
+    assert prune_versions(shop.connection, far, shop.pipeline, dry_run=True).artifacts == 0
+    assert prune_versions(shop.connection, near, shop.pipeline).artifacts == 1
     assert not folder(shop, "3").exists()
 
 
 def test_a_model_with_a_refresh_under_way_is_left_alone(shop: Shop) -> None:
     """Until it ends, or has been running for longer than any refresh does."""
     execute(shop, f"INSERT INTO refreshes (pipeline, model, run) VALUES ('{shop.pipeline.name}', '{shop.model}', 'x')")
-    assert forget_versions(shop.connection, shop.settings, shop.pipeline) == Forgotten()
+    assert prune_versions(shop.connection, shop.settings, shop.pipeline) == PrunedVersions()
     execute(shop, "UPDATE refreshes SET started_at = started_at - INTERVAL 25 HOUR")
-    assert forget_versions(shop.connection, shop.settings, shop.pipeline).scores == 10
+    assert prune_versions(shop.connection, shop.settings, shop.pipeline).scores == 10
 
 
 def test_an_artifact_elsewhere_is_not_ours_to_remove(shop: Shop, tmp_path: Path) -> None:
@@ -109,5 +109,5 @@ def test_an_artifact_elsewhere_is_not_ours_to_remove(shop: Shop, tmp_path: Path)
     elsewhere = tmp_path / "elsewhere"
     elsewhere.mkdir()
     execute(shop, f"UPDATE model_versions SET artifact = '{elsewhere}' WHERE version = 3")
-    assert forget_versions(shop.connection, shop.settings, shop.pipeline).artifacts == 0
+    assert prune_versions(shop.connection, shop.settings, shop.pipeline).artifacts == 0
     assert elsewhere.exists()

@@ -31,7 +31,7 @@ def players(mariadb: Settings, tmp_path_factory: pytest.TempPathFactory) -> Iter
     folder = tmp_path_factory.mktemp("histories")
     found = {}
     with ExitStack() as stack, session(mariadb, Account.MIGRATE) as connection:
-        migrate_control(connection, mariadb.root / "sql" / "control")
+        migrate_control(connection, mariadb.root / "sql")
         for name, tables in TABLES.items():
             pipeline = make_pipeline(folder, name, tables)
             apply_pipeline(connection, mariadb, pipeline)
@@ -48,7 +48,7 @@ def play(player: Player, history: History) -> list[str]:
     found = []
     for order in history.orders():
         if not isinstance(order, Commit):
-            player.take_over(order.version)
+            player.acquire_lease(order.version)
         elif order.refused:
             with pytest.raises(Fenced):
                 player.write(order)

@@ -19,8 +19,8 @@ import pytest
 from support import expected
 from support.models import own_schemas
 from tidemill.config import Account, Settings
-from tidemill.errors import LearnError, SpecError
-from tidemill.ml.data.leakage import ROWS, refuse_hindsight, watch_features
+from tidemill.errors import ModelError, SpecError
+from tidemill.ml.data.leakage import ROWS, refuse_look_ahead, watch_features
 from tidemill.spec import Pipeline, load_pipeline
 from tidemill.store.connection import session
 from tidemill.store.migrations import apply_pipeline, migrate_control
@@ -55,7 +55,7 @@ def place(mariadb: Settings, tmp_path_factory: pytest.TempPathFactory) -> Iterat
     """Empty tables of the pipeline flights."""
     with own_schemas(mariadb, tmp_path_factory.mktemp("models")) as settings:
         with session(settings, Account.MIGRATE) as connection:
-            migrate_control(connection, settings.root / "sql" / "control")
+            migrate_control(connection, settings.root / "sql")
             apply_pipeline(connection, settings, load_pipeline(settings.pipelines / "flights"))
         yield settings
 
@@ -183,7 +183,7 @@ def test_training_accepts_features_that_do_not_look_beyond_the_cut(place: Settin
     """The shipped features of the rows before a cut are the same with and without the rows after it."""
     shipped = load_pipeline(place.pipelines / "flights")
     load(place, shipped, final)
-    refuse_hindsight(place, shipped, "late_arrival", CUT)
+    refuse_look_ahead(place, shipped, "late_arrival", CUT)
 
 
 @pytest.mark.parametrize(
@@ -199,5 +199,5 @@ def test_training_refuses_features_that_look_beyond_the_cut(
     """What rows after the cut are needed for is named: the held-out rows would have taught the model."""
     leaking = changed(place, tmp_path, edit)
     load(place, leaking, final)
-    with pytest.raises(LearnError, match=rf"feature {feature} of rows known before 2013-01-03 15:30:00 changes"):
-        refuse_hindsight(place, leaking, "late_arrival", CUT)
+    with pytest.raises(ModelError, match=rf"feature {feature} of rows known before 2013-01-03 15:30:00 changes"):
+        refuse_look_ahead(place, leaking, "late_arrival", CUT)

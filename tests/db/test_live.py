@@ -170,7 +170,7 @@ def test_whatever_keeps_a_model_from_scoring_is_an_incident(
     other.put(1, by_hand(inputs=["weight"]))
     if content is not None:
         with other.connection.cursor() as cursor:
-            cursor.execute("UPDATE scorers SET content = %s", (content,))
+            cursor.execute("UPDATE portable_models SET content = %s", (content,))
     other.point(1, 1)
     assert other.write(SOME).written == 3
     assert other.scores(1) == {}
@@ -256,7 +256,7 @@ def test_partitions_do_not_stand_in_each_others_way(post: Post) -> None:
             together.wait()
             while True:
                 try:
-                    commit._Transaction(connection, post.settings, post.pipeline, post.claimant, batch).run()
+                    commit._Transaction(connection, post.settings, post.pipeline, post.write_context, batch).run()
                     break
                 except Contention as error:
                     gave_way.append(error)

@@ -11,16 +11,16 @@ from tidemill.lifecycle.stream_row import StreamRow
 from tidemill.store.connection import session
 from tidemill.store.control import leases, streams
 from tidemill.store.migrations import migrate_control
-from tidemill.stream.driver_location import log_of, report_place, submission_of, telling
+from tidemill.stream.driver_location import log_of, report_location, reporting_failure, submission_of
 
 
 def begin(settings: Settings, stream: str) -> int:
     """Take a stream over; returns the epoch."""
     with session(settings, Account.MIGRATE) as connection:
-        migrate_control(connection, settings.root / "sql" / "control")
+        migrate_control(connection, settings.root / "sql")
     with session(settings, Account.STREAM) as connection:
-        streams.wish(connection, stream, "running", "a test")
-        return leases.take_over(connection, stream, 1, "a test")
+        streams.request_state(connection, stream, "running", "a test")
+        return leases.acquire_lease(connection, stream, 1, "a test")
 
 
 def read(settings: Settings, stream: str) -> StreamRow:
@@ -33,12 +33,12 @@ def read(settings: Settings, stream: str) -> StreamRow:
 def test_a_driver_that_a_cluster_started_says_where_it_is(mariadb: Settings) -> None:
     """Host and log, and no process id: nobody here may take that for a process of this host. Only for its own epoch."""
     epoch = begin(mariadb, "placed")
-    report_place(mariadb, "placed", epoch)
+    report_location(mariadb, "placed", epoch)
     row = read(mariadb, "placed")
     assert (row.host, row.pid) == (socket.gethostname(), None)
     assert row.log_file
     next_epoch = begin(mariadb, "placed")
-    report_place(mariadb, "placed", epoch)
+    report_location(mariadb, "placed", epoch)
     row = read(mariadb, "placed")
     assert (row.epoch, row.host, row.log_file) == (next_epoch, None, None)
 
@@ -46,12 +46,12 @@ def test_a_driver_that_a_cluster_started_says_where_it_is(mariadb: Settings) -> 
 def test_what_keeps_a_process_from_becoming_a_driver_is_in_its_heartbeat(mariadb: Settings) -> None:
     """Nobody sees the end of a process on another machine; of a former epoch it says nothing."""
     epoch = begin(mariadb, "hindered")
-    with pytest.raises(SpecError), telling(mariadb, "hindered", epoch):
+    with pytest.raises(SpecError), reporting_failure(mariadb, "hindered", epoch):
         raise SpecError("no such pipeline", value="hindered")
     row = read(mariadb, "hindered")
-    assert (row.state, row.beat_epoch, row.last_error) == ("failed", epoch, "no such pipeline: hindered")
+    assert (row.state, row.heartbeat_epoch, row.last_error) == ("failed", epoch, "no such pipeline: hindered")
     begin(mariadb, "hindered")
-    with pytest.raises(RuntimeError), telling(mariadb, "hindered", epoch):
+    with pytest.raises(RuntimeError), reporting_failure(mariadb, "hindered", epoch):
         raise RuntimeError("too late")
     assert read(mariadb, "hindered").last_error == "no such pipeline: hindered"
 

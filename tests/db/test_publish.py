@@ -10,13 +10,13 @@ import pytest
 
 from support.models import Shop, open_shop, outdate, own_schemas, some_orders, unlabelled
 from tidemill.config import Account, Settings
-from tidemill.errors import LearnError, StoreError
+from tidemill.errors import ModelError, StoreError
 from tidemill.ml.data.split import as_datetime
 from tidemill.ml.refresh import Action, begin_refresh, decide_refresh, end_refresh, read_facts, settled_commit
 from tidemill.ml.registry import versions
 from tidemill.ml.registry.promotion import judge_refresh
 from tidemill.ml.serving.publish import model_status, publish
-from tidemill.ml.serving.score import Target, load
+from tidemill.ml.serving.score import ScoreTarget, load
 from tidemill.store.connection import connect, session
 from tidemill.store.sql import dialect, identifiers
 
@@ -84,7 +84,7 @@ def scored(shop: Shop, refresh_id: int, version: int, value: float = 0.5, *, com
         shop.settings.db_data, identifiers.pending(model.score.table), columns
     )
     batch = pa.table({"id": list(rows), "score": [value] * len(rows), "_commit": list(rows.values())})
-    load(Target(shop.settings, statement, model.key, version, 1), batch, batch["score"])
+    load(ScoreTarget(shop.settings, statement, model.key, version, 1), batch, batch["score"])
     if complete:
         with shop.connection.cursor() as cursor:
             cursor.execute("UPDATE refreshes SET scored_version = %s WHERE id = %s", (version, refresh_id))
@@ -163,7 +163,7 @@ def test_judges_only_measures_of_the_champion_that_is(shop: Shop) -> None:
     late = begin(shop, "late")
     trained(shop, late, {0: 0.5, -1: 0.9})
     promoted(shop, begin(shop, "quick"))
-    with pytest.raises(LearnError, match=rf"refresh {late} did not measure areaUnderROC of version 2; train again"):
+    with pytest.raises(ModelError, match=rf"refresh {late} did not measure areaUnderROC of version 2; train again"):
         judge_refresh(shop.connection, shop.pipeline, shop.model, late)
 
 
@@ -196,7 +196,7 @@ def test_a_half_written_set_is_not_published(shop: Shop) -> None:
     """Scores of a scoring that did not end stay where they are."""
     refresh = begin(shop)
     scored(shop, refresh, promoted(shop, refresh), complete=False)
-    with pytest.raises(LearnError, match="not complete"):
+    with pytest.raises(ModelError, match="not complete"):
         publish(shop.connection, shop.settings, shop.pipeline, shop.model, refresh)
     assert seen(shop) == [(None, None)] * 10
 
@@ -208,7 +208,7 @@ def test_scores_of_a_former_champion_are_not_published_as_the_new_ones(shop: Sho
     second = begin(shop, "second")
     trained(shop, second, {0: 0.5, 1: 0.8, -1: 0.85})
     judge_refresh(shop.connection, shop.pipeline, shop.model, second)
-    with pytest.raises(LearnError, match="another version became champion"):
+    with pytest.raises(ModelError, match="another version became champion"):
         publish(shop.connection, shop.settings, shop.pipeline, shop.model, refresh)
 
 
@@ -282,11 +282,11 @@ def test_the_status_shows_the_measures_behind_the_scores(shop: Shop) -> None:
 
 def test_unknown_names_are_sentences(shop: Shop, tmp_path: Path) -> None:
     """A model, a refresh, or a pipeline that was not applied is named with its remedy."""
-    with pytest.raises(LearnError, match="shop has no such model: other; there are: returns"):
+    with pytest.raises(ModelError, match="shop has no such model: other; there are: returns"):
         begin_refresh(shop.connection, shop.pipeline, "other", "a run")
-    with pytest.raises(LearnError, match=r"no such refresh of shop\.returns: 99"):
+    with pytest.raises(ModelError, match=r"no such refresh of shop\.returns: 99"):
         publish(shop.connection, shop.settings, shop.pipeline, shop.model, 99)
     with shop.connection.cursor() as cursor:
         cursor.execute("DELETE FROM models")
-    with pytest.raises(LearnError, match=r"does not know the model: shop\.returns; run \./tidemill apply"):
+    with pytest.raises(ModelError, match=r"does not know the model: shop\.returns; run \./tidemill apply"):
         read_facts(shop.connection, shop.pipeline, shop.model)

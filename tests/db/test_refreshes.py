@@ -13,7 +13,7 @@ import pytest
 
 from support.models import Shop, open_shop, outdate, own_schemas, some_orders
 from tidemill.config import Account, Settings
-from tidemill.errors import LearnError
+from tidemill.errors import ModelError
 from tidemill.ml.refresh import (
     Action,
     begin_refresh,
@@ -51,7 +51,7 @@ def row(shop: Shop, refresh_id: int) -> dict[str, Any]:
 def test_a_second_run_is_refused_while_one_is_under_way(shop: Shop) -> None:
     """The sentence names the run that is; when that has ended, the next one may begin."""
     first = begin(shop, "the scheduled run")
-    with pytest.raises(LearnError, match=r"being refreshed by another run: the scheduled run; wait until it has ended"):
+    with pytest.raises(ModelError, match=r"being refreshed by another run: the scheduled run; wait until it has ended"):
         begin(shop, "a run by hand")
     end_refresh(shop.connection, first, "failed", reason="no rows")
     assert begin(shop, "a run by hand") > first
@@ -73,7 +73,7 @@ def test_of_two_runs_that_begin_at_the_same_moment_one_is_refused(shop: Shop) ->
             both.wait(10)
             try:
                 begin_refresh(connection, shop.pipeline, shop.model, run)
-            except LearnError as error:
+            except ModelError as error:
                 return str(error)
             return ""
 
@@ -113,7 +113,7 @@ def test_a_repeated_step_opens_a_refresh_that_had_failed(shop: Shop) -> None:
     lost = begin(shop, "a lost run")
     end_refresh(shop.connection, lost, "failed")
     begin(shop, "another run")
-    with pytest.raises(LearnError, match="another run: another run"):
+    with pytest.raises(ModelError, match="another run: another run"):
         reopen_refresh(shop.connection, shop.pipeline, shop.model, lost)
 
 

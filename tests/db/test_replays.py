@@ -19,31 +19,33 @@ from tidemill.config import Account, Settings
 from tidemill.errors import Contention, Fenced, StreamError
 from tidemill.store.connection import session
 from tidemill.store.control import leases, ledger, quarantine, replays
-from tidemill.store.control.quarantine import Choice
+from tidemill.store.control.quarantine import QuarantineFilter
 from tidemill.store.maintenance.verify import verify
 from tidemill.store.migrations import apply_pipeline, migrate_control
 from tidemill.store.sql.identifiers import NO_PARTITION
 from tidemill.store.sql.mariadb import MariaDB
 from tidemill.store.write import fencing, retract, transaction
-from tidemill.store.write.retract import Outdated, count_outdated, retract_outdated
-from tidemill.store.write.transaction import Batch, Claimant, Range, Rejected, write_batch
+from tidemill.store.write.retract import OutdatedRows, count_outdated, retract_outdated
+from tidemill.store.write.transaction import Batch, Range, Rejected, WriteContext, write_batch
 from tidemill.testing import wait_until
 
 ROWS = [(1, "red", 5, 10), (2, "red", 7, 11), (3, "blue", 1, 12), (4, "blue", 2, 13), (5, "blue", 4, 14)]
 
 
-def everything(rows: list[Outdated]) -> list[Outdated]:
+def everything(rows: list[OutdatedRows]) -> list[OutdatedRows]:
     """Spares nothing."""
     return rows
 
 
-def begin(writer: Writer) -> Claimant:
+def begin(writer: Writer) -> WriteContext:
     """A newer version of the stream's pipeline, and a replay by it."""
-    replay_id = replays.ask(writer.connection, writer.pipeline.name, writer.version + 1, {"asked": {}}, "a test")
-    return replace(writer.claimant, epoch=0, pipeline_version=writer.version + 1, replay_id=replay_id)
+    replay_id = replays.request_replay(
+        writer.connection, writer.pipeline.name, writer.version + 1, {"asked": {}}, "a test"
+    )
+    return replace(writer.write_context, epoch=0, pipeline_version=writer.version + 1, replay_id=replay_id)
 
 
-def again(writer: Writer, claimant: Claimant, rows: list[tuple[Any, ...]], offsets: list[int]) -> None:
+def again(writer: Writer, write_context: WriteContext, rows: list[tuple[Any, ...]], offsets: list[int]) -> None:
     """The newer version makes these rows of the records at these offsets of partition 0, and filters the others."""
     writer.positions[0] = 0
     batch = writer.batch(rows)
@@ -51,7 +53,7 @@ def again(writer: Writer, claimant: Claimant, rows: list[tuple[Any, ...]], offse
     table = table.set_column(4, "_offset", pa.array(offsets, pa.int64()))
     until = len(ROWS)
     batch = replace(batch, range=Range(0, 0, until), rows={writer.table: table}, filtered=until - len(rows))
-    write_batch(writer.settings, writer.pipeline, claimant, batch)
+    write_batch(writer.settings, writer.pipeline, write_context, batch)
 
 
 @pytest.mark.parametrize("size", [2, 2_000])
@@ -63,9 +65,9 @@ def test_rows_of_records_that_make_them_no_longer_are_retracted(
     entity.write(ROWS)
     entity.write([(6, "red", 1, 20)], partition=1)
     entity.write([(7, "red", 1, 20)], partition=2)
-    claimant = begin(entity)
-    again(entity, claimant, [(2, "red", 70, 11)], [1])
-    where = (entity.settings, entity.pipeline, claimant, [Range(0, 0, 4), Range(1, 0, 1)])
+    write_context = begin(entity)
+    again(entity, write_context, [(2, "red", 70, 11)], [1])
+    where = (entity.settings, entity.pipeline, write_context, [Range(0, 0, 4), Range(1, 0, 1)])
     assert count_outdated(entity.connection, *where, everything) == 4
     spared = retract_outdated(entity.connection, *where, lambda rows: [row for row in rows if row.key != (1,)])
     assert spared == 3
@@ -73,21 +75,21 @@ def test_rows_of_records_that_make_them_no_longer_are_retracted(
     assert retract_outdated(entity.connection, *where, everything) == 1
     assert retract_outdated(entity.connection, *where, everything) == 0
     assert entity.groups() == {"red": (2, 71), "blue": (1, 4)}
-    assert claimant.replay_id is not None
-    assert replays.read(entity.connection, claimant.replay_id).retracted_rows == 4
+    assert write_context.replay_id is not None
+    assert replays.read(entity.connection, write_context.replay_id).retracted_rows == 4
     assert entity.verify() == []
 
 
 def test_a_row_that_the_stream_writes_meanwhile_is_not_retracted(entity: Writer) -> None:
     """Found as outdated, and written anew before its turn came."""
     entity.write(ROWS)
-    claimant = begin(entity)
+    write_context = begin(entity)
 
-    def overtake(rows: list[Outdated]) -> list[Outdated]:
+    def overtake(rows: list[OutdatedRows]) -> list[OutdatedRows]:
         entity.write([(3, "green", 9, 99)])
         return rows
 
-    where = (entity.settings, entity.pipeline, claimant, [Range(0, 0, 5)])
+    where = (entity.settings, entity.pipeline, write_context, [Range(0, 0, 5)])
     assert retract_outdated(entity.connection, *where, overtake) == 4
     assert entity.rows() == [(3, "green", 9, 99)]
     assert entity.verify() == []
@@ -101,19 +103,19 @@ def test_records_of_an_earlier_incarnation_are_not_meant(entity: Writer) -> None
     with entity.connection.cursor() as cursor:
         name = entity.pipeline.name
         cursor.execute("INSERT INTO topics VALUES (%s, %s, 'another', 2, %s)", (name, name, since))
-    claimant = replace(begin(entity), generation=2, since=since)
+    write_context = replace(begin(entity), generation=2, since=since)
     ranges = [Range(0, 0, 9), Range(1, 0, 9)]
-    assert retract_outdated(entity.connection, entity.settings, entity.pipeline, claimant, ranges, everything) == 1
+    assert retract_outdated(entity.connection, entity.settings, entity.pipeline, write_context, ranges, everything) == 1
     assert [row[0] for row in entity.rows()] == [1, 2]
 
 
 def test_an_outdated_version_retracts_nothing(event: Writer) -> None:
     """The stream has a newer driver: what it writes is not to be judged by an older folder."""
     event.write(ROWS)
-    claimant = begin(event)
-    leases.take_over(event.connection, event.pipeline.name, event.version + 2, "a test")
+    write_context = begin(event)
+    leases.acquire_lease(event.connection, event.pipeline.name, event.version + 2, "a test")
     with pytest.raises(Fenced, match="newer pipeline version"):
-        retract_outdated(event.connection, event.settings, event.pipeline, claimant, [Range(0, 0, 5)], everything)
+        retract_outdated(event.connection, event.settings, event.pipeline, write_context, [Range(0, 0, 5)], everything)
     assert len(event.rows()) == 5
     assert event.verify() == []
 
@@ -136,34 +138,34 @@ def met(writer: Writer, generation: int) -> int:
 def test_a_replay_of_a_topic_that_was_made_again_is_refused(entity: Writer) -> None:
     """It was asked for before: neither does it write rows, nor does it take any out, nor is it in the ledger."""
     entity.write(ROWS)
-    claimant = begin(entity)
-    assert fencing.prove_incarnation(entity.connection, claimant) is None
+    write_context = begin(entity)
+    assert fencing.check_topic_generation(entity.connection, write_context) is None
     since = met(entity, 2)
     before = entity.rows(), entity.groups()
     sentence = f"was made again since the replay was asked for: .*, now 2 after commit {since}; ask again"
     with pytest.raises(Fenced, match=sentence):
-        again(entity, claimant, [(2, "red", 70, 11)], [1])
-    where = (entity.settings, entity.pipeline, claimant, [Range(0, 0, 5)])
+        again(entity, write_context, [(2, "red", 70, 11)], [1])
+    where = (entity.settings, entity.pipeline, write_context, [Range(0, 0, 5)])
     with pytest.raises(Fenced, match=sentence):
         retract_outdated(entity.connection, *where, everything)
     assert (entity.rows(), entity.groups()) == before
-    assert claimant.replay_id is not None
-    assert replays.read(entity.connection, claimant.replay_id).retracted_rows == 0
-    assert replays.committed(entity.connection, claimant.replay_id) == {}
+    assert write_context.replay_id is not None
+    assert replays.read(entity.connection, write_context.replay_id).retracted_rows == 0
+    assert replays.committed(entity.connection, write_context.replay_id) == {}
     assert entity.verify() == []
-    asked_again = replace(claimant, generation=2, since=since)
-    assert fencing.prove_incarnation(entity.connection, asked_again) == "id2"
+    asked_again = replace(write_context, generation=2, since=since)
+    assert fencing.check_topic_generation(entity.connection, asked_again) == "id2"
 
 
 def test_a_row_of_an_earlier_incarnation_is_never_taken_for_one_of_the_new_topic(event: Writer) -> None:
     """Verified, replaced and retracted are the rows of the new topic: its partitions hold no such record."""
     event.write([(1, "red", 1, 1)], rejected=tuple(Rejected(at, "wrong", 1, None, b"v") for at in range(1, 6)))
     since = met(event, 2)
-    fresh = replace(event.claimant, generation=2, since=since)
+    fresh = replace(event.write_context, generation=2, since=since)
     beside = replace(fresh, epoch=0, replay_id=begin(event).replay_id)
     event.positions[0] = 5
     old = replace(event.batch([(2, "blue", 2, 2)]), batch_id=0)
-    write_batch(event.settings, event.pipeline, replace(beside, generation=1, since=fencing.NO_INCARNATION), old)
+    write_batch(event.settings, event.pipeline, replace(beside, generation=1, since=fencing.NO_GENERATION), old)
     assert event.query(f"SELECT _partition, _offset FROM {event.table} WHERE id = 2") == [(NO_PARTITION, 5)]
     assert event.verify() == []
     event.positions[0] = 0
@@ -183,13 +185,13 @@ def test_an_older_record_does_not_come_back_while_its_key_is_being_deleted(
     """The stream deletes a key after a replay has looked for deletions, or while it holds the key."""
     pipeline = make_pipeline(tmp_path, f"returning_{point}", (ENTITY,))
     with session(mariadb, Account.MIGRATE) as connection:
-        migrate_control(connection, mariadb.root / "sql" / "control")
+        migrate_control(connection, mariadb.root / "sql")
         version = apply_pipeline(connection, mariadb, pipeline)
     with session(mariadb, Account.STREAM) as connection:
-        epoch = leases.take_over(connection, pipeline.name, version, "a test")
+        epoch = leases.acquire_lease(connection, pipeline.name, version, "a test")
         ledger.begin_at(connection, pipeline.name, pipeline.name, {0: 0})
     name = f"{pipeline.name}_{ENTITY}"
-    stream = Claimant(pipeline.name, epoch, version, pipeline.name)
+    stream = WriteContext(pipeline.name, epoch, version, pipeline.name)
     row = {"id": 1, "code": "a", "team": "t", "points": 1, "amount": Decimal(1), "seen": datetime(2026, 1, 1)}
     older = Batch(0, Range(0, 0, 1), rows={name: pa.Table.from_pylist([row | {"_offset": 0}])})
     nothing = older.rows[name].slice(0, 0)
@@ -224,7 +226,7 @@ def test_an_older_record_does_not_come_back_while_its_key_is_being_deleted(
 
     monkeypatch.setattr(MariaDB, wanted.__name__, then_delete)
     with session(mariadb, Account.STREAM) as connection:
-        replay_id = replays.ask(connection, pipeline.name, version, {}, "a test")
+        replay_id = replays.request_replay(connection, pipeline.name, version, {}, "a test")
     write_batch(mariadb, pipeline, replace(stream, epoch=0, replay_id=replay_id), older)
     deleting.join(30)
     with session(mariadb, Account.READ) as connection, connection.cursor() as cursor:
@@ -283,15 +285,17 @@ def test_the_quarantine_is_read_by_reason_id_and_place(event: Writer, monkeypatc
     )
     stream, topic = event.pipeline.name, event.pipeline.source.topic
     monkeypatch.setattr(quarantine, "PAGE", 2)
-    found = [*quarantine.in_order(event.connection, stream, topic, Choice())]
+    found = [*quarantine.in_order(event.connection, stream, topic, QuarantineFilter())]
     assert [(each.record_offset, each.cut, each.record_at is None) for each in found] == [
         (0, False, False), (1, True, False), (2, False, True), (3, False, False),
     ]  # fmt: skip
-    named = quarantine.newest(event.connection, stream, Choice("0% WRONG"), 9)
+    named = quarantine.newest(event.connection, stream, QuarantineFilter("0% WRONG"), 9)
     assert [each.record_offset for each in named] == [0]
-    assert quarantine.newest(event.connection, stream, Choice("0_ wrong"), 9) == []
+    assert quarantine.newest(event.connection, stream, QuarantineFilter("0_ wrong"), 9) == []
     ids = tuple(each.id for each in found[1:3])
-    whole = quarantine.read_range(event.connection, (stream, topic, 1), Range(0, 0, 2), Choice(ids=ids), ids[-1])
+    whole = quarantine.read_range(
+        event.connection, (stream, topic, 1), Range(0, 0, 2), QuarantineFilter(ids=ids), ids[-1]
+    )
     assert [(each.record_offset, each.partial) for each in whole] == [(1, True)]
     one = quarantine.read_one(event.connection, stream, found[0].id)
     assert one is not None

@@ -25,14 +25,14 @@ STREAM = "restarted"
 def connection(mariadb: Settings) -> Iterator[Connection[Any]]:
     """A stream whose driver of epoch 1 runs."""
     with session(mariadb, Account.MIGRATE) as migrating:
-        migrate_control(migrating, mariadb.root / "sql" / "control")
+        migrate_control(migrating, mariadb.root / "sql")
     with session(mariadb, Account.STREAM) as found:
         with found.cursor() as cursor:
             for table in ("streams", "leases", "heartbeats"):
                 cursor.execute(f"DELETE FROM {table} WHERE stream = %s", (STREAM,))
-        streams.wish(found, STREAM, "running", "a test")
-        leases.take_over(found, STREAM, 1, "a test")
-        heartbeats.beat(found, STREAM, 1, "running")
+        streams.request_state(found, STREAM, "running", "a test")
+        leases.acquire_lease(found, STREAM, 1, "a test")
+        heartbeats.report_heartbeat(found, STREAM, 1, "running")
         yield found
 
 
@@ -48,12 +48,17 @@ def test_it_waits_until_the_next_driver_reads(mariadb: Settings, connection: Con
     found: list[int | None] = []
     asking = threading.Thread(target=lambda: found.append(restart(mariadb, STREAM, "a person", 20)))
     asking.start()
-    wait_until(lambda: not heartbeats.beat(connection, STREAM, 1, "running"), 10, "the driver is asked to leave")
-    heartbeats.beat(connection, STREAM, 1, "stopped")
-    assert leases.take_over(connection, STREAM, 1, "a test", expected=1, wished_at=row_of(connection).wanted_at) == 2
-    heartbeats.beat(connection, STREAM, 2, "starting")
+    wait_until(
+        lambda: not heartbeats.report_heartbeat(connection, STREAM, 1, "running"), 10, "the driver is asked to leave"
+    )
+    heartbeats.report_heartbeat(connection, STREAM, 1, "stopped")
+    assert (
+        leases.acquire_lease(connection, STREAM, 1, "a test", expected=1, requested_at=row_of(connection).requested_at)
+        == 2
+    )
+    heartbeats.report_heartbeat(connection, STREAM, 2, "starting")
     assert not found
-    assert heartbeats.beat(connection, STREAM, 2, "running")
+    assert heartbeats.report_heartbeat(connection, STREAM, 2, "running")
     asking.join(10)
     assert found == [2]
 
@@ -62,16 +67,16 @@ def test_a_driver_that_does_not_come_is_one_sentence_and_the_wish_stands(
     mariadb: Settings, connection: Connection[Any]
 ) -> None:
     """Airflow may be down; whenever it is up again, the wish is there."""
-    streams.wish(connection, STREAM, "stopped", "a test")
+    streams.request_state(connection, STREAM, "stopped", "a test")
     with pytest.raises(
         StreamError, match=r"no newer driver of restarted reads within 0\.1 s: epoch 1 is running; .*DAG"
     ):
         restart(mariadb, STREAM, "a person", 0.1)
     row = row_of(connection)
-    assert (row.wanted, row.wanted_by, row.leave_epoch) == ("running", "a person", 1)
+    assert (row.desired_state, row.requested_by, row.exit_epoch) == ("running", "a person", 1)
 
 
 def test_nobody_has_to_wait(mariadb: Settings, connection: Connection[Any]) -> None:
     """With 0 seconds it only asks."""
     assert restart(mariadb, STREAM, "a person", 0) is None
-    assert row_of(connection).leave_epoch == 1
+    assert row_of(connection).exit_epoch == 1

@@ -12,13 +12,13 @@ import pytest
 
 from support.models import Shop, open_shop, own_schemas, some_orders
 from tidemill.config import Account, Settings
-from tidemill.errors import LearnError
+from tidemill.errors import ModelError
 from tidemill.ml.data.split import as_datetime
 from tidemill.ml.refresh import begin_refresh
 from tidemill.ml.registry import versions
 from tidemill.ml.serving import publish as publishing
 from tidemill.ml.serving.publish import publish, rollback
-from tidemill.ml.serving.score import Target, load
+from tidemill.ml.serving.score import ScoreTarget, load
 from tidemill.store.connection import session
 from tidemill.store.sql import dialect, identifiers
 from tidemill.testing import wait_until
@@ -63,7 +63,7 @@ def refresh(shop: Shop, version: int) -> None:
     )
     ids = list(range(1, ORDERS + 1))
     scored = pa.table({"id": ids, "score": [float(version)] * ORDERS, "_commit": [1] * ORDERS})
-    load(Target(shop.settings, statement, model.key, version, 1), scored, scored["score"])
+    load(ScoreTarget(shop.settings, statement, model.key, version, 1), scored, scored["score"])
     with shop.connection.cursor() as cursor:
         cursor.execute("UPDATE refreshes SET scored_version = %s WHERE id = %s", (version, begun))
     publish(shop.connection, shop.settings, shop.pipeline, shop.model, begun)
@@ -101,15 +101,15 @@ def test_going_back_shows_the_former_scores_at_once(shop: Shop) -> None:
 
 def test_there_must_be_something_to_go_back_to(shop: Shop) -> None:
     """Each case has its sentence, and changes nothing."""
-    with pytest.raises(LearnError, match=r"nothing is published yet: shop\.returns; run its refresh"):
+    with pytest.raises(ModelError, match=r"nothing is published yet: shop\.returns; run its refresh"):
         back(shop)
     refresh(shop, 1)
-    with pytest.raises(LearnError, match=r"no such version has scores.*: none before 1; there are: 1"):
+    with pytest.raises(ModelError, match=r"no such version has scores.*: none before 1; there are: 1"):
         back(shop)
-    with pytest.raises(LearnError, match=r"no such version has scores.*: 7; there are: 1"):
+    with pytest.raises(ModelError, match=r"no such version has scores.*: 7; there are: 1"):
         back(shop, 7)
     promote(shop, 2)  # its scores were never published, so readers would see nothing
-    with pytest.raises(LearnError, match=r": 2; there are: 1"):
+    with pytest.raises(ModelError, match=r": 2; there are: 1"):
         back(shop, 2)
     assert seen(shop) == (1, 1, 1.0, 1.0, ORDERS, ORDERS)
 

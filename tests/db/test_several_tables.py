@@ -15,7 +15,7 @@ from tidemill.config import Account, Settings
 from tidemill.store.connection import connect
 from tidemill.store.write import merge, transaction
 from tidemill.store.write.ledger_rows import Counts, Rejected
-from tidemill.store.write.merge import Target
+from tidemill.store.write.merge import TableTarget
 from tidemill.store.write.transaction import write_batch
 
 
@@ -69,7 +69,7 @@ def test_before_and_after_a_tombstone_in_one_batch(shop: Shop) -> None:
 def test_an_older_record_does_not_bring_a_deleted_row_back(shop: Shop) -> None:
     """Seen again by a replay: the record from before the tombstone is stale, and so is the tombstone itself."""
     shop.write(("DE", 1, 5, 1), ("DE", 1), ("DE", 2, 1, 1))
-    again = replace(shop.claimant, replay_id=7)
+    again = replace(shop.write_context, replay_id=7)
     records = (("DE", 1, 5, 1), ("DE", 1), ("DE", 2, 1, 1))
     counts = write_batch(shop.settings, shop.pipeline, again, shop.batch(0, records))
     assert (counts.written, counts.stale) == (0, 3)
@@ -86,7 +86,7 @@ def test_a_dry_run_changes_nothing_and_says_what_it_would_change(shop: Shop) -> 
     """It goes the whole way of a commit and is rolled back."""
     shop.write(("DE", 1, 5, 1))
     batch = shop.batch(1, (("DE", 1, 6, 2), ("FR", 1, 7, 1)))
-    counts = write_batch(shop.settings, shop.pipeline, shop.claimant, batch, dry_run=True)
+    counts = write_batch(shop.settings, shop.pipeline, shop.write_context, batch, dry_run=True)
     assert counts.written == 2
     assert shop.stock() == [("DE", 1, 5)]
     assert shop.write(("DE", 1, 6, 2)).written == 1
@@ -106,7 +106,7 @@ def test_a_buried_record_hides_no_living_one_from_a_replay(shop: Shop) -> None:
     before, after = ("DE", 1, 0, 100), ("DE", 1, 0, 5)
     batch = shop.batch(0, (before, ("DE", 1)))
     batch = replace(batch, range=replace(batch.range, until=3), rejected=(Rejected(2, "not yet"),))
-    write_batch(shop.settings, shop.pipeline, shop.claimant, batch)
+    write_batch(shop.settings, shop.pipeline, shop.write_context, batch)
     assert shop.stock() == []
     found = shop.batch(0, (before, after))
     rows = {
@@ -114,7 +114,7 @@ def test_a_buried_record_hides_no_living_one_from_a_replay(shop: Shop) -> None:
         for name, table in found.rows.items()
     }
     sparse = replace(found, range=replace(found.range, until=3), rows=rows, unselected=1, delivered=frozenset({0, 2}))
-    counts = write_batch(shop.settings, shop.pipeline, replace(shop.claimant, replay_id=99), sparse)
+    counts = write_batch(shop.settings, shop.pipeline, replace(shop.write_context, replay_id=99), sparse)
     assert (counts.written, counts.stale, counts.unselected) == (1, 1, 1)
     assert shop.query("SELECT country, code, _offset FROM stock_{}") == [("DE", 1, 2)]
     assert shop.verify() == []
@@ -124,9 +124,9 @@ def test_a_row_that_comes_while_its_key_is_deleted_stays_in_table_and_rollup(
     shop: Shop, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Another partition claims the key after the rows to leave were locked and before they are deleted."""
-    real, came = merge._hold, []
+    real, came = merge._lock_leaving_rows, []
 
-    def slowly(target: Target, condition: str, values: dict[str, Any]) -> None:
+    def slowly(target: TableTarget, condition: str, values: dict[str, Any]) -> None:
         real(target, condition, values)
         if not came:
             came.append(True)
@@ -134,7 +134,7 @@ def test_a_row_that_comes_while_its_key_is_deleted_stays_in_table_and_rollup(
             thread.start()
             thread.join(10)
 
-    monkeypatch.setattr(merge, "_hold", slowly)
+    monkeypatch.setattr(merge, "_lock_leaving_rows", slowly)
     assert shop.write(("DE", 1)).written == 1
     assert [type(found) for found in came] == [bool, Counts]
     assert shop.stock() == [("DE", 1, 5)]
@@ -146,6 +146,6 @@ def _write_apart(shop: Shop, record: tuple[Any, ...], partition: int) -> Counts:
     connection = connect(shop.settings, Account.STREAM)
     try:
         batch = shop.batch(0, (record,), partition)
-        return transaction._Transaction(connection, shop.settings, shop.pipeline, shop.claimant, batch).run()
+        return transaction._Transaction(connection, shop.settings, shop.pipeline, shop.write_context, batch).run()
     finally:
         connection.close()

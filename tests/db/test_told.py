@@ -34,15 +34,15 @@ SUBJECT = f"stream {STREAM}"
 def connection(mariadb: Settings) -> Iterator[Connection[Any]]:
     """The control plane, and in it a wanted stream with a driver that has not spoken, and no history."""
     with session(mariadb, Account.MIGRATE) as migrating:
-        migrate_control(migrating, mariadb.root / "sql" / "control")
+        migrate_control(migrating, mariadb.root / "sql")
     with session(mariadb, Account.STREAM) as connection:
         for table in ("streams", "leases", "heartbeats"):
             execute(connection, f"DELETE FROM {table} WHERE stream = %s", STREAM)
         execute(connection, "DELETE FROM incidents WHERE subject = %s", SUBJECT)
-        streams.wish(connection, STREAM, "running", "a test")
-        leases.take_over(connection, STREAM, 1, "a test")
+        streams.request_state(connection, STREAM, "running", "a test")
+        leases.acquire_lease(connection, STREAM, 1, "a test")
         yield connection
-        streams.wish(connection, STREAM, "stopped", "a test")
+        streams.request_state(connection, STREAM, "stopped", "a test")
         execute(connection, "DELETE FROM incidents WHERE subject = %s", SUBJECT)
 
 
@@ -62,7 +62,7 @@ def row_of(connection: Connection[Any]) -> StreamRow:
 
 def let_pass(connection: Connection[Any], seconds: float) -> None:
     """Move what was written back in time."""
-    for table, column in (("streams", "wanted_at"), ("heartbeats", "beat_at")):
+    for table, column in (("streams", "requested_at"), ("heartbeats", "heartbeat_at")):
         execute(
             connection, f"UPDATE {table} SET {column} = {column} - INTERVAL {seconds} SECOND WHERE stream = %s", STREAM
         )
@@ -70,46 +70,48 @@ def let_pass(connection: Connection[Any], seconds: float) -> None:
 
 def test_a_heartbeat_that_cannot_tell_makes_nothing_fresher(connection: Connection[Any]) -> None:
     """A driver that starts again and again writes nothing: the tables grow older through all its heartbeats."""
-    heartbeats.beat(connection, STREAM, 1, "running", lag_records=0, lag_seconds=0.0)
+    heartbeats.report_heartbeat(connection, STREAM, 1, "running", lag_records=0, lag_seconds=0.0)
     assert behind_seconds(row_of(connection)) == 0
     for epoch in (2, 3):
         let_pass(connection, 20)
-        leases.take_over(connection, STREAM, 1, "a test")
-        heartbeats.beat(connection, STREAM, epoch, "starting")
+        leases.acquire_lease(connection, STREAM, 1, "a test")
+        heartbeats.report_heartbeat(connection, STREAM, epoch, "starting")
     assert behind_seconds(row_of(connection)) == pytest.approx(40, abs=5)
-    heartbeats.beat(connection, STREAM, 3, "running", lag_records=0, lag_seconds=0.0)
+    heartbeats.report_heartbeat(connection, STREAM, 3, "running", lag_records=0, lag_seconds=0.0)
     assert behind_seconds(row_of(connection)) == 0
 
 
 def test_a_record_after_a_silent_hour_is_not_an_hour_late(connection: Connection[Any]) -> None:
     """The newest committed record is old because nothing came; the tables held all of it until a moment ago."""
-    heartbeats.beat(connection, STREAM, 1, "running", lag_records=0, lag_seconds=0.0)
+    heartbeats.report_heartbeat(connection, STREAM, 1, "running", lag_records=0, lag_seconds=0.0)
     let_pass(connection, 2)
-    heartbeats.beat(connection, STREAM, 1, "running", lag_records=1, lag_seconds=3600.0)
+    heartbeats.report_heartbeat(connection, STREAM, 1, "running", lag_records=1, lag_seconds=3600.0)
     assert behind_seconds(row_of(connection)) == pytest.approx(2, abs=2)
 
 
 def test_a_broken_promise_is_an_incident_until_it_is_kept_again(connection: Connection[Any]) -> None:
     """Once, whoever looks; and what does not change costs no statement."""
-    heartbeats.beat(connection, STREAM, 1, "running", lag_records=50, lag_seconds=5.0, records_per_second=2.0)
-    assert not freshness.judge(connection, row_of(connection), 30)
+    heartbeats.report_heartbeat(
+        connection, STREAM, 1, "running", lag_records=50, lag_seconds=5.0, records_per_second=2.0
+    )
+    assert not freshness.update_freshness_incident(connection, row_of(connection), 30)
     let_pass(connection, 60)
     stale = row_of(connection)
-    assert freshness.judge(connection, stale, 30)
-    freshness.judge(connection, stale, 30)
+    assert freshness.update_freshness_incident(connection, stale, 30)
+    freshness.update_freshness_incident(connection, stale, 30)
     [(kind, sentence, closed_at)] = execute(
         connection, "SELECT kind, sentence, closed_at FROM incidents WHERE subject = %s", SUBJECT
     )
     assert (kind, closed_at) == (FRESHNESS, None)
     assert re.search(r"1 min [5-9] s behind Kafka, 30 s are promised; its driver is silent", sentence)
     late = row_of(connection)
-    assert (late.late_since is not None, late.untold) == (True, 1)
+    assert (late.freshness_incident_since is not None, late.pending_notifications) == (True, 1)
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(connection, "cursor", None)
-        assert not freshness.judge(connection, late, 30)
-    heartbeats.beat(connection, STREAM, 1, "running", lag_records=0, lag_seconds=0.0)
-    assert freshness.judge(connection, row_of(connection), 30)
-    assert row_of(connection).late_since is None
+        assert not freshness.update_freshness_incident(connection, late, 30)
+    heartbeats.report_heartbeat(connection, STREAM, 1, "running", lag_records=0, lag_seconds=0.0)
+    assert freshness.update_freshness_incident(connection, row_of(connection), 30)
+    assert row_of(connection).freshness_incident_since is None
 
 
 class Listener(BaseNotifier):
@@ -140,13 +142,13 @@ def test_the_beginning_and_the_end_are_told_once_each(
     """Passes without news tell nothing; incidents of other subjects are none of this task's."""
     incidents.open_incident(connection, SUBJECT, "test", "it broke")
     incidents.open_incident(connection, "stream another", "test", "it broke, too")
-    assert notifications.tell(connection, SUBJECT, {}, mariadb) == 1
-    assert notifications.tell(connection, SUBJECT, {}, mariadb) == 0
-    assert row_of(connection).untold == 0
+    assert notifications.notify(connection, SUBJECT, {}, mariadb) == 1
+    assert notifications.notify(connection, SUBJECT, {}, mariadb) == 0
+    assert row_of(connection).pending_notifications == 0
     incidents.close_incident(connection, SUBJECT, "test")
-    assert row_of(connection).untold == 1
-    assert notifications.tell(connection, SUBJECT, {}, mariadb) == 1
-    assert notifications.tell(connection, SUBJECT, {}, mariadb) == 0
+    assert row_of(connection).pending_notifications == 1
+    assert notifications.notify(connection, SUBJECT, {}, mariadb) == 1
+    assert notifications.notify(connection, SUBJECT, {}, mariadb) == 0
     assert [(each.subject, each.is_over) for each in heard] == [(SUBJECT, False), (SUBJECT, True)]
     assert heard[1].opened_at == heard[0].opened_at
     assert heard[1].opened_at.tzinfo is not None
@@ -159,9 +161,9 @@ def test_what_was_over_before_anybody_was_told_is_told_once(
     """As over."""
     incidents.open_incident(connection, SUBJECT, "test", "it broke")
     incidents.close_incident(connection, SUBJECT, "test")
-    assert notifications.tell(connection, SUBJECT, {}, mariadb) == 1
+    assert notifications.notify(connection, SUBJECT, {}, mariadb) == 1
     assert [each.is_over for each in heard] == [True]
-    assert row_of(connection).untold == 0
+    assert row_of(connection).pending_notifications == 0
 
 
 def test_of_eight_tasks_one_tells(
@@ -176,7 +178,7 @@ def test_of_eight_tasks_one_tells(
     def task() -> None:
         with session(mariadb, Account.STREAM) as own:
             together.wait(20)
-            told.append(notifications.tell(own, SUBJECT, {}, mariadb))
+            told.append(notifications.notify(own, SUBJECT, {}, mariadb))
 
     threads = [threading.Thread(target=task) for _ in range(8)]
     for thread in threads:
@@ -195,9 +197,9 @@ def test_a_task_that_is_ended_while_it_tells_gives_the_incident_back(
     with monkeypatch.context() as patch:
         patch.setattr(notifications, "notifiers", lambda settings: {"x": lambda: Listener(heard, KeyboardInterrupt())})
         with pytest.raises(KeyboardInterrupt):
-            notifications.tell(connection, SUBJECT, {}, mariadb)
-    assert row_of(connection).untold == 1
-    assert notifications.tell(connection, SUBJECT, {}, mariadb) == 1
+            notifications.notify(connection, SUBJECT, {}, mariadb)
+    assert row_of(connection).pending_notifications == 1
+    assert notifications.notify(connection, SUBJECT, {}, mariadb) == 1
 
 
 def test_a_notifier_that_never_succeeds_is_not_called_for_ever(
@@ -209,8 +211,8 @@ def test_a_notifier_that_never_succeeds_is_not_called_for_ever(
         notifications, "notifiers", lambda settings: {"x": lambda: Listener(heard, ConnectionError("no line"))}
     )
     incidents.open_incident(connection, SUBJECT, "test", "it broke")
-    assert notifications.tell(connection, SUBJECT, {}, mariadb) == 1
-    assert row_of(connection).untold == 0
+    assert notifications.notify(connection, SUBJECT, {}, mariadb) == 1
+    assert row_of(connection).pending_notifications == 0
 
 
 def test_the_ledger_is_added_up_as_it_grows_ages_and_is_put_together(mariadb: Settings, event: Writer) -> None:
@@ -240,7 +242,7 @@ def test_the_ledger_is_added_up_as_it_grows_ages_and_is_put_together(mariadb: Se
 
 def test_a_scrape_shows_what_the_database_holds(mariadb: Settings, connection: Connection[Any]) -> None:
     """As the account that may only read."""
-    heartbeats.beat(connection, STREAM, 1, "running", lag_records=50, lag_seconds=5.0, latency_p99_ms=1500)
+    heartbeats.report_heartbeat(connection, STREAM, 1, "running", lag_records=50, lag_seconds=5.0, latency_p99_ms=1500)
     incidents.open_incident(connection, SUBJECT, "test", "it broke")
     text = exposition(lambda: read_status(mariadb))[0].decode()
     assert "tidemill_database_up 1.0\n" in text

@@ -24,7 +24,7 @@ from tidemill.store.control import leases, ledger, streams
 from tidemill.store.maintenance.verify import verify
 from tidemill.store.migrations import apply_pipeline, migrate_control
 from tidemill.store.write import bulk_load
-from tidemill.store.write.transaction import Batch, Claimant, Counts, Range, write_batch
+from tidemill.store.write.transaction import Batch, Counts, Range, WriteContext, write_batch
 
 DAY, NOW = dt.date(2024, 2, 29), dt.datetime(2024, 2, 29, 23, 59, 59, 999_999)
 LARGEST = Decimal("99999999999999999999999999999.999999999")
@@ -39,7 +39,7 @@ class Typed:
 
     settings: Settings
     pipeline: Pipeline
-    claimant: Claimant
+    write_context: WriteContext
     position: int = 0
 
     @property
@@ -53,7 +53,7 @@ class Typed:
         own = {} if "id" in columns or "id" not in self.pipeline.tables[self.table].columns else {"id": offsets}
         rows = pa.table(own | columns | {"_offset": offsets})
         batch = Batch(self.position, Range(0, self.position, self.position + size), rows={self.table: rows})
-        counts = write_batch(self.settings, self.pipeline, self.claimant, batch)
+        counts = write_batch(self.settings, self.pipeline, self.write_context, batch)
         self.position += size
         return counts
 
@@ -104,13 +104,13 @@ def typed(mariadb: Settings, tmp_path: Path) -> Maker:
         (tmp_path / name / "t.sql").write_text(f"SELECT {', '.join(columns)} FROM records")
         pipeline = load_pipeline(tmp_path / name)
         with session(mariadb, Account.MIGRATE) as connection:
-            migrate_control(connection, mariadb.root / "sql" / "control")
+            migrate_control(connection, mariadb.root / "sql")
             version = apply_pipeline(connection, mariadb, pipeline)
         with session(mariadb, Account.STREAM) as connection:
-            streams.wish(connection, name, "running", "a test")
+            streams.request_state(connection, name, "running", "a test")
             ledger.begin_at(connection, name, name, {0: 0})
-            epoch = leases.take_over(connection, name, version, "a test")
-        return Typed(mariadb, pipeline, Claimant(name, epoch, version, name))
+            epoch = leases.acquire_lease(connection, name, version, "a test")
+        return Typed(mariadb, pipeline, WriteContext(name, epoch, version, name))
 
     return make
 

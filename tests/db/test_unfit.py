@@ -20,7 +20,7 @@ from tidemill.store.control import leases, ledger, streams
 from tidemill.store.maintenance.verify import verify
 from tidemill.store.migrations import apply_pipeline, migrate_control
 from tidemill.store.write import bulk_load
-from tidemill.store.write.transaction import Batch, Claimant, Counts, Range, Rejected, write_batch
+from tidemill.store.write.transaction import Batch, Counts, Range, Rejected, WriteContext, write_batch
 
 LARGEST = 2**63 - 1
 COLUMNS = {"id": "BIGINT NOT NULL", "at": "BIGINT NOT NULL", "n": "BIGINT", "o": "VARCHAR(8)"}
@@ -33,7 +33,7 @@ class Counted:
 
     settings: Settings
     pipeline: Pipeline
-    claimant: Claimant
+    write_context: WriteContext
     types: dict[str, pa.DataType] = field(default_factory=lambda: dict(ARROW))
     position: int = 0
 
@@ -43,7 +43,7 @@ class Counted:
         columns = {name: pa.array([row[i] for row in rows], kind) for i, (name, kind) in enumerate(self.types.items())}
         table = pa.table(columns | {"_offset": pa.array(range(self.position, until), pa.int64())})
         batch = Batch(self.position, Range(0, self.position, until), rows=dict.fromkeys(self.pipeline.tables, table))
-        counts = write_batch(self.settings, self.pipeline, self.claimant, batch, **other)
+        counts = write_batch(self.settings, self.pipeline, self.write_context, batch, **other)
         self.position = until
         return counts
 
@@ -94,13 +94,13 @@ def counted(mariadb: Settings, tmp_path: Path) -> Maker:
         (tmp_path / name / "t.sql").write_text(f"SELECT {', '.join(table['columns'])} FROM records")
         pipeline = load_pipeline(tmp_path / name)
         with session(mariadb, Account.MIGRATE) as connection:
-            migrate_control(connection, mariadb.root / "sql" / "control")
+            migrate_control(connection, mariadb.root / "sql")
             version = apply_pipeline(connection, mariadb, pipeline)
         with session(mariadb, Account.STREAM) as connection:
-            streams.wish(connection, name, "running", "a test")
+            streams.request_state(connection, name, "running", "a test")
             ledger.begin_at(connection, name, name, {0: 0})
-            epoch = leases.take_over(connection, name, version, "a test")
-        return Counted(mariadb, pipeline, Claimant(name, epoch, version, name))
+            epoch = leases.acquire_lease(connection, name, version, "a test")
+        return Counted(mariadb, pipeline, WriteContext(name, epoch, version, name))
 
     return make
 

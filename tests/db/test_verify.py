@@ -10,8 +10,8 @@ from support.shop import make_shop
 from support.writes import Writer
 from tidemill.config import Account, Settings
 from tidemill.store.connection import session
-from tidemill.store.maintenance.verify import Offsets, examine
-from tidemill.store.write.ledger_rows import Claimant, Rejected
+from tidemill.store.maintenance.verify import Offsets, verify_snapshot
+from tidemill.store.write.ledger_rows import Rejected, WriteContext
 from tidemill.store.write.transaction import Range, write_batch
 
 
@@ -144,7 +144,7 @@ def test_a_rollup_under_construction_is_no_difference(filled: Writer, mariadb: S
         f"UPDATE rollups SET state = 'building', rows_built = 3 WHERE rollup = '{filled.rollup}'",
     )
     with session(mariadb, Account.READ) as connection:
-        found = examine(connection, mariadb, filled.pipeline)
+        found = verify_snapshot(connection, mariadb, filled.pipeline)
     assert found.differences == ()
     assert found.notes == (
         f"rollup {filled.rollup} is under construction, 3 rows of {filled.table} are counted: not compared",
@@ -203,7 +203,7 @@ def test_the_position_lies_within_what_kafka_has(
     known = {"earliest": starts, "latest": ends}
     offsets: Offsets = known.__getitem__
     with session(filled.settings, Account.READ) as connection:
-        found = examine(connection, filled.settings, filled.pipeline, offsets)
+        found = verify_snapshot(connection, filled.settings, filled.pipeline, offsets)
     assert found.differences == ((sentence,) if sentence else ())
 
 
@@ -216,7 +216,7 @@ def test_kafka_s_end_is_asked_after_the_snapshot(filled: Writer) -> None:
         return {0: 7, 1: 1, 2: 0, 3: 0} if where == "latest" else {}
 
     with session(filled.settings, Account.READ) as connection:
-        assert examine(connection, filled.settings, filled.pipeline, offsets).differences == ()
+        assert verify_snapshot(connection, filled.settings, filled.pipeline, offsets).differences == ()
 
 
 def test_a_topic_that_was_made_again_begins_a_chain_of_its_own(filled: Writer, mariadb: Settings) -> None:
@@ -229,11 +229,11 @@ def test_a_topic_that_was_made_again_begins_a_chain_of_its_own(filled: Writer, m
         f" VALUES ('{name}', '{topic}', 'b', 2, {newest})",
         "UPDATE offsets SET position = 0" + own(filled, "partition_id < 2"),
     )
-    claimant = Claimant(name, filled.epoch, filled.version, topic, generation=2, since=int(newest))
+    write_context = WriteContext(name, filled.epoch, filled.version, topic, generation=2, since=int(newest))
     filled.positions.clear()
     batch = filled.batch([(7, "red", 1, 20)], rejected=(Rejected(1, "bad again"),))
     assert batch.range == Range(0, 0, 2)
-    write_batch(mariadb, filled.pipeline, claimant, batch)
+    write_batch(mariadb, filled.pipeline, write_context, batch)
     assert filled.verify() == []
     damage(mariadb, "UPDATE commits SET from_offset = 1, written_rows = 0" + own(filled, "generation = 2"))
     assert any(found.endswith("carries offset 0, the ledger begins at 1") for found in filled.verify())

@@ -25,7 +25,7 @@ from tidemill.lifecycle.stream_row import StreamRow
 from tidemill.processes import environment_of
 from tidemill.store.connection import session
 from tidemill.store.control import streams
-from tidemill.supervisor.actions import Hand
+from tidemill.supervisor.actions import StreamActions
 from tidemill.supervisor.cluster import Cluster
 from tidemill.supervisor.launcher import DRIVER_MARK, is_gone, stop_driver
 from tidemill.supervisor.spark_submit import program_environment, spark_submit
@@ -168,17 +168,17 @@ class Clustered(Edge):
     def launch(self, cluster: Cluster) -> StreamRow:
         """What the supervision does to start a stream; waits until the driver reads."""
         with session(self.settings, Account.STREAM) as connection:
-            streams.wish(connection, self.name, "running", "a test")
+            streams.request_state(connection, self.name, "running", "a test")
             row = streams.read_stream(connection, self.name)
             assert row is not None
             pipeline, version = snapshots.current(self.settings, connection, self.name)
-            Hand(self.settings, connection, "a test").start(row, pipeline, version, CONF, cluster)
+            StreamActions(self.settings, connection, "a test").start(row, pipeline, version, CONF, cluster)
 
         def runs() -> bool:
             now = self.row()
-            assert now.state != "failed" or now.beat_epoch != now.epoch, now.last_error
+            assert now.state != "failed" or now.heartbeat_epoch != now.epoch, now.last_error
             assert not is_gone(now), f"it is gone: {now.log_file}"
-            return now.beat_epoch == now.epoch and now.state == "running"
+            return now.heartbeat_epoch == now.epoch and now.state == "running"
 
         wait_until(runs, SECONDS, f"a driver of {self.name} at work")
         return self.row()
@@ -186,7 +186,7 @@ class Clustered(Edge):
     def leave(self) -> StreamRow:
         """Wish it stopped, and wait for the driver's last word and for its end."""
         with session(self.settings, Account.STREAM) as connection:
-            streams.wish(connection, self.name, "stopped", "a test")
+            streams.request_state(connection, self.name, "stopped", "a test")
         wait_until(lambda: not self.drivers(), SECONDS, "the driver's end")
         return self.row()
 

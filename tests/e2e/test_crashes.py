@@ -41,7 +41,7 @@ def running(
     with pytest.MonkeyPatch.context() as environment:
         environment.setenv(FAILPOINTS, str(failpoints.folder))
         with session(settings, Account.STREAM) as connection:
-            streams.wish(connection, pipeline.name, "running", "a test")
+            streams.request_state(connection, pipeline.name, "running", "a test")
         crashing = Crashing(settings, pipeline, stack, failpoints, topics.admin(settings))
         yield crashing
         failpoints.clear()

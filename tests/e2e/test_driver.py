@@ -35,7 +35,7 @@ def crashing(
     pipeline = make_pipeline(folder, "slack", (ENTITY,), partitions=2)
     apply.apply_all(settings, [pipeline], lambda _: None)
     with session(settings, Account.STREAM) as connection:
-        streams.wish(connection, pipeline.name, "running", "a test")
+        streams.request_state(connection, pipeline.name, "running", "a test")
     crashing = Crashing(settings, pipeline, stack, Failpoints(folder / "failpoints"), topics.admin(settings))
     crashing.start_driver()
     crashing.produce(seed=0)
@@ -72,7 +72,7 @@ def assert_same_driver(crashing: Crashing, before: StreamRow) -> None:
         "a heartbeat that says all is well",
     )
     row = crashing.row()
-    assert (row.pid, row.epoch, row.beat_epoch) == (before.pid, before.epoch, before.epoch)
+    assert (row.pid, row.epoch, row.heartbeat_epoch) == (before.pid, before.epoch, before.epoch)
     assert not launcher.is_gone(row)
     assert crashing.differences() == []
 
@@ -109,8 +109,8 @@ def test_a_broker_that_is_away_is_waited_for(crashing: Crashing) -> None:
             )
             assert (row.state, row.epoch) == ("running", before.epoch)
             assert "is it up?" in (row.waiting_for or "")
-            beat_at = row.beat_at
-            wait_until(lambda: crashing.row().beat_at != beat_at, SECONDS, "the next heartbeat")
+            heartbeat_at = row.heartbeat_at
+            wait_until(lambda: crashing.row().heartbeat_at != heartbeat_at, SECONDS, "the next heartbeat")
             wait_until(lambda: crashing.row().lag_records is None, SECONDS, "nobody knows what waits in Kafka")
         producing.result(2 * SECONDS + 10)
     assert_same_driver(crashing, before)
@@ -134,7 +134,7 @@ def test_a_stream_that_is_stopped_while_its_broker_is_away_leaves(crashing: Cras
     with away(crashing, "kafka"):
         wait_until(lambda: crashing.row().waiting_for, SECONDS, "the driver waits")
         with session(crashing.settings, Account.STREAM) as connection:
-            streams.wish(connection, crashing.pipeline.name, "stopped", "a test")
+            streams.request_state(connection, crashing.pipeline.name, "stopped", "a test")
         wait_until(lambda: launcher.is_gone(row), SECONDS, "the driver has left")
     left = crashing.row()
     assert (left.state, left.epoch, left.last_error, left.waiting_for) == ("stopped", row.epoch, None, None)

@@ -157,10 +157,10 @@ def test_marking_the_task_failed_stops_the_stream_until_somebody_wishes_it(surf:
     """It is a wish like any other, and says whose it was; the next run of the DAG waits for the opposite one."""
     before, task = surf.row, surf.until_deferred()
     surf.mark(task, "failed")
-    assert surf.row.wanted == "stopped"
+    assert surf.row.desired_state == "stopped"
     row = surf.until_state("stopped", before.epoch)
-    assert (row.epoch, row.wanted) == (before.epoch, "stopped")
-    assert row.wanted_by.startswith("airflow: run ")
+    assert (row.epoch, row.desired_state) == (before.epoch, "stopped")
+    assert row.requested_by.startswith("airflow: run ")
     wait_until(lambda: not [*processes(surf.settings, NAME)], LEAVE_SECONDS, "the driver has left")
     surf.wish("running")
     after = surf.until_state("running", before.epoch + 1)
@@ -239,7 +239,7 @@ def test_marking_the_run_failed_while_no_triggerer_runs_stops_the_stream(surf: S
     finally:
         surf.bring_back(TRIGGERER)
     by = f"airflow: run {task['dag_run_id']} was marked failed"
-    assert (row.epoch, row.wanted, row.wanted_by) == (before.epoch, "stopped", by)
+    assert (row.epoch, row.desired_state, row.requested_by) == (before.epoch, "stopped", by)
 
 
 def _until(moment: float) -> None:

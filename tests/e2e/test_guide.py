@@ -116,7 +116,7 @@ def reader(airflow_stack: Stack, tmp_path: Path) -> Iterator[Reader]:
             api.put_connection(connection)
         yield Reader(settings, api, tmp_path, [])
         with session(settings, Account.STREAM) as connection:
-            streams.wish(connection, "parcels", "stopped", "a test")
+            streams.request_state(connection, "parcels", "stopped", "a test")
         assert apply.stop_streams(settings, 60) == []
         for dag in ("stream__parcels", "refresh__parcels__breaks"):
             api.pause(dag)

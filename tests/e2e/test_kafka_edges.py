@@ -23,7 +23,7 @@ from tidemill.kafka import topics
 from tidemill.store.connection import session
 from tidemill.store.control import leases, ledger
 from tidemill.store.migrations import migrate_control
-from tidemill.store.write.transaction import Claimant
+from tidemill.store.write.transaction import WriteContext
 from tidemill.stream import driver as driver_module
 from tidemill.stream.session import STREAM_CONF
 from tidemill.stream.start_offsets import find_start
@@ -54,7 +54,7 @@ def edge(
     monkeypatch.setattr(driver_module, "BEAT_SECONDS", 0.2)
     made: list[Edge] = []
     with session(mariadb, Account.MIGRATE) as connection:
-        migrate_control(connection, mariadb.root / "sql" / "control")
+        migrate_control(connection, mariadb.root / "sql")
 
     def make(partitions: int = 1, kind: str = "event", **source: Any) -> Edge:
         folder = tmp_path / f"edge{next(_number)}"
@@ -299,8 +299,8 @@ def test_a_driver_that_was_taken_over_skips_nothing(edge: Make) -> None:
     stream.send(range(9))
     stream.forget({0: 4})
     with session(stream.settings, Account.STREAM) as connection:
-        leases.take_over(connection, stream.name, stream.version, "another")
-        late = Claimant(stream.name, 1, stream.version, stream.name)
+        leases.acquire_lease(connection, stream.name, stream.version, "another")
+        late = WriteContext(stream.name, 1, stream.version, stream.name)
         with pytest.raises(Fenced):
             find_start(connection, stream.client, stream.settings, stream.pipeline, late)
     assert stream.positions() == {0: 0}

@@ -14,10 +14,10 @@ from support.writes import Writer, make_writer
 from tidemill.cli.main import app
 from tidemill.config import Account, Settings
 from tidemill.errors import VerifyError
-from tidemill.kafka.audit import recount_records
+from tidemill.kafka.audit import count_records
 from tidemill.kafka.topics import admin
 from tidemill.store.connection import session
-from tidemill.supervisor.maintenance import keep_pipeline, verify_and_tell
+from tidemill.supervisor.maintenance import maintain_pipeline, verify_and_report
 
 
 @pytest.fixture
@@ -63,14 +63,14 @@ def test_what_kafka_delivers_is_counted_commit_by_commit(writer: Writer, kafka: 
     rows = [(key, "red", 1, key) for key in range(7)]
     writer.write(rows[:3], gap=1)
     writer.write(rows[3:6], gap=3)
-    assert recount_records(writer.settings, writer.pipeline) == []
+    assert count_records(writer.settings, writer.pipeline) == []
     writer.write(rows[6:], gap=1)
-    assert recount_records(writer.settings, writer.pipeline) == []
+    assert count_records(writer.settings, writer.pipeline) == []
     execute(writer, "UPDATE commits SET committed_at = committed_at - INTERVAL 31 DAY")
-    assert keep_pipeline(writer.settings, writer.pipeline)["merged_commits"] == 1
-    assert recount_records(writer.settings, writer.pipeline) == []
+    assert maintain_pipeline(writer.settings, writer.pipeline)["merged_commits"] == 1
+    assert count_records(writer.settings, writer.pipeline) == []
     execute(writer, "UPDATE commits SET written_rows = written_rows + gap_rows, gap_rows = 0")
-    first, second = recount_records(writer.settings, writer.pipeline)
+    first, second = count_records(writer.settings, writer.pipeline)
     assert first.endswith("counts 10 records in offsets 0 to 10, Kafka delivers 6")
     assert second.endswith("counts 2 records in offsets 10 to 12, Kafka delivers 1")
 
@@ -79,18 +79,18 @@ def test_a_difference_is_an_incident_until_it_is_over(writer: Writer, kafka: Set
     """One that stays is told once."""
     client = admin(kafka)
     writer.write([(1, "red", 1, 1)])
-    assert verify_and_tell(writer.settings, writer.pipeline, client).differences == ()
+    assert verify_and_report(writer.settings, writer.pipeline, client).differences == ()
     assert ledger_incidents(writer) == []
     execute(writer, "UPDATE offsets SET position = 99")
     said = "partition 0: the position is 99, the ledger ends at 1"
     for _ in range(2):
         with pytest.raises(VerifyError, match=said):
-            verify_and_tell(writer.settings, writer.pipeline, client)
+            verify_and_report(writer.settings, writer.pipeline, client)
     [(sentence, closed)] = ledger_incidents(writer)
     assert sentence == f"{said}; and 1 more"
     assert not closed
     execute(writer, "UPDATE offsets SET position = 1")
-    verify_and_tell(writer.settings, writer.pipeline, client)
+    verify_and_report(writer.settings, writer.pipeline, client)
     assert ledger_incidents(writer) == [(sentence, True)]
 
 
@@ -109,9 +109,9 @@ def test_the_commands_say_what_they_find_and_do(writer: Writer, monkeypatch: pyt
 
     assert said("verify", "--deep") == f"{name}: ledger, Kafka and tables agree"
     for _ in range(2):
-        assert said("upkeep", "--dry-run") == f"{name}: would be done: 1 merged commits"
-    assert json.loads(said("upkeep", "--json"))[name]["merged_commits"] == 1
-    assert said("upkeep") == f"{name}: nothing to do"
+        assert said("maintain", "--dry-run") == f"{name}: would be done: 1 merged commits"
+    assert json.loads(said("maintain", "--json"))[name]["merged_commits"] == 1
+    assert said("maintain") == f"{name}: nothing to do"
     execute(writer, "UPDATE offsets SET position = 2")
     found = CliRunner().invoke(app, ["verify", name])
     assert isinstance(found.exception, VerifyError)

@@ -20,20 +20,20 @@ from confluent_kafka import Producer
 from pyspark.sql import SparkSession
 
 from support.replays import Course, forget, in_spark, make_course, record, send
-from tidemill.cli.quarantine import list_aside, show_one
+from tidemill.cli.quarantine import list_records, show_record
 from tidemill.config import Account, Settings
 from tidemill.devstack.stack import Stack
 from tidemill.errors import Fenced, SpecError
 from tidemill.kafka.topics import admin, topic_id
-from tidemill.replay.request import Asked
+from tidemill.replay.request import ReplayRequest
 from tidemill.store.connection import session
 from tidemill.store.control import leases, replays
-from tidemill.store.control.quarantine import Choice
+from tidemill.store.control.quarantine import QuarantineFilter
 from tidemill.store.sql.identifiers import NO_PARTITION
 from tidemill.stream import task
 from tidemill.stream.session import STREAM_CONF
 
-EVERYTHING = Asked("time", since="earliest")
+EVERYTHING = ReplayRequest("time", since="earliest")
 
 
 @pytest.fixture(scope="module")
@@ -67,7 +67,7 @@ def test_a_mended_transform_replayed_over_history_makes_what_a_fresh_stream_make
     """
     course.declare(2)
     before = course.content()
-    dry = course.replay(Asked("time", since="earliest", dry_run=True))
+    dry = course.replay(ReplayRequest("time", since="earliest", dry_run=True))
     assert course.content() == before
     assert course.query(f"SELECT COUNT(*) FROM commits WHERE stream = '{course.name}' AND replay_id > 0") == [(0,)]
     with ThreadPoolExecutor(1) as beside:
@@ -115,7 +115,7 @@ def test_a_window_of_time_is_what_kafka_got_in_it(stack: Stack, spark: SparkSess
     found.declare(1)
     found.load()
     begin, end = (noon + timedelta(minutes=minutes) for minutes in (15, 45))
-    replay_id = found.ask(Asked("time", since=f"{begin:%Y-%m-%dT%H:%M:%S}", until=end.isoformat()))
+    replay_id = found.ask(ReplayRequest("time", since=f"{begin:%Y-%m-%dT%H:%M:%S}", until=end.isoformat()))
     assert found.run(replay_id)["records"] == 20
     assert found.query(
         f"SELECT partition_id, from_offset, until_offset FROM commits WHERE replay_id = {replay_id}"
@@ -189,7 +189,7 @@ class Crash(BaseException):
 def test_a_replay_that_broke_goes_on_after_its_last_commit(course: Course, monkeypatch: pytest.MonkeyPatch) -> None:
     """Its ranges are the same, each is committed once, and the ledger counts each record once."""
     course.declare(2)
-    replay_id = course.ask(Asked("offsets", offsets="0:0-70, 1:10-9999"))
+    replay_id = course.ask(ReplayRequest("offsets", offsets="0:0-70, 1:10-9999"))
 
     def crash(*arguments: object) -> None:
         raise Crash
@@ -229,24 +229,24 @@ def test_records_of_the_quarantine_become_rows_once_they_can(course: Course) -> 
     poor = [number for (number,) in course.query(aside + "reason = 'column points is NULL' ORDER BY id")]
     assert len(poor) > 5
     course.declare(2)
-    one = course.replay(Asked("quarantine", ids=(large,)))
+    one = course.replay(ReplayRequest("quarantine", ids=(large,)))
     assert (one["records"], one["written"]) == (1, 1)
     assert course.query("SELECT code, _pipeline_version FROM {}_all WHERE id = 7000001") == [("big", course.version)]
     before = course.content()
-    dry = course.replay(Asked("quarantine", reason="points is", dry_run=True))
+    dry = course.replay(ReplayRequest("quarantine", reason="points is", dry_run=True))
     assert course.content() == before
     assert dry["records"] == len(poor)
-    done = course.replay(Asked("quarantine", reason="points is"))
+    done = course.replay(ReplayRequest("quarantine", reason="points is"))
     assert done["records"] == len(poor)
     assert done["written"] + done["stale"] + done["duplicate"] == len(poor)
     assert done["unselected"] > 0
     rest = course.query(aside + "TRUE")
-    again = course.replay(Asked("quarantine"))
+    again = course.replay(ReplayRequest("quarantine"))
     assert (again["records"], again["quarantined"], again["written"]) == (len(rest), len(rest), 0)
     assert course.query(aside + "TRUE") == rest
     assert course.verify() == []
     with pytest.raises(SpecError, match="no such unresolved record: " + str(large)):
-        course.ask(Asked("quarantine", ids=(large,)))
+        course.ask(ReplayRequest("quarantine", ids=(large,)))
 
 
 def test_a_record_of_a_topic_that_was_made_again_is_not_taken_for_a_new_one(course: Course) -> None:
@@ -277,7 +277,7 @@ def test_a_record_of_a_topic_that_was_made_again_is_not_taken_for_a_new_one(cour
             "UPDATE quarantine SET record_value = %s, value_bytes = %s WHERE id = %s", (value, len(value), poor)
         )
     course.declare(2)
-    done = course.replay(Asked("quarantine", ids=(poor,)))
+    done = course.replay(ReplayRequest("quarantine", ids=(poor,)))
     assert done["records"] == 1
     assert course.query(f"SELECT id FROM {{}}_latest WHERE code = '{code}'") == [(number,)]
     assert course.query("SELECT _partition FROM {}_all WHERE id = 5") == [(NO_PARTITION,)]
@@ -291,15 +291,26 @@ def _topic_id(course: Course) -> str:
 @pytest.mark.parametrize(
     ("asked", "sentence"),
     [
-        (Asked("offsets", offsets="0:5-20"), "Kafka has forgotten 5 of these offsets: 0:5-20; partition 0 begins at"),
-        (Asked("offsets", offsets="7:5-20"), "the topic has no such partition: 7; it has 2"),
-        (Asked("offsets", offsets="1:99999-100000"), "the stream has not read these offsets yet: 1:99999-100000; it"),
-        (Asked("time", since="2999-01-01"), "there is nothing to replay: the stream has read no record of that time"),
-        (Asked("quarantine", reason="nobody wrote this"), "there is nothing in quarantine to replay"),
+        (
+            ReplayRequest("offsets", offsets="0:5-20"),
+            "Kafka has forgotten 5 of these offsets: 0:5-20; partition 0 begins at",
+        ),
+        (ReplayRequest("offsets", offsets="7:5-20"), "the topic has no such partition: 7; it has 2"),
+        (
+            ReplayRequest("offsets", offsets="1:99999-100000"),
+            "the stream has not read these offsets yet: 1:99999-100000; it",
+        ),
+        (
+            ReplayRequest("time", since="2999-01-01"),
+            "there is nothing to replay: the stream has read no record of that time",
+        ),
+        (ReplayRequest("quarantine", reason="nobody wrote this"), "there is nothing in quarantine to replay"),
     ],
-    ids=lambda value: value.kind if isinstance(value, Asked) else "",
+    ids=lambda value: value.kind if isinstance(value, ReplayRequest) else "",
 )
-def test_what_cannot_be_replayed_is_refused_with_the_reason(refusing: Course, asked: Asked, sentence: str) -> None:
+def test_what_cannot_be_replayed_is_refused_with_the_reason(
+    refusing: Course, asked: ReplayRequest, sentence: str
+) -> None:
     """Before anything is written down."""
     with pytest.raises(SpecError) as caught:
         refusing.ask(asked)
@@ -338,7 +349,7 @@ def test_an_outdated_version_replays_nothing(refusing: Course) -> None:
     """Neither is it taken on, nor does it go on when a newer driver came meanwhile."""
     replay_id = refusing.ask(EVERYTHING)
     with session(refusing.settings, Account.STREAM) as connection:
-        leases.take_over(connection, refusing.name, refusing.version + 1, "a test")
+        leases.acquire_lease(connection, refusing.name, refusing.version + 1, "a test")
     with pytest.raises(Fenced, match="runs a newer pipeline version"):
         refusing.ask(EVERYTHING)
     with pytest.raises(Fenced, match="runs a newer pipeline version"):
@@ -371,18 +382,18 @@ def test_the_command_submits_a_job_and_says_what_came_of_it(course: Course) -> N
 
 def test_the_quarantine_can_be_looked_at(course: Course) -> None:
     """By reason, without what is resolved unless it is asked for, and one record with its bytes."""
-    bad = Choice("COLUMN points")
-    facts, lines = list_aside(course.settings, course.name, bad, 1000)
+    bad = QuarantineFilter("COLUMN points")
+    facts, lines = list_records(course.settings, course.name, bad, 1000)
     assert {fact["reason"] for fact in facts} == {"column points is NULL"}
     assert lines[0].startswith(f"{facts[0]['id']}: {course.topic}/")
     assert " bytes: column points is NULL" in lines[0]
-    one, lines = show_one(course.settings, course.name, facts[0]["id"])
+    one, lines = show_record(course.settings, course.name, facts[0]["id"])
     assert json.loads(one["value"])["flag"] == "poor"
     assert lines[0].startswith("key: c")
     with session(course.settings, Account.STREAM) as connection, connection.cursor() as cursor:
         cursor.execute("UPDATE quarantine SET resolved_commit = 1 WHERE id = %s", (facts[0]["id"],))
-    assert len(list_aside(course.settings, course.name, bad, 1000)[0]) == len(facts) - 1
-    everything = Choice("COLUMN points", resolved=True)
-    assert len(list_aside(course.settings, course.name, everything, 1000)[0]) == len(facts)
+    assert len(list_records(course.settings, course.name, bad, 1000)[0]) == len(facts) - 1
+    everything = QuarantineFilter("COLUMN points", resolved=True)
+    assert len(list_records(course.settings, course.name, everything, 1000)[0]) == len(facts)
     with pytest.raises(SpecError, match="no such record: 0"):
-        show_one(course.settings, course.name, 0)
+        show_record(course.settings, course.name, 0)

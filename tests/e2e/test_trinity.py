@@ -73,7 +73,7 @@ def trinity(running: Trinity) -> Trinity:
     """An empty pipeline whose stream is wanted."""
     running.clear()
     with session(running.settings, Account.STREAM) as connection:
-        streams.wish(connection, "flights", "running", apply.STACK)
+        streams.request_state(connection, "flights", "running", apply.STACK)
     return running
 
 
@@ -97,7 +97,7 @@ def test_the_loop_turns_though_its_driver_is_killed(trinity: Trinity) -> None:
     os.kill(before.pid, signal.SIGKILL)
     assert feed.is_alive()
     after: Any = wait_until(lambda: trinity.row().epoch > before.epoch and trinity.row(), 90, "another driver")
-    assert after.wanted == "running"
+    assert after.desired_state == "running"
     feed.join()
     trinity.wait_drained()
     trinity.assert_exact(flights)

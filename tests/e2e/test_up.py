@@ -102,7 +102,7 @@ def test_up_scores_answers_leaves_and_comes_back(own: Settings, tmp_path: Path) 
     with up(own, log, *chaos) as running:
         until_said(running, log, "Airflow: ", 240)
         found = facts(own)
-        assert (found["streams"][0]["wanted"], found["streams"][0]["state"]) == ("stopped", "stopped")
+        assert (found["streams"][0]["desired_state"], found["streams"][0]["state"]) == ("stopped", "stopped")
         assert f"version {found['models'][0]['published_version']} published" in first
         assert found["models"][0]["scored_rows"] > 19_000
         assert "areaUnderROC" in command(own, "models").stdout

@@ -16,7 +16,7 @@ from support.cases import KAFKA_COLUMNS
 from tidemill.config import Settings
 from tidemill.errors import StreamError
 from tidemill.spec import Pipeline, load_pipeline
-from tidemill.store.write.ledger_rows import Claimant, Range
+from tidemill.store.write.ledger_rows import Range, WriteContext
 from tidemill.store.write.transaction import Batch
 from tidemill.stream.plan.decode import decode
 from tidemill.stream.plan.transform import transform
@@ -58,7 +58,7 @@ def settled(
     rows = [(key, value, 0, offset, NOW, headers) for offset, (key, value, headers) in enumerate(messages)]
     frame = transform(spark, decode(spark.createDataFrame(rows, KAFKA_COLUMNS), pipeline.source), pipeline)
     span = Range(0, 0, len(messages))
-    job = Job(settings, pipeline, Claimant("two", 1, 1, "t"), 0, {0: span})
+    job = Job(settings, pipeline, WriteContext("two", 1, 1, "t"), 0, {0: span})
     table: pa.Table = frame.toArrow()
     return settle(table.sort_by("_offset"), span, job)
 

@@ -12,7 +12,7 @@ import pytest
 from pyspark.ml import PipelineModel
 from pyspark.sql import DataFrame, SparkSession
 
-from tidemill.errors import LearnError
+from tidemill.errors import ModelError
 from tidemill.ml.data.sample import Sample, labelled
 from tidemill.ml.data.vectorizer import VECTOR
 from tidemill.ml.registry import artifacts
@@ -228,7 +228,7 @@ def test_what_mllib_does_not_take_is_a_sentence(
 ) -> None:
     """A value that only the JVM refuses, or a column that is not the author's to set, is one line."""
     model = declare(estimator, **changed)
-    with pytest.raises(LearnError, match=sentence) as raised:
+    with pytest.raises(ModelError, match=sentence) as raised:
         fit(model, FEATURES, samples[problem_of(model)].train, Path("shop"))
     assert "\n" not in str(raised.value)
 
@@ -237,7 +237,7 @@ def test_ids_too_large_for_als_are_a_sentence(samples: dict[Problem, Sample]) ->
     """A user's number beyond 32 bits is refused in training, and not cut to another user's."""
     train = samples[Problem.RECOMMENDATION].train
     large = train.withColumn("buyer", train["buyer"] + 2**33)
-    with pytest.raises(LearnError, match=r"als takes numbers of 32 bits, and buyer has larger ones: 85899346\d\d; "):
+    with pytest.raises(ModelError, match=r"als takes numbers of 32 bits, and buyer has larger ones: 85899346\d\d; "):
         fit(declare("als"), FEATURES, large, Path("shop"))
 
 
@@ -303,7 +303,7 @@ def test_an_estimator_of_ones_own_that_does_not_fit_is_a_sentence(
     (tmp_path / "mine.py").write_text(text)
     model = declare("mine:build", problem="classification")
     sample = samples[Problem.CLASSIFICATION]
-    with pytest.raises(LearnError, match=sentence) as raised:
+    with pytest.raises(ModelError, match=sentence) as raised:
         evaluate(model, sample, fit(model, FEATURES, sample.train, tmp_path).model, None)
     assert "\n" not in str(raised.value)
 
@@ -316,7 +316,7 @@ def test_stages_in_python_are_refused(samples: dict[Problem, Sample], tmp_path: 
         "def build(features, parameters):\n    return Pipeline(stages=[Odd()])\n"
     )
     model = declare("mine:build", problem="regression")
-    with pytest.raises(LearnError, match=r"has a stage that is not MLlib's own: Odd; express it"):
+    with pytest.raises(ModelError, match=r"has a stage that is not MLlib's own: Odd; express it"):
         fit(model, FEATURES, samples[Problem.REGRESSION].train, tmp_path)
 
 
@@ -327,16 +327,16 @@ def test_a_range_of_time_is_learned_from(spark: SparkSession) -> None:
     assert (sample.cut.start, sample.cut.end) == (2 * DAY, 35 * DAY - DAY // 10)
     assert sample.train_rows + sample.holdout_rows == 330
     sample.rows.unpersist()
-    with pytest.raises(LearnError, match=r"no row has a label yet: label; .*a wider range of time"):
+    with pytest.raises(ModelError, match=r"no row has a label yet: label; .*a wider range of time"):
         labelled(rows, declare("linear_regression"), Options(from_us=99 * DAY))
 
 
 def test_labels_that_say_nothing_are_a_sentence(spark: SparkSession) -> None:
     """A regression's label may not be text, nor the same in all rows."""
     rows = spark.createDataFrame(rows_of(Problem.REGRESSION), SCHEMA)
-    with pytest.raises(LearnError, match=r"label label is not a number: string; "):
+    with pytest.raises(ModelError, match=r"label label is not a number: string; "):
         labelled(rows.withColumn("_label", rows["city"]), declare("linear_regression"))
-    with pytest.raises(LearnError, match=r"all 299 labelled rows to train on have one value: 1; "):
+    with pytest.raises(ModelError, match=r"all 299 labelled rows to train on have one value: 1; "):
         labelled(rows.withColumn("_label", rows["id"] * 0 + 1), declare("linear_regression"))
 
 
@@ -379,10 +379,10 @@ def test_a_damaged_artifact_is_refused(fits: dict[str, Fitted], tmp_path: Path, 
     part = next(path for path in (tmp_path / "models" / "1").rglob("part-*") if path.parent.name == "metadata")
     part.write_bytes(part.read_bytes() + b" ")
     with pytest.raises(
-        LearnError, match=r"the artifact of model version 1 is damaged: .*/models/1; restore the folder"
+        ModelError, match=r"the artifact of model version 1 is damaged: .*/models/1; restore the folder"
     ):
         load_model(version)
-    with pytest.raises(LearnError, match=r"the artifact of model version 1 is gone: .*/models/2; "):
+    with pytest.raises(ModelError, match=r"the artifact of model version 1 is gone: .*/models/2; "):
         load_model(_version(named[:-1] + "2", written))
 
 

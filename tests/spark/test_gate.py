@@ -11,7 +11,7 @@ from pyspark.sql import SparkSession
 
 from support.models import Shop, open_shop, own_schemas, some_orders
 from tidemill.config import Settings
-from tidemill.errors import LearnError
+from tidemill.errors import ModelError
 from tidemill.ml.refresh import begin_refresh, end_refresh
 from tidemill.ml.registry.promotion import judge_refresh
 from tidemill.ml.serving.publish import publish
@@ -66,7 +66,7 @@ def test_drifted_rows_are_refused_until_a_person_decides(jdbc: SparkSession, sho
 
     shop.commit(moved(300, first=6_000))
     third = begin_refresh(shop.connection, shop.pipeline, shop.model, "many")
-    with pytest.raises(LearnError, match=r"have drifted .* more than 0\.3: .*amount \d+\.\d\d.*\(300 rows\); look at"):
+    with pytest.raises(ModelError, match=r"have drifted .* more than 0\.3: .*amount \d+\.\d\d.*\(300 rows\); look at"):
         score(jdbc, shop.settings, shop.pipeline, shop.model, third)
     assert shop.control(f"SELECT state FROM refreshes WHERE id = {third}") == [("refused",)]
     kept = {name: (psi, allowed) for name, psi, allowed, rows in _drift(shop, third) if rows == 300}

@@ -17,7 +17,7 @@ from pyspark.sql import SparkSession
 
 from support.models import BEGIN, FEATURES, Order, Shop, open_shop, outdate, own_schemas, some_orders, unlabelled
 from tidemill.config import Account, Settings
-from tidemill.errors import LearnError
+from tidemill.errors import ModelError
 from tidemill.ml.data.reader import read_features
 from tidemill.ml.refresh import begin_refresh
 from tidemill.ml.registry import versions
@@ -162,7 +162,7 @@ def _all_is_known(shop: Shop, refresh: int) -> None:
     assert set(details["importance"]) == set(details["drift"]) == {"amount", "city", "distance"}
     assert (details["measured_rows"], details["champion_saw"]) == (251, False)
     assert sum(part["rows"] for part in details["calibration"]) == 251
-    assert shop.control("SELECT version FROM scorers ORDER BY version") == [(1,), (2,)]
+    assert shop.control("SELECT version FROM portable_models ORDER BY version") == [(1,), (2,)]
 
 
 def test_a_form_asks_for_a_range_and_parameters(jdbc: SparkSession, shop: Shop) -> None:
@@ -192,7 +192,7 @@ def test_a_form_asks_for_a_range_and_parameters(jdbc: SparkSession, shop: Shop) 
     )
     outdate(shop.connection)
     wrong = begin_refresh(shop.connection, shop.pipeline, shop.model, "another", {"parameters": {"depth": 2}})
-    with pytest.raises(LearnError, match=r"gbt_classifier has no such parameter: depth; there are: "):
+    with pytest.raises(ModelError, match=r"gbt_classifier has no such parameter: depth; there are: "):
         train(jdbc, shop.settings, shop.pipeline, shop.model, wrong)
 
 
@@ -227,7 +227,7 @@ def test_models_may_lie_behind_a_uri(jdbc: SparkSession, shop: Shop, tmp_path: P
     assert champion.artifact == f"{settings.models}/shop/returns/1"
     assert (tmp_path / "far" / "shop" / "returns" / "1" / "metadata").is_dir()
     with far.connection.cursor() as cursor:
-        cursor.execute("DELETE FROM scorers")
+        cursor.execute("DELETE FROM portable_models")
     assert scored(jdbc, far, refresh) == ORDERS
 
 
@@ -318,7 +318,7 @@ def test_what_the_author_got_wrong_is_a_sentence(
 ) -> None:
     """What only Spark can know is said in the author's words, and leaves no version behind."""
     wrong = shop.changed(tmp_path, **change)
-    with pytest.raises(LearnError, match=sentence):
+    with pytest.raises(ModelError, match=sentence):
         train(jdbc, wrong.settings, wrong.pipeline, wrong.model, begin(wrong))
     assert shop.control("SELECT COUNT(*) FROM model_versions") == [(0,)]
 
@@ -327,7 +327,7 @@ def test_what_cannot_be_learned_from_is_a_sentence(jdbc: SparkSession, empty: Sh
     """No label yet, too few rows, labels of more than two classes, or of one class only: each is said as that."""
 
     def fails(sentence: str) -> None:
-        with pytest.raises(LearnError, match=sentence):
+        with pytest.raises(ModelError, match=sentence):
             train(jdbc, empty.settings, empty.pipeline, empty.model, begin(empty))
 
     empty.commit(unlabelled(some_orders(10)))
@@ -336,7 +336,7 @@ def test_what_cannot_be_learned_from_is_a_sentence(jdbc: SparkSession, empty: Sh
     fails(r"too few labelled rows to train on: 41; ")
     odd = empty.changed(tmp_path, features=FEATURES.replace("o.returned = 1 AS", "o.returned * 2 AS"))
     empty.commit(some_orders(ORDERS))
-    with pytest.raises(LearnError, match=r"\d+ labels to train on are neither 0 nor 1; select a comparison"):
+    with pytest.raises(ModelError, match=r"\d+ labels to train on are neither 0 nor 1; select a comparison"):
         train(jdbc, odd.settings, odd.pipeline, odd.model, begin(odd))
     empty.changed(tmp_path)
     empty.commit([replace(order, returned=1) for order in some_orders(ORDERS)])
@@ -346,13 +346,13 @@ def test_what_cannot_be_learned_from_is_a_sentence(jdbc: SparkSession, empty: Sh
 def test_scoring_needs_a_champion_and_its_artifact(jdbc: SparkSession, shop: Shop) -> None:
     """Without a champion, or without the files of the one there is, scoring says so and completes nothing."""
     refresh = begin(shop)
-    with pytest.raises(LearnError, match=r"shop\.returns has no champion to score with; train first"):
+    with pytest.raises(ModelError, match=r"shop\.returns has no champion to score with; train first"):
         scored(jdbc, shop, refresh)
     trained(jdbc, shop)
     with shop.connection.cursor() as cursor:
-        cursor.execute("DELETE FROM scorers")  # with the portable form the database alone would do
+        cursor.execute("DELETE FROM portable_models")  # with the portable form the database alone would do
     shutil.rmtree(shop.settings.models / "shop" / "returns" / "1")
-    with pytest.raises(LearnError, match=r"the artifact of model version 1 is gone: .*/shop/returns/1; restore"):
+    with pytest.raises(ModelError, match=r"the artifact of model version 1 is gone: .*/shop/returns/1; restore"):
         scored(jdbc, shop, refresh)
     assert shop.control("SELECT scored_version FROM refreshes") == [(None,)]
 

@@ -143,7 +143,7 @@ class Crashing:
         with session(self.settings, Account.STREAM) as connection:
             version = pipeline_version(connection, self.pipeline)
             assert version is not None
-            epoch = leases.take_over(connection, self.pipeline.name, version, "a test")
+            epoch = leases.acquire_lease(connection, self.pipeline.name, version, "a test")
             driver = launcher.launch(self.settings, self.pipeline, epoch, _SHORT_LIVED)
             leases.record_driver(
                 connection,
@@ -165,7 +165,7 @@ class Crashing:
     def stop_driver(self) -> None:
         """Nothing of the newest driver may be left."""
         with session(self.settings, Account.STREAM) as connection:
-            streams.wish(connection, self.pipeline.name, "stopped", "a test")
+            streams.request_state(connection, self.pipeline.name, "stopped", "a test")
         assert launcher.stop_driver(self.row(), grace_seconds=10)
 
     # The victims

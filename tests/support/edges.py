@@ -32,7 +32,7 @@ from tidemill.store.connection import session
 from tidemill.store.control import leases, streams
 from tidemill.store.maintenance.verify import verify
 from tidemill.store.migrations import apply_pipeline
-from tidemill.store.write.transaction import Claimant
+from tidemill.store.write.transaction import WriteContext
 from tidemill.stream.driver import Driver
 from tidemill.stream.start_offsets import Start, find_start
 from tidemill.testing import wait_until
@@ -145,8 +145,8 @@ class Edge:
     def start(self) -> Run:
         """Start the next epoch's driver."""
         with session(self.settings, Account.STREAM) as connection:
-            streams.wish(connection, self.name, "running", "a test")
-            epoch = leases.take_over(connection, self.name, self.version, "a test")
+            streams.request_state(connection, self.name, "running", "a test")
+            epoch = leases.acquire_lease(connection, self.name, self.version, "a test")
         errors: list[TidemillError] = []
         driver = Driver(self.settings, self.pipeline, epoch)
 
@@ -167,7 +167,7 @@ class Edge:
     def stop(self) -> None:
         """Wish the stream stopped, and wait until its driver has left."""
         with session(self.settings, Account.STREAM) as connection:
-            streams.wish(connection, self.name, "stopped", "a test")
+            streams.request_state(connection, self.name, "stopped", "a test")
         for run in self.runs:
             run.thread.join(SECONDS)
             assert not run.thread.is_alive()
@@ -232,9 +232,9 @@ def send(producer: Producer, topic: str, ids: Iterable[int], partition: int = 0,
 def find(stream: Edge) -> Start:
     """What a driver does before it streams, by itself."""
     with session(stream.settings, Account.STREAM) as connection:
-        epoch = leases.take_over(connection, stream.name, stream.version, "a test")
-        claimant = Claimant(stream.name, epoch, stream.version, stream.name)
-        return find_start(connection, stream.client, stream.settings, stream.pipeline, claimant)
+        epoch = leases.acquire_lease(connection, stream.name, stream.version, "a test")
+        write_context = WriteContext(stream.name, epoch, stream.version, stream.name)
+        return find_start(connection, stream.client, stream.settings, stream.pipeline, write_context)
 
 
 def transactional(stream: Edge) -> Producer:

@@ -174,14 +174,14 @@ class Supervised:
     def wish(self, wanted: str) -> None:
         """What is wanted of the stream."""
         with session(self.settings, Account.STREAM) as connection:
-            streams.wish(connection, self.stream, wanted, "a test")
+            streams.request_state(connection, self.stream, wanted, "a test")
 
     def until_state(self, state: str, epoch: int) -> StreamRow:
         """The row once the driver of an epoch, or of a later one, is in a state."""
 
         def reached() -> StreamRow | None:
             row = self.row
-            return row if row.beat_epoch == row.epoch >= epoch and row.state == state else None
+            return row if row.heartbeat_epoch == row.epoch >= epoch and row.state == state else None
 
         return wait_until(reached, SPARK_SECONDS, f"epoch {epoch} is {state}")
 
@@ -281,7 +281,7 @@ class Surf(Supervised):
     def assert_sound(self) -> StreamRow:
         """One driver lives and there never were two, nothing waits for a person, and the tables are exact."""
         row = self.row
-        assert (row.wanted, row.halted_reason) == ("running", None)
+        assert (row.desired_state, row.halted_reason) == ("running", None)
         assert {(epoch, leader) for epoch, _, leader in processes(self.settings, self.stream)} == {(row.epoch, row.pid)}
         assert self.observer.doubles == []
         assert self.differences() == []

@@ -14,18 +14,18 @@ from datetime import datetime, timedelta
 from typing import ClassVar
 
 from support.streams import NOW, RUNNING
-from tidemill.errors import DatabaseAway, Fenced
-from tidemill.lifecycle.decide import PATIENT, Action, Verb, Wanted, decide, wanted_of
-from tidemill.lifecycle.driver_state import Life, Observed, observe, sign_of_life
+from tidemill.errors import DatabaseUnavailable, Fenced
+from tidemill.lifecycle.decide import WAITING, Action, ActionType, Desired, decide, desired_of
+from tidemill.lifecycle.driver_state import DriverState, Observed, last_signal, observe
 from tidemill.lifecycle.limits import LIMITS, Limits, View
 from tidemill.lifecycle.stream_row import StreamRow
 
-Steps = Generator[Verb | None]
+Steps = Generator[ActionType | None]
 """A step gives what was just decided and is not yet done, if anything is."""
 TICK_SECONDS = 2.0
 FRESH = replace(
-    RUNNING, wanted="stopped", wanted_at=NOW, epoch=0, pipeline_version=None, host=None, pid=None, taken_at=None,
-    beat_epoch=None, state=None, beat_at=None, batches=None, newest_version=1,
+    RUNNING, desired_state="stopped", requested_at=NOW, epoch=0, pipeline_version=None, host=None, pid=None,
+    acquired_at=None, heartbeat_epoch=None, state=None, heartbeat_at=None, batches=None, newest_version=1,
 )  # fmt: skip
 """A stream that was applied and never started."""
 
@@ -80,7 +80,7 @@ class World:
 
     def read(self) -> StreamRow:
         if not self.up:
-            raise DatabaseAway("the database is away")
+            raise DatabaseUnavailable("the database is away")
         if self.row.now != self.now:
             self._set(now=self.now)
         return self.row
@@ -100,20 +100,20 @@ class World:
 
     def wish(self, wanted: str) -> None:
         self.tick(0.001)
-        changes: dict[str, object] = {"wanted": wanted, "wanted_at": self.now}
+        changes: dict[str, object] = {"desired_state": wanted, "requested_at": self.now}
         if wanted == "running":
             changes |= {"failures_in_a_row": 0, "halted_reason": None}
         self._write(**changes)
 
-    def ask_to_leave(self, epoch: int | None = None) -> None:
-        if self.row.epoch == (epoch or self.row.epoch) and (self.row.leave_epoch or 0) < self.row.epoch:
-            self._write(leave_epoch=self.row.epoch, leave_at=self.now)
+    def request_exit(self, epoch: int | None = None) -> None:
+        if self.row.epoch == (epoch or self.row.epoch) and (self.row.exit_epoch or 0) < self.row.epoch:
+            self._write(exit_epoch=self.row.epoch, exit_requested_at=self.now)
 
-    def take_over(self, seen: StreamRow, version: int) -> int:
-        if (self.read().epoch, self.row.wanted_at) != (seen.epoch, seen.wanted_at):
+    def acquire_lease(self, seen: StreamRow, version: int) -> int:
+        if (self.read().epoch, self.row.requested_at) != (seen.epoch, seen.requested_at):
             raise Fenced("somebody else was faster")
         self.tick(0.001)  # no two statements happen at one moment
-        self._write(epoch=seen.epoch + 1, pipeline_version=version, taken_at=self.now, pid=None)
+        self._write(epoch=seen.epoch + 1, pipeline_version=version, acquired_at=self.now, pid=None)
         return self.row.epoch
 
     def record_driver(self, driver: Driver) -> None:
@@ -121,13 +121,13 @@ class World:
             self._write(pid=driver.pid)
 
     def write_beat(self, epoch: int, state: str, batches: int = 0, error: str | None = None) -> None:
-        if epoch >= (self.read().beat_epoch or 0):
-            self._write(beat_epoch=epoch, state=state, beat_at=self.now, batches=batches, last_error=error)
+        if epoch >= (self.read().heartbeat_epoch or 0):
+            self._write(heartbeat_epoch=epoch, state=state, heartbeat_at=self.now, batches=batches, last_error=error)
 
     def count_failure(self, epoch: int) -> None:
         row = self.read()
-        failed_at, taken_at = row.last_failed_at, row.taken_at
-        if row.epoch == epoch and (failed_at is None or taken_at is None or failed_at < taken_at):
+        failed_at, acquired_at = row.last_failed_at, row.acquired_at
+        if row.epoch == epoch and (failed_at is None or acquired_at is None or failed_at < acquired_at):
             self._write(failures_in_a_row=row.failures_in_a_row + 1, last_failed_at=self.now)
             self.failures += 1
 
@@ -135,7 +135,7 @@ class World:
         self._write(failures_in_a_row=0)
 
     def halt(self, seen: StreamRow, reason: str) -> bool:
-        halts = self.read().halted_reason is None and self.row.wanted_at == seen.wanted_at
+        halts = self.read().halted_reason is None and self.row.requested_at == seen.requested_at
         if halts:
             self._write(halted_reason=reason)
             ensure(self.row.failures_in_a_row >= self.limits.failures, "it is halted for nothing")
@@ -146,7 +146,7 @@ class World:
     def observe(self, row: StreamRow, gone: bool, viewed_seconds: float, given_up: datetime | None) -> Observed:
         return observe(row, gone=gone, viewed_seconds=viewed_seconds, given_up=given_up, limits=self.limits)
 
-    def decide(self, observed: Observed, wanted: Wanted, now: datetime) -> Action:
+    def decide(self, observed: Observed, wanted: Desired, now: datetime) -> Action:
         return decide(observed, wanted, now, self.limits)
 
     # Processes.
@@ -185,7 +185,11 @@ class World:
                 if self.is_fenced(driver, row):
                     break
                 self.write_beat(driver.epoch, state, batches)
-                stays = row.wanted == "running" and row.halted_reason is None and (row.leave_epoch or 0) < driver.epoch
+                stays = (
+                    row.desired_state == "running"
+                    and row.halted_reason is None
+                    and (row.exit_epoch or 0) < driver.epoch
+                )
                 yield None
                 # Once it is called off it leaves, whatever is wished meanwhile.
                 if (not stays or state == "stopping") and not driver.stubborn:
@@ -202,7 +206,7 @@ class World:
                 else:
                     yield from self.commit(driver)
                     batches += 1
-            except DatabaseAway:
+            except DatabaseUnavailable:
                 continue  # it waits
             except Fenced:
                 break
@@ -211,12 +215,12 @@ class World:
     def is_fenced(self, driver: Driver, row: StreamRow) -> bool:
         return row.epoch != driver.epoch
 
-    def prove_epoch(self, driver: Driver) -> None:
+    def check_fencing_token(self, driver: Driver) -> None:
         if self.read().epoch != driver.epoch:
             raise Fenced("it was taken over")
 
     def commit(self, driver: Driver) -> Steps:
-        self.prove_epoch(driver)
+        self.check_fencing_token(driver)
         ensure(driver.epoch == self.row.epoch, f"epoch {driver.epoch} commits in epoch {self.row.epoch}")
         yield None
         self.clear_failures()
@@ -235,10 +239,10 @@ class World:
                 gone = gone and before is not None and before.epoch == row.epoch
                 before = row
                 observed = self.observe(row, gone, view.seconds, None)
-                action = self.decide(observed, wanted_of(row), row.now)
-                if action.verb not in (*PATIENT, Verb.DONE):
-                    yield from self.work(sign_of_life(row) if observed.life is Life.LOST else None)
-            except DatabaseAway:
+                action = self.decide(observed, desired_of(row), row.now)
+                if action.action_type not in (*WAITING, ActionType.IDLE):
+                    yield from self.work(last_signal(row) if observed.driver_state is DriverState.LOST else None)
+            except DatabaseUnavailable:
                 view = None
 
     def look_on(self, view: View | None, row: StreamRow) -> View:
@@ -252,17 +256,17 @@ class World:
             yield None
             before, row = row, self.read()
             observed = self.observe(row, gone and row.epoch == before.epoch, 0, given_up)
-            action = self.decide(observed, wanted_of(row), row.now)
-            if action.verb in (*PATIENT, Verb.DONE):
+            action = self.decide(observed, desired_of(row), row.now)
+            if action.action_type in (*WAITING, ActionType.IDLE):
                 return
-            yield action.verb
+            yield action.action_type
             try:
                 yield from self.act(row, action)
             except Fenced:
                 continue  # look again
 
     def act(self, row: StreamRow, action: Action) -> Steps:
-        if action.verb is Verb.START:
+        if action.action_type is ActionType.START:
             version = self.read().newest_version
             yield None
             epoch = self.start(row, version)
@@ -272,17 +276,17 @@ class World:
             driver = self.launch(epoch, version)
             yield None
             self.record_driver(driver)
-        elif action.verb is Verb.ROLL:
+        elif action.action_type is ActionType.ROLL:
             self.roll(row)
-        elif action.verb is Verb.KILL:
-            epoch = self.take_over(row, row.pipeline_version or 0)
+        elif action.action_type is ActionType.KILL:
+            epoch = self.acquire_lease(row, row.pipeline_version or 0)
             yield None
             self.stop_driver(row)
             yield None
             if self.read().epoch == epoch:
                 yield None
                 self.write_beat(epoch, "stopped")
-        elif action.verb is Verb.FAIL:
+        elif action.action_type is ActionType.RECORD_FAILURE:
             self.stop_driver(row)
             yield None
             self.count_failure(row.epoch)
@@ -290,15 +294,15 @@ class World:
             self.halt(row, action.reason)
 
     def start(self, row: StreamRow, version: int) -> int:
-        epoch = self.take_over(row, version)
-        wanted = self.row.wanted == "running" and self.row.halted_reason is None
+        epoch = self.acquire_lease(row, version)
+        wanted = self.row.desired_state == "running" and self.row.halted_reason is None
         ensure(wanted, "a driver is started for a stream that is not wanted")
         return epoch
 
     def roll(self, row: StreamRow) -> None:
-        asked = self.row.leave_epoch
-        self.ask_to_leave(row.epoch)
-        outdated = self.row.leave_epoch == asked or self.row.pipeline_version != self.row.newest_version
+        asked = self.row.exit_epoch
+        self.request_exit(row.epoch)
+        outdated = self.row.exit_epoch == asked or self.row.pipeline_version != self.row.newest_version
         ensure(outdated, "a driver of the newest version is asked to leave")
 
     # What a test does with all this.
@@ -310,12 +314,12 @@ class World:
     def runs(self) -> bool:
         """Whether a driver of the newest version reads and is to stay."""
         row = self.row
-        fresh = row.beat_at is not None and (self.now - row.beat_at).total_seconds() <= TICK_SECONDS
-        says = fresh and row.beat_epoch == row.epoch and row.state == "running"
-        right = row.pipeline_version == row.newest_version and (row.leave_epoch or 0) < row.epoch
+        fresh = row.heartbeat_at is not None and (self.now - row.heartbeat_at).total_seconds() <= TICK_SECONDS
+        says = fresh and row.heartbeat_epoch == row.epoch and row.state == "running"
+        right = row.pipeline_version == row.newest_version and (row.exit_epoch or 0) < row.epoch
         return self.holder() is not None and says and right
 
 
-def step(steps: Steps) -> Verb | None:
+def step(steps: Steps) -> ActionType | None:
     """On to the next point where something else may happen."""
     return next(steps, None)

@@ -59,7 +59,7 @@ def own_schemas(mariadb_settings: Settings, models: Path) -> Iterator[Settings]:
             for schema in schemas:
                 cursor.execute(f"GRANT {rights} ON `{schema}`.* TO {who.replace('%%', '%')}")
         with session(own, Account.MIGRATE) as connection:
-            migrate_control(connection, own.root / "sql" / "control")
+            migrate_control(connection, own.root / "sql")
         try:
             yield own
         finally:

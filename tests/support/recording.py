@@ -20,7 +20,7 @@ from tidemill.spec.checks.tables import deletes_from
 from tidemill.store.connection import close, connect
 from tidemill.store.control import leases, ledger
 from tidemill.store.maintenance.verify import verify
-from tidemill.store.write.transaction import Batch, Claimant, Counts, Range, Rejected, write_batch
+from tidemill.store.write.transaction import Batch, Counts, Range, Rejected, WriteContext, write_batch
 
 COLUMNS = ("id", "code", "team", "points", "amount", "seen")
 COUNTED = ("written", "duplicate", "stale", "filtered", "quarantined", "gap", "unselected")
@@ -241,29 +241,30 @@ class Player:
                 cursor.execute(f"DELETE FROM {control_plane}.{table} WHERE stream = %s", (self.name,))
             self.connection.commit()
         ledger.begin_at(self.connection, self.name, self.name, dict.fromkeys(range(partitions), 0))
-        self.take_over(1)
+        self.acquire_lease(1)
         self.numbers = Numbers()
 
-    def take_over(self, version: int) -> None:
+    def acquire_lease(self, version: int) -> None:
         """A driver of this version is the newest."""
-        leases.take_over(self.connection, self.name, version, "a history")
+        leases.acquire_lease(self.connection, self.name, version, "a history")
 
     def write(self, order: Commit) -> Counts:
         """What a task of the order's driver, or of its replay, does."""
-        claimant = Claimant(self.name, order.epoch, order.version, self.name, replay_id=self._replay(order))
-        raw = dict(order.wanted())
+        write_context = WriteContext(self.name, order.epoch, order.version, self.name, replay_id=self._replay(order))
+        raw = dict(order.desired_state())
 
         def read_raw(offsets: Iterable[int]) -> dict[int, Rejected]:
             return {offset: _rejected(offset, raw[offset], "") for offset in offsets}
 
-        return write_batch(self.settings, self.pipeline, claimant, self._batch(order), read_raw=read_raw)
+        return write_batch(self.settings, self.pipeline, write_context, self._batch(order), read_raw=read_raw)
 
     def _replay(self, order: Commit) -> int | None:
         if order.replay is None or order.replay in self.numbers.replays:
             return self.numbers.replays.get(order.replay or 0)
         with self.connection.cursor() as cursor:
             cursor.execute(
-                "INSERT INTO replays (stream, pipeline_version, selection, asked_by) VALUES (%s, %s, '{}', 'tests')",
+                "INSERT INTO replays (stream, pipeline_version, selection, requested_by)"
+                " VALUES (%s, %s, '{}', 'tests')",
                 (self.name, order.version),
             )
             self.numbers.replays[order.replay] = int(cursor.lastrowid)
@@ -275,7 +276,7 @@ class Player:
         deletes = bool(deletes_from(self.pipeline))
         rejected, gone, filtered = [], [], 0
         rows: dict[str, dict[int, Row]] = {table: {} for table in tables}
-        for offset, record in order.wanted():
+        for offset, record in order.desired_state():
             if record.what == POISON or record.readable > order.version:
                 rejected.append(_rejected(offset, record, "it cannot be read"))
             elif record.what == TOMBSTONE and deletes:
@@ -296,7 +297,7 @@ class Player:
             rejected=tuple(rejected),
             gap=order.gaps(),
             unselected=order.unselected(),
-            delivered=frozenset(offset for offset, _ in order.wanted()),
+            delivered=frozenset(offset for offset, _ in order.desired_state()),
         )
 
 

@@ -19,13 +19,13 @@ from tidemill.config import Account, Settings
 from tidemill.devstack.jars import part
 from tidemill.kafka import topics
 from tidemill.replay import job
-from tidemill.replay.request import Asked, ask
+from tidemill.replay.request import ReplayRequest, request_replay
 from tidemill.spec import Pipeline, load_pipeline
 from tidemill.store.connection import session
 from tidemill.store.control import leases, ledger, replays
 from tidemill.store.maintenance.verify import verify
 from tidemill.store.migrations import apply_pipeline, migrate_control
-from tidemill.store.write.ledger_rows import Claimant, Range
+from tidemill.store.write.ledger_rows import Range, WriteContext
 from tidemill.stream.plan.decode import decode
 from tidemill.stream.plan.source import read_range
 from tidemill.stream.plan.transform import transform
@@ -115,10 +115,10 @@ class Course:
         (self.folder / "pipeline.yaml").write_text(yaml.safe_dump(content))
         (self.folder / "t.sql").write_text(select)
         with session(self.settings, Account.MIGRATE) as connection:
-            migrate_control(connection, self.settings.root / "sql" / "control")
+            migrate_control(connection, self.settings.root / "sql")
             self.version = apply_pipeline(connection, self.settings, self.pipeline)
         with session(self.settings, Account.STREAM) as connection:
-            self.epoch = leases.take_over(connection, self.name, self.version, "a test")
+            self.epoch = leases.acquire_lease(connection, self.name, self.version, "a test")
             ledger.begin_at(connection, self.name, self.topic, dict.fromkeys(range(PARTITIONS), 0))
 
     def load(self, spark: SparkSession | None = None, step: int = 10**6) -> None:
@@ -136,19 +136,19 @@ class Course:
             return None
         starts, untils = ({p: getattr(s, name) for p, s in spans.items()} for name in ("start", "until"))
         rows = decode(read_range(spark, self.settings, source, starts, untils), source)
-        claimant = Claimant(self.name, self.epoch, self.version, self.topic)
-        return transform(spark, rows, pipeline), Job(self.settings, pipeline, claimant, self.batch_id, spans)
+        write_context = WriteContext(self.name, self.epoch, self.version, self.topic)
+        return transform(spark, rows, pipeline), Job(self.settings, pipeline, write_context, self.batch_id, spans)
 
     def positions(self) -> dict[int, int]:
         with session(self.settings, Account.READ) as connection:
             return ledger.positions(connection, self.name, self.topic)
 
-    def ask(self, asked: Asked) -> int:
+    def request_replay(self, asked: ReplayRequest) -> int:
         """Ask for a replay; returns its id."""
         with session(self.settings, Account.STREAM) as connection:
-            return ask(connection, topics.admin(self.settings), self.pipeline, asked, "a test")
+            return request_replay(connection, topics.admin(self.settings), self.pipeline, asked, "a test")
 
-    def replay(self, asked: Asked) -> dict[str, Any]:
+    def replay(self, asked: ReplayRequest) -> dict[str, Any]:
         """Ask for a replay and run it."""
         return self.run(self.ask(asked))
 

@@ -18,7 +18,7 @@ from tidemill.store.connection import connect, session
 from tidemill.store.control import leases, ledger, streams
 from tidemill.store.migrations import apply_pipeline
 from tidemill.store.scoring.portable_model import pack
-from tidemill.store.write.ledger_rows import Claimant, Counts, Range
+from tidemill.store.write.ledger_rows import Counts, Range, WriteContext
 from tidemill.store.write.transaction import Batch, write_batch
 
 BEGIN = dt.datetime(2026, 3, 1)
@@ -58,7 +58,7 @@ class Post:
     settings: Settings
     pipeline: Pipeline
     connection: Connection[Any]
-    claimant: Claimant
+    write_context: WriteContext
     position: dict[int, int] = field(default_factory=dict)
     batch_id: int = 0
     model: str = "breaks"
@@ -85,7 +85,7 @@ class Post:
     def write(self, parcels: Sequence[Parcel], partition: int = 0, *, dry_run: bool = False) -> Counts:
         """Commit parcels as the next batch of a partition."""
         batch = self.batch(parcels, partition)
-        counts = write_batch(self.settings, self.pipeline, self.claimant, batch, dry_run=dry_run)
+        counts = write_batch(self.settings, self.pipeline, self.write_context, batch, dry_run=dry_run)
         if not dry_run:
             self.position[partition] = batch.range.until
             self.batch_id += 1
@@ -108,7 +108,7 @@ class Post:
         """Keep a model made by hand in the database."""
         with self.connection.cursor() as cursor:
             cursor.execute(
-                "INSERT INTO scorers (pipeline, model, version, content) VALUES ('post', %s, %s, %s)",
+                "INSERT INTO portable_models (pipeline, model, version, content) VALUES ('post', %s, %s, %s)",
                 (self.model, version, pack(content or by_hand())),
             )
 
@@ -173,7 +173,7 @@ def open_post(settings: Settings, folder: Path, *, features: str = FEATURES, **m
     with session(settings, Account.MIGRATE) as migrating:
         version = apply_pipeline(migrating, settings, pipeline)
     connection = connect(settings, Account.STREAM)
-    streams.wish(connection, "post", "running", "a test")
+    streams.request_state(connection, "post", "running", "a test")
     ledger.begin_at(connection, "post", "post", dict.fromkeys(range(4), 0))
-    epoch = leases.take_over(connection, "post", version, "a test")
-    return Post(settings, pipeline, connection, Claimant("post", epoch, version, "post"))
+    epoch = leases.acquire_lease(connection, "post", version, "a test")
+    return Post(settings, pipeline, connection, WriteContext("post", epoch, version, "post"))

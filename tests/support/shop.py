@@ -17,7 +17,7 @@ from tidemill.store.connection import session
 from tidemill.store.control import leases, ledger, streams
 from tidemill.store.maintenance.verify import verify
 from tidemill.store.migrations import apply_pipeline, migrate_control
-from tidemill.store.write.ledger_rows import Claimant, Counts, Range
+from tidemill.store.write.ledger_rows import Counts, Range, WriteContext
 from tidemill.store.write.transaction import Batch, write_batch
 
 _number = itertools.count(1)
@@ -31,7 +31,7 @@ class Shop:
 
     settings: Settings
     pipeline: Pipeline
-    claimant: Claimant
+    write_context: WriteContext
     position: dict[int, int] = field(default_factory=dict)
     batch_id: int = 0
 
@@ -39,7 +39,7 @@ class Shop:
         """Commit records ``(country, code, moved, second)``, or ``(country, code)`` for a tombstone."""
         start = self.position.get(partition, 0)
         batch = self.batch(start, records, partition, **other)
-        counts = write_batch(self.settings, self.pipeline, self.claimant, batch)
+        counts = write_batch(self.settings, self.pipeline, self.write_context, batch)
         self.position[partition] = batch.range.until
         self.batch_id += 1
         return counts
@@ -119,10 +119,10 @@ def make_shop(settings: Settings, folder: Path, **moves: Any) -> Shop:
     (place / "all.sql").write_text("SELECT country, code, moved, seen FROM records")
     pipeline = load_pipeline(place)
     with session(settings, Account.MIGRATE) as connection:
-        migrate_control(connection, settings.root / "sql" / "control")
+        migrate_control(connection, settings.root / "sql")
         version = apply_pipeline(connection, settings, pipeline)
     with session(settings, Account.STREAM) as connection:
-        streams.wish(connection, name, "running", "a test")
+        streams.request_state(connection, name, "running", "a test")
         ledger.begin_at(connection, name, name, dict.fromkeys(range(4), 0))
-        epoch = leases.take_over(connection, name, version, "a test")
-    return Shop(settings, pipeline, Claimant(name, epoch, version, name))
+        epoch = leases.acquire_lease(connection, name, version, "a test")
+    return Shop(settings, pipeline, WriteContext(name, epoch, version, name))

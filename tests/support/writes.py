@@ -18,7 +18,7 @@ from tidemill.store.connection import connect, session
 from tidemill.store.control import leases, ledger, streams
 from tidemill.store.maintenance.verify import verify
 from tidemill.store.migrations import apply_pipeline, migrate_control
-from tidemill.store.write.ledger_rows import Claimant, Counts, Range
+from tidemill.store.write.ledger_rows import Counts, Range, WriteContext
 from tidemill.store.write.transaction import Batch, write_batch
 
 _number = itertools.count(1)
@@ -46,8 +46,8 @@ class Writer:
         return next(iter(self.pipeline.rollups))
 
     @property
-    def claimant(self) -> Claimant:
-        return Claimant(self.pipeline.name, self.epoch, self.version, self.pipeline.source.topic)
+    def write_context(self) -> WriteContext:
+        return WriteContext(self.pipeline.name, self.epoch, self.version, self.pipeline.source.topic)
 
     def batch(self, rows: list[tuple[Any, ...]], partition: int = 0, **other: Any) -> Batch:
         """A batch of rows ``(id, team, points, seen)``; ``seen`` counts seconds. Offsets follow the position."""
@@ -68,7 +68,7 @@ class Writer:
     def write(self, rows: list[tuple[Any, ...]], partition: int = 0, **other: Any) -> Counts:
         """Commit the next batch of a partition."""
         batch = self.batch(rows, partition, **other)
-        counts = write_batch(self.settings, self.pipeline, self.claimant, batch)
+        counts = write_batch(self.settings, self.pipeline, self.write_context, batch)
         self.positions[partition] = batch.range.until
         self.batch_id += 1
         return counts
@@ -96,9 +96,9 @@ class Writer:
         with session(self.settings, Account.READ) as connection:
             return verify(connection, self.settings, self.pipeline)
 
-    def take_over(self) -> None:
+    def acquire_lease(self) -> None:
         """Become the stream's newest driver."""
-        self.epoch = leases.take_over(self.connection, self.pipeline.name, self.version, "a test")
+        self.epoch = leases.acquire_lease(self.connection, self.pipeline.name, self.version, "a test")
 
 
 def make_writer(settings: Settings, folder: Path, kind: str) -> Writer:
@@ -126,11 +126,11 @@ def make_writer(settings: Settings, folder: Path, kind: str) -> Writer:
     (place / "transform.sql").write_text("SELECT id, team, points, seen FROM records")
     pipeline = load_pipeline(place)
     with session(settings, Account.MIGRATE) as connection:
-        migrate_control(connection, settings.root / "sql" / "control")
+        migrate_control(connection, settings.root / "sql")
         version = apply_pipeline(connection, settings, pipeline)
     connection = connect(settings, Account.STREAM)
-    streams.wish(connection, name, "running", "a test")
+    streams.request_state(connection, name, "running", "a test")
     ledger.begin_at(connection, name, name, dict.fromkeys(range(4), 0))
     writer = Writer(settings, pipeline, connection, version)
-    writer.take_over()
+    writer.acquire_lease()
     return writer

@@ -7,11 +7,11 @@ import pytest
 from tidemill import errors
 from tidemill.errors import (
     Contention,
-    DatabaseAway,
     DatabaseFull,
     DatabaseReadOnly,
+    DatabaseUnavailable,
     Fenced,
-    KafkaAway,
+    KafkaUnavailable,
     TidemillError,
     Transient,
 )
@@ -41,6 +41,6 @@ def test_every_error_has_an_exit_code_of_its_kind() -> None:
 
 def test_only_what_may_go_away_is_tried_again() -> None:
     """Contention, a database that is absent, read-only or full, and an absent Kafka are transient; fenced is final."""
-    transient = {Contention, DatabaseAway, DatabaseReadOnly, DatabaseFull, KafkaAway}
+    transient = {Contention, DatabaseUnavailable, DatabaseReadOnly, DatabaseFull, KafkaUnavailable}
     assert {kind for kind in every_error() if issubclass(kind, Transient)} == transient
     assert not issubclass(Fenced, Transient)

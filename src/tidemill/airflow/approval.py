@@ -22,8 +22,8 @@ from asgiref.sync import sync_to_async
 from pymysql.connections import Connection
 
 from tidemill.airflow.dags.refresh_tasks import at_work, refresh_of, score_next
-from tidemill.airflow.hook import CONN_ID, Target, open_connection
-from tidemill.errors import DatabaseAway, LearnError
+from tidemill.airflow.hook import CONN_ID, ConnectionLike, open_connection
+from tidemill.errors import DatabaseUnavailable, ModelError
 from tidemill.ml.registry.history import Fitted, History, read_history
 from tidemill.ml.registry.promotion import approve, reject
 from tidemill.ml.registry.versions import read_version, trained_in
@@ -91,7 +91,7 @@ class ApproveOperator(HITLBranchOperator):
                 else:
                     said = f"rejected by {person}" if person else f"nobody answered within {WAIT_DAYS} days"
                     reject(connection, spec, self.model, version, by, said)
-            except LearnError as error:
+            except ModelError as error:
                 raise AirflowFailException(str(error)) from error
             return self._go_on(context, connection, spec, "the challenger was not promoted")
 
@@ -131,7 +131,7 @@ class ApprovalTrigger(BaseTrigger):
 
     async def run(self) -> AsyncIterator[TriggerEvent]:
         """Yield one event, of the shape that Airflow gives a human's task."""
-        target: Target = await BaseHook.aget_connection(self.conn_id)
+        target: ConnectionLike = await BaseHook.aget_connection(self.conn_id)
         while True:
             late = time.time() >= self.until
             # Airflow's server wakes the task itself, but not for an answer that came before the task was put to sleep.
@@ -142,7 +142,7 @@ class ApprovalTrigger(BaseTrigger):
                 return
             try:
                 waits = await asyncio.to_thread(self._waits, target)
-            except DatabaseAway as error:
+            except DatabaseUnavailable as error:
                 self.log.warning("waiting for the database: %s", error)
                 waits = True
             if late or not waits:
@@ -150,7 +150,7 @@ class ApprovalTrigger(BaseTrigger):
                 return
             await asyncio.sleep(_POLL_SECONDS)
 
-    def _waits(self, target: Target) -> bool:
+    def _waits(self, target: ConnectionLike) -> bool:
         with closing(open_connection(target)) as connection:
             # Its own state: a later version may be there when a run is cleared.
             return read_version(connection, self.pipeline, self.model, self.version).state == "waiting"

@@ -17,7 +17,7 @@ CONN_ID = "tidemill_db"
 CONN_TYPE = "tidemill"
 
 
-class Target(Protocol):
+class ConnectionLike(Protocol):
     """What an Airflow connection says; the task SDK and the server have a class each for it."""
 
     host: str | None
@@ -31,13 +31,13 @@ class Target(Protocol):
         """The ``extra`` field, decoded."""
 
 
-def open_connection(target: Target, *, schema: str | None = None) -> Connection[Any]:
+def open_connection(target: ConnectionLike, *, schema: str | None = None) -> Connection[Any]:
     """Connect as an Airflow connection says, in autocommit mode and UTC.
 
     In its extra ``{"tls": true}`` asks for TLS, and ``{"dialect": "mysql"}`` names another database than MariaDB.
 
     Raises:
-        DatabaseAway: it cannot be reached.
+        DatabaseUnavailable: it cannot be reached.
         ConfigError: it refuses the account, or there is no such dialect.
     """
     tls = bool(target.extra_dejson.get("tls", False))

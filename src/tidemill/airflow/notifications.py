@@ -43,7 +43,7 @@ class Incident:
     """Of what, such as ``stream flights``."""
     kind: str
     """A heading of docs/operations.md, such as ``freshness``."""
-    sentence: str
+    message: str
     opened_at: datetime
     closed_at: datetime | None
 
@@ -54,9 +54,9 @@ class Incident:
 
     def __str__(self) -> str:
         if self.closed_at is None:
-            return f"{self.subject}: {self.kind}: {self.sentence}"
+            return f"{self.subject}: {self.kind}: {self.message}"
         lasted = (self.closed_at - self.opened_at).total_seconds()
-        return f"{self.subject}: {self.kind} is over after {lasted:.0f} s; it was: {self.sentence}"
+        return f"{self.subject}: {self.kind} is over after {lasted:.0f} s; it was: {self.message}"
 
 
 class LogNotifier(BaseNotifier):
@@ -102,7 +102,7 @@ def _wrong(name: str, why: str) -> ConfigError:
     )
 
 
-def tell(
+def notify(
     connection: Connection[Any], subject: str, context: Mapping[str, Any], settings: Settings | None = None
 ) -> int:
     """Tell every beginning and end of the subject's incidents that nobody was told of.
@@ -123,26 +123,26 @@ def tell(
         StoreError: the database refused, or is away.
     """
     told = 0
-    for incident in _untold(connection, subject):
+    for incident in _pending(connection, subject):
         columns = _claim(connection, incident)
         if not columns:
             continue
         try:
             _call_all(settings or config.load(), incident, context)
         except BaseException:  # the task is being ended in the middle of it: somebody else tells it
-            _give_back(connection, incident, columns)
+            _release(connection, incident, columns)
             raise
         told += 1
     return told
 
 
 _UNTOLD = """
-SELECT id, subject, kind, sentence, opened_at, closed_at FROM incidents
-WHERE subject = %s AND told_end_at IS NULL AND (told_at IS NULL OR closed_at IS NOT NULL) ORDER BY id
+SELECT id, subject, kind, message, opened_at, closed_at FROM incidents
+WHERE subject = %s AND end_notified_at IS NULL AND (notified_at IS NULL OR closed_at IS NOT NULL) ORDER BY id
 """
 
 
-def _untold(connection: Connection[Any], subject: str) -> Iterator[Incident]:
+def _pending(connection: Connection[Any], subject: str) -> Iterator[Incident]:
     with translated(), connection.cursor(DictCursor) as cursor:
         cursor.execute(_UNTOLD, (subject,))
         for row in cursor.fetchall():
@@ -152,7 +152,7 @@ def _untold(connection: Connection[Any], subject: str) -> Iterator[Incident]:
 
 def _claim(connection: Connection[Any], incident: Incident) -> list[str]:
     """Mark it as told; returns the columns that this set, none if somebody else was faster."""
-    columns = ["told_at", "told_end_at"] if incident.is_over else ["told_at"]
+    columns = ["notified_at", "end_notified_at"] if incident.is_over else ["notified_at"]
     taken = []
     with translated(), connection.cursor() as cursor:
         # The last one decides: an end that is told tells the beginning, too.
@@ -167,7 +167,7 @@ def _claim(connection: Connection[Any], incident: Incident) -> list[str]:
     return taken
 
 
-def _give_back(connection: Connection[Any], incident: Incident, columns: list[str]) -> None:
+def _release(connection: Connection[Any], incident: Incident, columns: list[str]) -> None:
     changes = ", ".join(f"{column} = NULL" for column in columns)
     with translated(), connection.cursor() as cursor:
         cursor.execute(f"UPDATE incidents SET {changes} WHERE id = %s", (incident.id,))

@@ -33,15 +33,15 @@ from tidemill.airflow import notifications
 from tidemill.airflow.connections import of_airflow
 from tidemill.airflow.hook import CONN_ID, TidemillHook
 from tidemill.airflow.log_link import DriverLogLink
-from tidemill.airflow.triggers.stream import StreamTrigger, WantedTrigger, look
+from tidemill.airflow.triggers.stream import StartRequestedTrigger, StreamTrigger, observe_stream
 from tidemill.deploy.snapshots import current
 from tidemill.errors import Contention, Fenced, SpecError, StreamError
-from tidemill.lifecycle.decide import PATIENT, Action, Verb, decide, wanted_of
-from tidemill.lifecycle.driver_state import Life
+from tidemill.lifecycle.decide import WAITING, Action, ActionType, decide, desired_of
+from tidemill.lifecycle.driver_state import DriverState
 from tidemill.lifecycle.limits import LIMITS
 from tidemill.lifecycle.stream_row import StreamRow
 from tidemill.store.control import streams
-from tidemill.supervisor.actions import Hand
+from tidemill.supervisor.actions import StreamActions
 from tidemill.supervisor.launcher import stop_driver
 from tidemill.supervisor.log_diagnosis import log_tail
 
@@ -49,7 +49,7 @@ _STEPS = 12
 """More steps than any way through the states has: beyond that, something undoes what we do."""
 
 
-class WantedOperator(BaseOperator):
+class StartRequestedOperator(BaseOperator):
     """Waits until there is something to do about a stream; begins and ends in the triggerer, without a worker."""
 
     start_from_trigger = True
@@ -60,14 +60,14 @@ class WantedOperator(BaseOperator):
         super().__init__(**kwargs)
         self.stream, self.conn_id, self.freshness_seconds = stream, conn_id, freshness_seconds
         self.start_trigger_args = StartTriggerArgs(
-            trigger_cls=f"{WantedTrigger.__module__}.{WantedTrigger.__name__}",
+            trigger_cls=f"{StartRequestedTrigger.__module__}.{StartRequestedTrigger.__name__}",
             trigger_kwargs={"stream": stream, "conn_id": conn_id, "freshness_seconds": freshness_seconds},
             next_method="resume",
         )
 
     def execute(self, context: Any) -> NoReturn:
         """Only where no scheduler defers it: ``dag.test()``."""
-        trigger = WantedTrigger(self.stream, self.conn_id, self.freshness_seconds)
+        trigger = StartRequestedTrigger(self.stream, self.conn_id, self.freshness_seconds)
         self.defer(trigger=trigger, method_name="resume")
 
     def resume(self, context: Any, event: object = None) -> None:
@@ -108,82 +108,82 @@ class StreamOperator(BaseOperator):
     def _proceed(self, context: Any, given_up: datetime | None = None) -> None:
         settings = config.load()
         with closing(TidemillHook(conn_id=self.conn_id).get_conn()) as connection:
-            hand = Hand(settings, connection, f"airflow: {context['run_id']}"[:128], of_airflow)
+            actions = StreamActions(settings, connection, f"airflow: {context['run_id']}"[:128], of_airflow)
             try:
-                settled = self._settle(hand, given_up)
+                settled = self._settle(actions, given_up)
             finally:
                 # Last: whoever is told may take his time, and a stream must not wait for him.
-                notifications.tell(connection, f"stream {self.pipeline}", context)
+                notifications.notify(connection, f"stream {self.pipeline}", context)
             if settled is None:
                 return
-            row, verb = settled
-            if verb is Verb.DONE:
+            row, action_type = settled
+            if action_type is ActionType.IDLE:
                 stop_driver(row)
             else:
-                self._watch(hand, row, row.newest_version if verb is Verb.ROLL else None)
+                self._watch(actions, row, row.newest_version if action_type is ActionType.ROLL else None)
 
-    def _settle(self, hand: Hand, given_up: datetime | None) -> tuple[StreamRow, Verb] | None:
+    def _settle(self, actions: StreamActions, given_up: datetime | None) -> tuple[StreamRow, ActionType] | None:
         """Act until there is nothing to do but watch, or nothing at all."""
         for _ in range(_STEPS):
-            seen = look(hand.connection, self.pipeline, given_up)
+            seen = observe_stream(actions.connection, self.pipeline, given_up)
             if seen is None:
                 return None
             row, observed = seen
-            action = decide(observed, wanted_of(row), row.now)
-            self.log.info("stream %s: %s (%s)", self.pipeline, action.verb, action.reason)
-            if action.verb in PATIENT or action.verb is Verb.DONE:
-                return row, action.verb
-            if action.verb is Verb.ROLL and (missing := self._missing(hand)):
+            action = decide(observed, desired_of(row), row.now)
+            self.log.info("stream %s: %s (%s)", self.pipeline, action.action_type, action.reason)
+            if action.action_type in WAITING or action.action_type is ActionType.IDLE:
+                return row, action.action_type
+            if action.action_type is ActionType.ROLL and (missing := self._missing(actions)):
                 self.log.error("stream %s: version %s goes on: %s", self.pipeline, row.pipeline_version, missing)
-                return row, action.verb
+                return row, action.action_type
             try:
-                self._do(hand, row, observed.life, action)
+                self._do(actions, row, observed.driver_state, action)
             except (Fenced, Contention) as error:
                 self.log.info("stream %s: %s; look again", self.pipeline, error)
         raise StreamError("the stream does not settle", value=self.pipeline, remedy="see this task's log")
 
-    def _missing(self, hand: Hand) -> str | None:
+    def _missing(self, actions: StreamActions) -> str | None:
         """Why what was applied last could not be started, None if it can: nothing leaves before that is known."""
         try:
-            current(hand.settings, hand.connection, self.pipeline)
+            current(actions.settings, actions.connection, self.pipeline)
         except (StreamError, SpecError) as error:
             return str(error)
         return None
 
-    def _do(self, hand: Hand, row: StreamRow, life: Life, action: Action) -> None:
-        if action.verb is Verb.START:
-            hand.start(row, *current(hand.settings, hand.connection, row.stream), self.conf)
-        elif action.verb is Verb.ROLL:
-            hand.ask_to_leave(row)
-        elif action.verb is Verb.KILL:
-            hand.kill(row)
-        elif action.verb is Verb.FAIL:
-            sentence = hand.count(row, life, action.reason)
+    def _do(self, actions: StreamActions, row: StreamRow, life: DriverState, action: Action) -> None:
+        if action.action_type is ActionType.START:
+            actions.start(row, *current(actions.settings, actions.connection, row.stream), self.conf)
+        elif action.action_type is ActionType.ROLL:
+            actions.request_exit(row)
+        elif action.action_type is ActionType.KILL:
+            actions.kill(row)
+        elif action.action_type is ActionType.RECORD_FAILURE:
+            sentence = actions.count(row, life, action.reason)
             report = f"{sentence}\n{_tail(row)}"
             self.log.error("%s", report)
             again = 1 < row.failures_in_a_row + 1 < LIMITS.failures
-            if again and wanted_of(row).running:
+            if again and desired_of(row).running:
                 raise AirflowException(report)
-        elif streams.halt(hand.connection, row.stream, action.reason, wished_at=row.wanted_at):  # HALT
+        elif streams.open_circuit(actions.connection, row.stream, action.reason, requested_at=row.requested_at):  # HALT
             raise AirflowException(f"stream {row.stream} is halted: {action.reason}\n{_tail(row)}")
 
-    def _watch(self, hand: Hand, row: StreamRow, missing: int | None) -> NoReturn:
-        left = streams.read_stream(hand.connection, row.stream) or row
+    def _watch(self, actions: StreamActions, row: StreamRow, missing: int | None) -> NoReturn:
+        left = streams.read_stream(actions.connection, row.stream) or row
         trigger = StreamTrigger(
             row.stream,
             row.epoch,
-            _promised(hand, row.stream),
-            left.untold,
+            _promised(actions, row.stream),
+            left.pending_notifications,
             self.conn_id,
             missing=missing,
         )
         self.defer(trigger=trigger, method_name="resume")
 
 
-def _promised(hand: Hand, stream: str) -> float | None:
+def _promised(actions: StreamActions, stream: str) -> float | None:
     """How fresh the tables are to be, None where the applied pipeline cannot be read: that stops no watching."""
     try:
-        pipeline, _ = current(hand.settings, hand.connection, stream)
+        pipeline, _ = current(actions.settings, actions.connection, stream)
     except (StreamError, SpecError):
         return None
     return pipeline.slo.freshness_seconds

@@ -16,7 +16,7 @@ def server_connection() -> Connection[Any]:
     """As the account that may write wishes. Airflow's connection has it, on whatever machine the server runs.
 
     Raises:
-        DatabaseAway: it cannot be reached.
+        DatabaseUnavailable: it cannot be reached.
         ConfigError: Airflow has no such connection, or the database refuses its account.
     """
     try:

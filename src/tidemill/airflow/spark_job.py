@@ -15,13 +15,13 @@ from tidemill import config
 from tidemill.airflow import notifications
 from tidemill.airflow.hook import TidemillHook
 from tidemill.config import Settings
-from tidemill.deploy.catalog import find
-from tidemill.errors import ConfigError, LearnError, TidemillError
+from tidemill.deploy.catalog import find_pipeline
+from tidemill.errors import ConfigError, ModelError, TidemillError
 from tidemill.ml.refresh import reopen_refresh
 from tidemill.ml.registry.versions import read_refresh
 from tidemill.supervisor.spark_submit import spark_conf, spark_jars
 
-TERMINAL = frozenset({ConfigError.exit_code, LearnError.exit_code})
+TERMINAL = frozenset({ConfigError.exit_code, ModelError.exit_code})
 """Exit codes that no error has which may go away by itself."""
 _EXIT_CODE = re.compile(r"Error code is: (\d+)")
 _SENTENCE = re.compile(r"^tidemill: (.+)$", re.MULTILINE)
@@ -69,15 +69,17 @@ class RefreshJob(SparkJob):
         """Open the refresh again where a person cleared this task, then submit."""
         try:
             with self._connection() as connection:
-                reopen_refresh(connection, find(config.load(), self.pipeline).pipeline, self.model, int(self.refresh))
-        except LearnError as error:
+                reopen_refresh(
+                    connection, find_pipeline(config.load(), self.pipeline).pipeline, self.model, int(self.refresh)
+                )
+        except ModelError as error:
             raise AirflowFailException(str(error)) from error
         try:
             super().execute(context)
         finally:
             # What the job has opened or closed, such as a drift. A database that is away hides no error of the job.
             with suppress(TidemillError), self._connection() as connection:
-                notifications.tell(connection, f"model {self.pipeline}.{self.model}", context)
+                notifications.notify(connection, f"model {self.pipeline}.{self.model}", context)
 
     def explained(self, error: AirflowException) -> AirflowException:
         """On a cluster that runs drivers itself there is neither exit code nor log; the refresh's row tells."""
@@ -85,7 +87,9 @@ class RefreshJob(SparkJob):
         if isinstance(explained, AirflowFailException):
             return explained
         with self._connection() as connection:
-            found = read_refresh(connection, int(self.refresh), find(config.load(), self.pipeline).pipeline, self.model)
+            found = read_refresh(
+                connection, int(self.refresh), find_pipeline(config.load(), self.pipeline).pipeline, self.model
+            )
         return AirflowFailException(str(explained)) if found.state == "refused" else explained
 
     def _connection(self) -> closing[Connection[Any]]:

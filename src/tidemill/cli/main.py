@@ -180,12 +180,12 @@ def restart(
 
     Example: ./tidemill restart flights
     """
-    from tidemill.cli.restart import restart as wish  # noqa: PLC0415
-    from tidemill.deploy.catalog import find  # noqa: PLC0415
+    from tidemill.cli.restart import restart as request_state  # noqa: PLC0415
+    from tidemill.deploy.catalog import find_pipeline  # noqa: PLC0415
 
     settings = config.load()
-    find(settings, stream)
-    epoch = wish(settings, stream, f"{getuser()} by command", wait_seconds)
+    find_pipeline(settings, stream)
+    epoch = request_state(settings, stream, f"{getuser()} by command", wait_seconds)
     typer.echo(f"{stream} is wanted running, with another driver" if epoch is None else f"{stream} runs: epoch {epoch}")
 
 
@@ -199,16 +199,16 @@ def verify(
 
     Example: ./tidemill verify flights --deep
     """
-    from tidemill.kafka.audit import recount_records  # noqa: PLC0415
+    from tidemill.kafka.audit import count_records  # noqa: PLC0415
     from tidemill.kafka.topics import admin  # noqa: PLC0415
-    from tidemill.supervisor.maintenance import examine_pipeline  # noqa: PLC0415
+    from tidemill.supervisor.maintenance import verify_pipeline  # noqa: PLC0415
 
     settings = config.load()
     found: dict[str, list[str]] = {}
     notes: list[str] = []
     for pipeline in _chosen(settings, names):
-        findings = examine_pipeline(settings, pipeline, admin(settings))
-        found[pipeline.name] = [*findings.differences, *(recount_records(settings, pipeline) if deep else ())]
+        findings = verify_pipeline(settings, pipeline, admin(settings))
+        found[pipeline.name] = [*findings.differences, *(count_records(settings, pipeline) if deep else ())]
         notes += [f"{pipeline.name}: {note}" for note in findings.notes]
     lines = [f"{name}: {difference}" for name, rows in found.items() for difference in rows]
     _print_facts(found, as_json, [*(lines or [f"{name}: ledger, Kafka and tables agree" for name in found]), *notes])
@@ -217,23 +217,23 @@ def verify(
 
 
 @app.command()
-def upkeep(
+def maintain(
     names: Names = None,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Change nothing and say what would change.")] = False,
     as_json: Json = False,
 ) -> None:
     """Shorten the ledger, and remove what has had its time: rows, quarantined records, old scores, files.
 
-    Example: ./tidemill upkeep --dry-run
+    Example: ./tidemill maintain --dry-run
     """
-    from tidemill.supervisor.maintenance import keep_files, keep_pipeline, sentences  # noqa: PLC0415
+    from tidemill.supervisor.maintenance import describe, maintain_files, maintain_pipeline  # noqa: PLC0415
 
     settings = config.load()
-    facts = {p.name: keep_pipeline(settings, p, dry_run=dry_run) for p in _chosen(settings, names)}
+    facts = {p.name: maintain_pipeline(settings, p, dry_run=dry_run) for p in _chosen(settings, names)}
     if not names:
-        facts["files"] = keep_files(settings, dry_run=dry_run)
+        facts["files"] = maintain_files(settings, dry_run=dry_run)
     said = "would be done: " if dry_run else ""
-    _print_facts(facts, as_json, [f"{name}: {said}{line}" for name, row in facts.items() for line in sentences(row)])
+    _print_facts(facts, as_json, [f"{name}: {said}{line}" for name, row in facts.items() for line in describe(row)])
 
 
 @app.command()
@@ -251,16 +251,16 @@ def quarantine(
 
     Example: ./tidemill quarantine flights --reason "not a JSON" --limit 5
     """
-    from tidemill.cli.quarantine import list_aside, show_one  # noqa: PLC0415
-    from tidemill.store.control.quarantine import Choice  # noqa: PLC0415
+    from tidemill.cli.quarantine import list_records, show_record  # noqa: PLC0415
+    from tidemill.store.control.quarantine import QuarantineFilter  # noqa: PLC0415
 
     settings = config.load()
     load_pipeline(settings.pipelines / stream)
     facts: Any
     if show is not None:
-        facts, lines = show_one(settings, stream, show)
+        facts, lines = show_record(settings, stream, show)
     else:
-        facts, lines = list_aside(settings, stream, Choice(reason, tuple(ids or ()), everything), limit)
+        facts, lines = list_records(settings, stream, QuarantineFilter(reason, tuple(ids or ()), everything), limit)
     _print_facts(facts, as_json, lines)
 
 
@@ -282,7 +282,7 @@ def replay(
 
     Example: ./tidemill replay flights --from earliest --dry-run
     """
-    from tidemill.cli.replay import ask_here, asked_of, run_here  # noqa: PLC0415
+    from tidemill.cli.replay import request_here, request_of, run_here  # noqa: PLC0415
     from tidemill.replay.request import describe  # noqa: PLC0415
 
     settings = config.load()
@@ -290,8 +290,8 @@ def replay(
     if resume is None:
         options = {"offsets": offsets, "since": since, "until": until, "reason": reason}
         given = {name: value for name, value in options.items() if value is not None}
-        asked = asked_of(given, tuple(ids or ()), from_quarantine=from_quarantine, dry_run=dry_run)
-        resume = ask_here(settings, pipeline, asked, f"{getuser()} by command")
+        asked = request_of(given, tuple(ids or ()), from_quarantine=from_quarantine, dry_run=dry_run)
+        resume = request_here(settings, pipeline, asked, f"{getuser()} by command")
         sys.stderr.write(f"replay {resume} begins\n")
     done = run_here(settings, pipeline, resume)
     _print_facts(dataclasses.asdict(done), as_json, describe(done))
@@ -337,15 +337,15 @@ def _chosen(settings: Settings, names: list[str] | None) -> list[Pipeline]:
 
 
 def _wish(stream: str, wanted: str) -> None:
-    from tidemill.deploy.catalog import find  # noqa: PLC0415
+    from tidemill.deploy.catalog import find_pipeline  # noqa: PLC0415
     from tidemill.store.connection import session  # noqa: PLC0415
-    from tidemill.store.control.streams import wish  # noqa: PLC0415
+    from tidemill.store.control.streams import request_state  # noqa: PLC0415
 
     settings = config.load()
     # A folder that broke after it was applied keeps nobody from stopping what runs.
-    find(settings, stream)
+    find_pipeline(settings, stream)
     with session(settings, Account.STREAM) as connection:
-        wish(connection, stream, wanted, f"{getuser()} by command")
+        request_state(connection, stream, wanted, f"{getuser()} by command")
     typer.echo(f"{stream} is wanted {wanted}")
 
 

@@ -9,12 +9,14 @@ from typing import Any
 from tidemill.config import Account, Settings
 from tidemill.errors import SpecError
 from tidemill.store.connection import session
-from tidemill.store.control.quarantine import Choice, newest, read_one
+from tidemill.store.control.quarantine import QuarantineFilter, newest, read_one
 
 _SHOWN_BYTES = 4_096
 
 
-def list_aside(settings: Settings, stream: str, choice: Choice, limit: int) -> tuple[list[dict[str, Any]], list[str]]:
+def list_records(
+    settings: Settings, stream: str, choice: QuarantineFilter, limit: int
+) -> tuple[list[dict[str, Any]], list[str]]:
     """The newest records set aside, as facts and as lines."""
     with session(settings, Account.READ) as connection:
         found = newest(connection, stream, choice, limit)
@@ -27,7 +29,7 @@ def list_aside(settings: Settings, stream: str, choice: Choice, limit: int) -> t
     return [dataclasses.asdict(each) for each in found], lines or ["nothing is quarantined"]
 
 
-def show_one(settings: Settings, stream: str, number: int) -> tuple[dict[str, Any], list[str]]:
+def show_record(settings: Settings, stream: str, number: int) -> tuple[dict[str, Any], list[str]]:
     """One record with what is kept of it; bytes that are not text with escapes.
 
     Raises:

@@ -10,7 +10,7 @@ from typing import Literal
 from tidemill.config import Account, Settings
 from tidemill.errors import SpecError, StreamError, TidemillError
 from tidemill.kafka.topics import admin
-from tidemill.replay.request import Asked, ask, check
+from tidemill.replay.request import ReplayRequest, check, request_replay
 from tidemill.spec import Pipeline
 from tidemill.store.connection import session
 from tidemill.store.control import replays
@@ -19,7 +19,7 @@ from tidemill.supervisor.spark_submit import spark_conf, spark_environment, spar
 _LEAVE_SECONDS = 30.0
 
 
-def asked_of(given: dict[str, str], ids: tuple[int, ...], *, from_quarantine: bool, dry_run: bool) -> Asked:
+def request_of(given: dict[str, str], ids: tuple[int, ...], *, from_quarantine: bool, dry_run: bool) -> ReplayRequest:
     """The options of the command as one wish.
 
     Args:
@@ -43,10 +43,10 @@ def asked_of(given: dict[str, str], ids: tuple[int, ...], *, from_quarantine: bo
             value=" and ".join(meant) or None,
             remedy="--offsets, or --from with or without --until, or --quarantine",
         )
-    return Asked(meant[0], ids=ids, dry_run=dry_run, **given)
+    return ReplayRequest(meant[0], ids=ids, dry_run=dry_run, **given)
 
 
-def ask_here(settings: Settings, pipeline: Pipeline, asked: Asked, by: str) -> int:
+def request_here(settings: Settings, pipeline: Pipeline, asked: ReplayRequest, by: str) -> int:
     """Write down what is wanted; returns the replay's id.
 
     Raises:
@@ -55,7 +55,7 @@ def ask_here(settings: Settings, pipeline: Pipeline, asked: Asked, by: str) -> i
     """
     check(asked)  # before any server is asked for anything
     with session(settings, Account.STREAM) as connection:
-        return ask(connection, admin(settings), pipeline, asked, by)
+        return request_replay(connection, admin(settings), pipeline, asked, by)
 
 
 def run_here(settings: Settings, pipeline: Pipeline, replay_id: int) -> replays.Replay:

@@ -30,7 +30,7 @@ def restart(settings: Settings, stream: str, by: str, seconds: float) -> int | N
     """
     with session(settings, Account.STREAM) as connection:
         before = streams.read_stream(connection, stream)
-        streams.ask_to_leave(connection, stream, by)
+        streams.request_exit(connection, stream, by)
         if not seconds:
             return None
         row, deadline = before, time.monotonic() + seconds
@@ -39,7 +39,7 @@ def restart(settings: Settings, stream: str, by: str, seconds: float) -> int | N
             if row is not None and row.halted_reason:
                 break
             newer = row is not None and row.epoch > (before.epoch if before else 0)
-            if row is not None and newer and row.beat_epoch == row.epoch and row.state == "running":
+            if row is not None and newer and row.heartbeat_epoch == row.epoch and row.state == "running":
                 return row.epoch
             time.sleep(_POLL_SECONDS)
     raise StreamError(
@@ -54,7 +54,7 @@ def _found(row: StreamRow | None) -> str:
         return "its row is gone"
     if row.halted_reason:
         return f"halted: {row.halted_reason}"
-    if row.wanted != "running":
-        return f"it was wished stopped by {row.wanted_by}"
-    said = row.state if row.beat_epoch == row.epoch else "not heard of yet"
+    if row.desired_state != "running":
+        return f"it was wished stopped by {row.requested_by}"
+    said = row.state if row.heartbeat_epoch == row.epoch else "not heard of yet"
     return f"epoch {row.epoch} is {said}" + (f": {row.last_error}" if row.last_error else "")

@@ -17,7 +17,7 @@ from pymysql.connections import Connection
 
 from tidemill.airflow.server_connection import server_connection
 from tidemill.store.connection import translated
-from tidemill.store.control.streams import ask_to_leave, read_stream, wish
+from tidemill.store.control.streams import read_stream, request_exit, request_state
 
 log = logging.getLogger(__name__)
 HEADER = "X-Tidemill-Action"
@@ -71,7 +71,7 @@ def act(stream: str, action: str, user: Annotated[BaseUser, Depends(may_act)]) -
 
     Raises:
         HTTPException: 404 if there is no such stream, 422 if there is no such action.
-        DatabaseAway: the database cannot be reached.
+        DatabaseUnavailable: the database cannot be reached.
     """
     if action not in ACTIONS:
         raise HTTPException(422, f"there is no action {action[:64]}; there are {', '.join(ACTIONS)}")
@@ -80,9 +80,9 @@ def act(stream: str, action: str, user: Annotated[BaseUser, Depends(may_act)]) -
         if not _is_known(connection, stream):
             raise HTTPException(404, f"there is no stream {stream[:64]}; apply its pipeline first")
         if action == "restart":
-            ask_to_leave(connection, stream, by)
+            request_exit(connection, stream, by)
         else:
-            wish(connection, stream, "running" if action == "start" else "stopped", by)
+            request_state(connection, stream, "running" if action == "start" else "stopped", by)
     log.info("stream %s %s, by %s", stream, ACTIONS[action], by)
     sentence = f"stream {stream} {ACTIONS[action]}"
     if action != "stop" and _is_paused(f"stream__{stream}"):

@@ -1,6 +1,6 @@
 """The streams' ledgers added up, without reading all of them each time.
 
-Rows of the ledger never change once they are settled, except that upkeep puts old ones together under the newest id
+Rows of the ledger never change once they are closed, except that compaction merges old ones under the newest id
 of them, with the same sums. So what was added up is remembered, up to a commit before which none is open.
 """
 
@@ -51,30 +51,30 @@ class Ledgers:
 
     def __init__(self) -> None:
         self._lock = Lock()
-        self._settled = 0
+        self._closed = 0
         self._known: dict[str, Ledger] = {}
         self._read_at = 0.0
 
     def read(self, connection: Connection[Any], settings: Settings) -> dict[str, Ledger]:
         """Stream -> what it has committed until now. Reads the commits of the last minutes; at first, all."""
         with self._lock:
-            settled = self._find_settled(connection, settings)
+            closed = self._find_newest_closed_commit(connection, settings)
             now = time.monotonic()
-            if settled < self._settled or now - self._read_at > _FORGET_SECONDS:
-                self._settled, self._known = 0, {}
-            found = _query(connection, settings, "list_streams", after=self._settled, settled=settled)
+            if closed < self._closed or now - self._read_at > _FORGET_SECONDS:
+                self._closed, self._known = 0, {}
+            found = _query(connection, settings, "list_streams", after=self._closed, closed=closed)
             present = dict(self._known)
             for row in found:
-                stream, is_settled = row.pop("stream"), row.pop("is_settled")
+                stream, is_closed = row.pop("stream"), row.pop("is_closed")
                 ledger = Ledger(**{name: _aware(value) for name, value in row.items()})
                 present[stream] = present.get(stream, Ledger()) + ledger
-                if is_settled:
+                if is_closed:
                     self._known[stream] = self._known.get(stream, Ledger()) + ledger
-            self._settled, self._read_at = settled, now
+            self._closed, self._read_at = closed, now
             return present
 
-    def _find_settled(self, connection: Connection[Any], settings: Settings) -> int:
-        found = _query(connection, settings, "find_settled")
+    def _find_newest_closed_commit(self, connection: Connection[Any], settings: Settings) -> int:
+        found = _query(connection, settings, "find_newest_closed_commit")
         return int(found[0]["id"]) if found else 0
 
 

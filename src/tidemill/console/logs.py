@@ -41,7 +41,7 @@ def driver_log(stream: str) -> HTMLResponse:
 
     Raises:
         HTTPException: 404, there is no such stream.
-        DatabaseAway: the database cannot be reached.
+        DatabaseUnavailable: the database cannot be reached.
     """
     settings = config.load()
     with session(settings, Account.READ) as connection:

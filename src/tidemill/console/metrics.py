@@ -36,7 +36,9 @@ class _Of:
 
 _GAUGES = (
     _Of("up", "1 while a driver of the stream reads.", lambda s: s.up),
-    _Of("wanted", "1 while the stream is wished to run.", lambda s: s.wanted == "running"),
+    _Of(
+        "desired_running", "1 while the desired state of the stream is running.", lambda s: s.desired_state == "running"
+    ),
     _Of("halted", "1 while the circuit is open and the stream waits for a person.", lambda s: s.halted),
     _Of("lag_records", "Records in Kafka that are not committed yet.", lambda s: s.lag_records),
     _Of("lag_seconds", "Lag in time, as the driver measured it last.", lambda s: s.lag_seconds),

@@ -17,8 +17,8 @@ from tidemill.console.ledgers import Ledger, Ledgers
 from tidemill.console.models import ModelStatus, models_of
 from tidemill.deploy.snapshots import newest
 from tidemill.errors import SpecError
-from tidemill.lifecycle.driver_state import LIVE, Life, observe
-from tidemill.lifecycle.slo import behind_seconds, doing
+from tidemill.lifecycle.driver_state import ALIVE, DriverState, observe
+from tidemill.lifecycle.slo import behind_seconds, describe_activity
 from tidemill.lifecycle.stream_row import StreamRow
 from tidemill.spec import Pipeline, load_pipeline
 from tidemill.store.connection import session, translated
@@ -32,9 +32,9 @@ class StreamStatus:
     """One stream. Times are UTC, spans are seconds; what is None is not known."""
 
     stream: str
-    wanted: str
-    wanted_by: str
-    wanted_at: datetime
+    desired_state: str
+    requested_by: str
+    requested_at: datetime
     state: str
     """The life of its driver, or ``halted``."""
     sentence: str
@@ -84,7 +84,7 @@ class Incident:
 
     subject: str
     kind: str
-    sentence: str
+    message: str
     opened_at: datetime
 
 
@@ -101,7 +101,7 @@ def read_status(settings: Settings) -> Status:
     """Read the page's content.
 
     Raises:
-        DatabaseAway: the database cannot be reached.
+        DatabaseUnavailable: the database cannot be reached.
         ConfigError: there is no password for the reading account.
     """
     with session(settings, Account.READ) as connection:
@@ -127,25 +127,25 @@ def _ledgers(host: str, port: int, schema: str) -> Ledgers:
 
 def stream_status(row: StreamRow, ledger: Ledger, slo_seconds: float | None) -> StreamStatus:
     """What a stream's row, its ledger and its promise say together."""
-    life = observe(row).life
+    life = observe(row).driver_state
     # What a driver that is no more said last is not how things are.
-    is_present = life in LIVE and row.beat_epoch == row.epoch
+    is_present = life in ALIVE and row.heartbeat_epoch == row.epoch
     now = row.now.replace(tzinfo=UTC)
     return StreamStatus(
         stream=row.stream,
-        wanted=row.wanted,
-        wanted_by=row.wanted_by,
-        wanted_at=row.wanted_at.replace(tzinfo=UTC),
+        desired_state=row.desired_state,
+        requested_by=row.requested_by,
+        requested_at=row.requested_at.replace(tzinfo=UTC),
         state="halted" if row.halted_reason else life.value,
-        sentence=doing(row),
-        last_error="" if row.last_error is None or row.last_error in doing(row) else row.last_error,
+        sentence=describe_activity(row),
+        last_error="" if row.last_error is None or row.last_error in describe_activity(row) else row.last_error,
         halted=row.halted_reason is not None,
-        up=life is Life.RUNNING,
+        up=life is DriverState.RUNNING,
         epoch=row.epoch,
         pipeline_version=row.pipeline_version,
         newest_version=row.newest_version,
         failures_in_a_row=row.failures_in_a_row,
-        heartbeat_age_seconds=None if row.beat_at is None else _since(row.beat_at, row.now),
+        heartbeat_age_seconds=None if row.heartbeat_at is None else _since(row.heartbeat_at, row.now),
         lag_records=row.lag_records if is_present else None,
         lag_seconds=row.lag_seconds if is_present else None,
         behind_seconds=behind_seconds(row),

@@ -18,12 +18,12 @@ from tidemill.console.logs import driver_log
 from tidemill.console.metrics import exposition
 from tidemill.console.queries import Status, read_status
 from tidemill.errors import ConfigError, TidemillError
-from tidemill.lifecycle.slo import span
+from tidemill.lifecycle.slo import format_duration
 
 _templates = Environment(
     loader=PackageLoader("tidemill.console"), autoescape=True, undefined=StrictUndefined, trim_blocks=True
 )
-_templates.filters["span"] = span
+_templates.filters["span"] = format_duration
 _may_look = requires_access_view(AccessView.JOBS)
 
 

@@ -20,7 +20,7 @@ DUPLICATE_REACH_RECORDS = 1000
 """A duplicate follows its record by at most so many records."""
 
 
-class Kind(IntEnum):
+class TroubleKind(IntEnum):
     """What an entry of a disturbed sequence is."""
 
     TRUE = 0
@@ -39,7 +39,7 @@ class Kind(IntEnum):
     """Sound JSON whose key is null."""
 
 
-MALFORMED = tuple(kind for kind in Kind if kind > Kind.DUPLICATE)
+MALFORMED = tuple(kind for kind in TroubleKind if kind > TroubleKind.DUPLICATE)
 
 Integers = npt.NDArray[np.int64]
 
@@ -110,7 +110,11 @@ def disturb(count: int, chaos: Chaos, seed: int) -> Disturbed:
     bad = np.flatnonzero(random.random(count) < chaos.malformed)
     record = np.concatenate([true, again, bad])
     kind = np.concatenate(
-        [np.full(count, Kind.TRUE), np.full(len(again), Kind.DUPLICATE), random.choice(MALFORMED, len(bad))]
+        [
+            np.full(count, TroubleKind.TRUE),
+            np.full(len(again), TroubleKind.DUPLICATE),
+            random.choice(MALFORMED, len(bad)),
+        ]
     )
     # Halves: what is added comes after the true record at its place, never instead of it.
     place = np.concatenate([true, again + random.integers(0, DUPLICATE_REACH_RECORDS, len(again)) + 0.5, bad + 0.5])
@@ -121,18 +125,18 @@ def disturb(count: int, chaos: Chaos, seed: int) -> Disturbed:
     return Disturbed(record=record[order], kind=kind[order])
 
 
-def spoil(value: bytes, kind: Kind) -> bytes:
+def spoil(value: bytes, kind: TroubleKind) -> bytes:
     """Make a malformed record of a true one. The other kinds leave it as it is."""
     match kind:
-        case Kind.TRUNCATED:
+        case TroubleKind.TRUNCATED:
             return value[: len(value) // 2]
-        case Kind.WRONG_TYPE:
+        case TroubleKind.WRONG_TYPE:
             return re.sub(rb'"distance":\d+', b'"distance":"far"', value)
-        case Kind.WRONG_ENCODING:
+        case TroubleKind.WRONG_ENCODING:
             return value.decode().encode("utf-16")
-        case Kind.EMPTY:
+        case TroubleKind.EMPTY:
             return b""
-        case Kind.WITHOUT_KEY:
+        case TroubleKind.WITHOUT_KEY:
             return re.sub(rb'"id":\d+', b'"id":null', value)
         case _:
             return value

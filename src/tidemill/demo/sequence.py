@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from tidemill.demo.chaos import MALFORMED, Chaos, Integers, Kind, disturb, spoil
+from tidemill.demo.chaos import MALFORMED, Chaos, Integers, TroubleKind, disturb, spoil
 from tidemill.demo.flights import read_flights
 from tidemill.errors import ConfigError
 
@@ -105,7 +105,7 @@ class Feed:
         records, kinds = self.sequence.record[entries], self.sequence.kind[entries]
         values = self.records.values(records)
         for at in np.flatnonzero(np.isin(kinds, MALFORMED)):
-            values[at] = spoil(values[at], Kind(kinds[at]))
+            values[at] = spoil(values[at], TroubleKind(kinds[at]))
         partitions, positions = self.partition[entries].tolist(), self.position[entries].tolist()
         return zip(self.records.keys(records), values, partitions, positions, strict=True)
 

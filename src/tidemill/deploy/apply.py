@@ -31,15 +31,15 @@ def apply_all(settings: Settings, pipelines: Iterable[Pipeline], report: Callabl
     """
     client = topics.admin(settings)
     with session(settings, Account.MIGRATE) as connection:
-        done = migrations.migrate_control(connection, settings.root / "sql" / "control")
+        done = migrations.migrate_control(connection, settings.root / "sql")
         if done:
-            report(f"control plane: {len(done)} migrations")
+            report(f"control plane: {len(done)} tables and upgrades")
         for pipeline in pipelines:
             topics.create_topic(client, pipeline.source)
             version = migrations.apply_pipeline(connection, settings, pipeline)
             row = stream_rows.read_stream(connection, pipeline.name)
             leased = [row.pipeline_version] if row is not None and row.pipeline_version is not None else []
-            snapshots.keep(settings, pipeline, version, leased=leased)
+            snapshots.save(settings, pipeline, version, leased=leased)
             report(f"{pipeline.name}: version {version} is applied")
 
 
@@ -68,21 +68,21 @@ def _existing(connection: Connection[Any], schema: str) -> set[str]:
         return {row[0] for row in cursor.fetchall()}
 
 
-def wish_all(settings: Settings, pipelines: Iterable[Pipeline]) -> None:
+def request_all(settings: Settings, pipelines: Iterable[Pipeline]) -> None:
     """Wish every stream to run, except those that a person stopped."""
     with session(settings, Account.STREAM) as connection:
         for pipeline in pipelines:
             row = stream_rows.read_stream(connection, pipeline.name)
-            if row is None or row.wanted_by == STACK:
-                stream_rows.wish(connection, pipeline.name, "running", STACK)
+            if row is None or row.requested_by == STACK:
+                stream_rows.request_state(connection, pipeline.name, "running", STACK)
 
 
 def stop_streams(settings: Settings, seconds: float) -> list[str]:
     """Wish every running stream to stop, and wait for it; returns the streams whose drivers are still there."""
     with session(settings, Account.STREAM) as connection:
-        running = [row.stream for row in stream_rows.read_streams(connection) if row.wanted == "running"]
+        running = [row.stream for row in stream_rows.read_streams(connection) if row.desired_state == "running"]
         for stream in running:
-            stream_rows.wish(connection, stream, "stopped", STACK)
+            stream_rows.request_state(connection, stream, "stopped", STACK)
     return [] if wait_stopped(settings, running, seconds) else running
 
 
@@ -102,7 +102,7 @@ def _at_rest(row: StreamRow) -> bool:
     """Whether no driver of the newest epoch works. One that never wrote a heartbeat in 90 s never will."""
     if row.epoch == 0:
         return True
-    if row.beat_epoch != row.epoch:
-        return row.taken_at is not None and (row.now - row.taken_at).total_seconds() > 90
-    stale = row.beat_at is not None and (row.now - row.beat_at).total_seconds() > 15
+    if row.heartbeat_epoch != row.epoch:
+        return row.acquired_at is not None and (row.now - row.acquired_at).total_seconds() > 90
+    stale = row.heartbeat_at is not None and (row.now - row.heartbeat_at).total_seconds() > 15
     return row.state in ("stopped", "failed") or stale

@@ -28,7 +28,7 @@ from tidemill.spec.loader import digest_of, form_pipeline, read_content
 
 
 @dataclass(frozen=True)
-class Standing:
+class CatalogEntry:
     """A pipeline that counts."""
 
     pipeline: Pipeline
@@ -36,7 +36,7 @@ class Standing:
     """Why its folder is not taken, and what is instead; empty where it is taken."""
 
 
-def standing(settings: Settings, wanted: Callable[[str], bool] = lambda name: True) -> Iterator[Standing]:
+def read_catalog(settings: Settings, wanted: Callable[[str], bool] = lambda name: True) -> Iterator[CatalogEntry]:
     """The pipelines by name. A folder that is refused takes nothing away as long as a version of it was applied.
 
     Args:
@@ -46,33 +46,35 @@ def standing(settings: Settings, wanted: Callable[[str], bool] = lambda name: Tr
     for path in sorted(settings.pipelines.glob("*/pipeline.yaml")):
         if wanted(path.parent.name):
             with suppress(SpecError):  # reported by :func:`refusals`
-                yield find(settings, path.parent.name)
+                yield find_pipeline(settings, path.parent.name)
 
 
-def find(settings: Settings, name: str) -> Standing:
+def find_pipeline(settings: Settings, name: str) -> CatalogEntry:
     """One pipeline.
 
     Raises:
         SpecError: its folder is refused, and no version of it was kept, or that one is refused as well.
     """
     try:
-        return Standing(load_known(settings, settings.pipelines / name))
+        return CatalogEntry(load_known(settings, settings.pipelines / name))
     except SpecError as error:
         kept = snapshots.newest(settings, name)
         if kept is None:
             raise
         with suppress(SpecError):
-            return Standing(load_known(settings, kept), f"{error}; version {kept.parent.name}, applied last, goes on")
+            return CatalogEntry(
+                load_known(settings, kept), f"{error}; version {kept.parent.name}, applied last, goes on"
+            )
         raise
 
 
-def refusals(settings: Settings) -> list[str]:
+def rejected_folders(settings: Settings) -> list[str]:
     """A sentence on every folder that is refused."""
     found = []
     for path in sorted(settings.pipelines.glob("*/pipeline.yaml")):
         name = path.parent.name
         try:
-            refused = find(settings, name).refused
+            refused = find_pipeline(settings, name).refused
         except SpecError as error:
             refused = str(error)
         if refused:
@@ -89,7 +91,7 @@ def load_known(settings: Settings, folder: Path) -> Pipeline:
     try:
         digest = digest_of(folder)
         memory = settings.state / "checked" / _name_of(folder.name, digest)
-        remembered = _recall(memory)
+        remembered = _read_memory(memory)
         if remembered is not None:
             return form_pipeline(folder, remembered, digest)
         content = read_content(folder)
@@ -97,13 +99,13 @@ def load_known(settings: Settings, folder: Path) -> Pipeline:
         check_pipeline(pipeline)
         # Somebody who saves a file meanwhile must not have one content remembered for another.
         if _is_plain(pipeline) and digest_of(folder) == digest:
-            _remember(memory, content)
+            _write_memory(memory, content)
     except (OSError, UnicodeDecodeError) as error:
         raise SpecError("the pipeline's folder cannot be read", value=f"{folder}: {error}", remedy="mend it") from error
     return pipeline
 
 
-def _recall(memory: Path) -> dict[str, Any] | None:
+def _read_memory(memory: Path) -> dict[str, Any] | None:
     try:
         found = json.loads(memory.read_bytes())
     except (OSError, ValueError):
@@ -111,7 +113,7 @@ def _recall(memory: Path) -> dict[str, Any] | None:
     return found if isinstance(found, dict) else None
 
 
-def _remember(memory: Path, content: dict[str, Any]) -> None:
+def _write_memory(memory: Path, content: dict[str, Any]) -> None:
     """Keep what pipeline.yaml says, if JSON can say the same. A folder that may not be written only costs time."""
     try:
         text = json.dumps(content)

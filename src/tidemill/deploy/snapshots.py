@@ -24,7 +24,7 @@ from tidemill.store.connection import translated
 KEPT_VERSIONS = 3
 
 
-def keep(settings: Settings, pipeline: Pipeline, version: int, *, leased: Collection[int] = ()) -> Path:
+def save(settings: Settings, pipeline: Pipeline, version: int, *, leased: Collection[int] = ()) -> Path:
     """Copy the folder of a version that was just applied, and remove what is older than the newest three.
 
     Args:

@@ -65,7 +65,7 @@ def _stream(
     behind = None if ends is None else sum(end - at.get(partition, 0) for partition, end in ends.items())
     return {
         "stream": pipeline.name,
-        "wanted": row.wanted if row else "stopped",
+        "desired_state": row.desired_state if row else "stopped",
         "state": state_of(row),
         "records_in_kafka": None if ends is None else sum(ends.values()),
         "lag_records": behind,
@@ -85,7 +85,9 @@ def _stream(
 def _driver(row: StreamRow | None) -> dict[str, Any]:
     """What the driver said last of itself; None is not known. Nothing of a driver that is no more."""
     names = ("records_per_second", "batch_ms", "batch_limit", "latency_p50_ms", "latency_p99_ms", "waiting_for")
-    present = row is not None and row.beat_epoch == row.epoch and state_of(row) in ("starting", "running", "stopping")
+    present = (
+        row is not None and row.heartbeat_epoch == row.epoch and state_of(row) in ("starting", "running", "stopping")
+    )
     found = {name: getattr(row, name) if present else None for name in names}
     return {"behind_seconds": behind_seconds(row) if row else None, **found}
 
@@ -96,9 +98,9 @@ def state_of(row: StreamRow | None) -> str:
         return "never started"
     if row.halted_reason:
         return "halted"
-    if row.beat_epoch != row.epoch:
-        return "starting" if row.wanted == "running" else "stopped"
-    stale = row.beat_at is not None and (row.now - row.beat_at).total_seconds() > 15
+    if row.heartbeat_epoch != row.epoch:
+        return "starting" if row.desired_state == "running" else "stopped"
+    stale = row.heartbeat_at is not None and (row.now - row.heartbeat_at).total_seconds() > 15
     return "lost" if stale and row.state in ("starting", "running", "stopping") else str(row.state)
 
 

@@ -18,7 +18,7 @@ from tidemill.devstack.airflow_api import AirflowApi, Connection
 from tidemill.devstack.live_view import Lines, Live
 from tidemill.devstack.overview import describe_model, describe_stream, overview
 from tidemill.devstack.stack import Stack
-from tidemill.errors import LearnError, SetupError, StreamError, TidemillError
+from tidemill.errors import ModelError, SetupError, StreamError, TidemillError
 from tidemill.kafka import topics
 from tidemill.ml.serving.publish import ModelStatus
 from tidemill.spec import Pipeline, load_pipelines
@@ -131,7 +131,7 @@ class Up:
                     )
                 time.sleep(LOOK_SECONDS)
 
-    def _first_refresh(self, api: AirflowApi, facts: dict[str, Any]) -> LearnError | None:
+    def _first_refresh(self, api: AirflowApi, facts: dict[str, Any]) -> ModelError | None:
         """Ask for the first refresh of a pipeline's first model, once its table holds all that the feed has played.
 
         The other models have their schedules: two trainings at once would only make the first scores late.
@@ -151,7 +151,7 @@ class Up:
                 # These facts were read after the run had ended.
                 self.told.add(name)
                 failed = self.ended[name] == "failed"
-                return LearnError(
+                return ModelError(
                     f"the first refresh {'failed' if failed else 'published no scores'}",
                     value=dag if failed else row["newest_reason"],
                     remedy=f"see its log at {self.settings.airflow_url}/dags/{dag}"
@@ -246,10 +246,10 @@ def switch_on(api: AirflowApi, settings: Settings, pipelines: Collection[Pipelin
     for pipeline in pipelines:
         refreshes = [f"refresh__{pipeline.name}__{model}" for model in pipeline.models]
         _unpause(api, [*refreshes, f"stream__{pipeline.name}"], say)
-    apply.wish_all(settings, pipelines)
+    apply.request_all(settings, pipelines)
     for pipeline in pipelines:
         _unpause(api, [f"replay__{pipeline.name}"], say)
-    _unpause(api, ["upkeep", "control_streams", "control_models"], say)
+    _unpause(api, ["maintenance", "control_streams", "control_models"], say)
 
 
 def _unpause(api: AirflowApi, dags: Collection[str], say: Callable[[str], None]) -> None:

@@ -50,7 +50,7 @@ class _Partition:
             self.commits[place].found += 1
 
 
-def recount_records(settings: Settings, pipeline: Pipeline) -> list[str]:
+def count_records(settings: Settings, pipeline: Pipeline) -> list[str]:
     """Read what Kafka still has of a pipeline's topic, as far as it was committed, and count it commit by commit.
 
     Costs as much as reading the topic. Transactions that were aborted are passed over, as the stream does. A compacted

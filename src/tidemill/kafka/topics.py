@@ -10,7 +10,7 @@ from confluent_kafka import KafkaError, KafkaException, TopicCollection, TopicPa
 from confluent_kafka.admin import AdminClient, NewTopic, OffsetSpec  # type: ignore[attr-defined]  # not in its __all__
 
 from tidemill.config import Settings
-from tidemill.errors import KafkaAway, SourceError
+from tidemill.errors import KafkaUnavailable, SourceError
 from tidemill.spec.schema import Source
 
 _SECONDS = 15.0
@@ -31,12 +31,12 @@ def partitions(client: AdminClient, topic: str, seconds: float = _SECONDS) -> li
 
     Raises:
         SourceError: there is no such topic.
-        KafkaAway: no broker answers.
+        KafkaUnavailable: no broker answers.
     """
     try:
         found = client.list_topics(timeout=seconds).topics
     except KafkaException as error:
-        raise KafkaAway(
+        raise KafkaUnavailable(
             "no Kafka broker answers", value=error.args[0].str(), remedy="is it up? ./tidemill status"
         ) from error
     if topic not in found:
@@ -49,7 +49,7 @@ def topic_id(client: AdminClient, topic: str, seconds: float = _SECONDS) -> str:
 
     Raises:
         SourceError: there is no such topic.
-        KafkaAway: no broker answers within ``seconds``.
+        KafkaUnavailable: no broker answers within ``seconds``.
     """
     future = client.describe_topics(TopicCollection([topic]), request_timeout=seconds)[topic]
     try:
@@ -107,7 +107,7 @@ _PASSING = {
 client asks again by itself, librdkafka's does not."""
 
 
-def _passes(error: KafkaAway) -> bool:
+def _passes(error: KafkaUnavailable) -> bool:
     cause = error.__cause__
     return isinstance(cause, KafkaException) and cause.args[0].code() in _PASSING
 
@@ -118,8 +118,8 @@ def _said(error: KafkaException) -> SourceError:
     return _silent(error.args[0].str())
 
 
-def _silent(reason: str) -> KafkaAway:
-    return KafkaAway("Kafka does not answer", value=reason, remedy="is it up? ./tidemill status")
+def _silent(reason: str) -> KafkaUnavailable:
+    return KafkaUnavailable("Kafka does not answer", value=reason, remedy="is it up? ./tidemill status")
 
 
 def offsets_at(client: AdminClient, topic: str, where: str, seconds: float = _SECONDS) -> dict[int, int]:
@@ -127,7 +127,7 @@ def offsets_at(client: AdminClient, topic: str, where: str, seconds: float = _SE
 
     Raises:
         SourceError: ``where`` is none of these, or the topic is missing.
-        KafkaAway: no broker answers within ``seconds``, or a partition has no leader for as long.
+        KafkaUnavailable: no broker answers within ``seconds``, or a partition has no leader for as long.
     """
     spec, deadline = _offset_spec(where), time.monotonic() + seconds
     asked = {TopicPartition(topic, number): spec for number in partitions(client, topic, seconds)}
@@ -137,7 +137,7 @@ def offsets_at(client: AdminClient, topic: str, where: str, seconds: float = _SE
         try:
             found = {place.partition: _answer(future, left).offset for place, future in answers.items()}
             break
-        except KafkaAway as error:
+        except KafkaUnavailable as error:
             if not _passes(error) or time.monotonic() > deadline:
                 raise
             time.sleep(_PAUSE_SECONDS)

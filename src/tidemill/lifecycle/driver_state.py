@@ -14,12 +14,12 @@ from tidemill.lifecycle.limits import LIMITS, Limits
 from tidemill.lifecycle.stream_row import StreamRow
 
 
-class _Said(StrEnum):
+class Described(StrEnum):
     """Values that say what they mean."""
 
     sentence: str
 
-    def __new__(cls, value: str, sentence: str = "") -> _Said:
+    def __new__(cls, value: str, sentence: str = "") -> Described:
         """A value, and its sentence for a person."""
         member = str.__new__(cls, value)
         member._value_ = value
@@ -27,7 +27,7 @@ class _Said(StrEnum):
         return member
 
 
-class Life(_Said):
+class DriverState(Described):
     """What a stream's newest driver is, as its lease, its heartbeat and its process tell."""
 
     NONE = "none", "No driver was ever started."
@@ -40,17 +40,17 @@ class Life(_Said):
     LOST = "lost", "The driver's process is gone without a word, or it was silent while the database was there."
 
 
-LIVE = frozenset({Life.STARTING, Life.RUNNING, Life.STOPPING, Life.SILENT})
+ALIVE = frozenset({DriverState.STARTING, DriverState.RUNNING, DriverState.STOPPING, DriverState.SILENT})
 
 
-BROKEN = frozenset({Life.FAILED, Life.LOST})
+FAILED = frozenset({DriverState.FAILED, DriverState.LOST})
 
 
 @dataclass(frozen=True)
 class Observed:
     """What is. Times are naive UTC by the database's clock."""
 
-    life: Life
+    driver_state: DriverState
     epoch: int = 0
     version: int | None = None
     """Pipeline version the driver was started for."""
@@ -85,48 +85,48 @@ def observe(
         given_up: the sign of life that somebody who could tell took for the last one, see :func:`sign_of_life`.
         limits: patience.
     """
-    heard = sign_of_life(row)
-    counted = _is_after(row.last_failed_at, row.taken_at)
+    heard = last_signal(row)
+    counted = _is_after(row.last_failed_at, row.acquired_at)
     # Whoever counted it as a failure could tell; that holds until it is heard of again.
     was_judged = (given_up is not None and given_up == heard) or (counted and _is_after(row.last_failed_at, heard))
-    life, reason = _life(row, gone, was_judged or viewed_seconds >= limits.view_seconds, limits)
+    life, reason = _state_of(row, gone, was_judged or viewed_seconds >= limits.view_seconds, limits)
     return Observed(
-        life=life,
+        driver_state=life,
         epoch=row.epoch,
         version=row.pipeline_version,
         reason=reason,
         counted=counted,
         failures=row.failures_in_a_row,
         failed_at=row.last_failed_at,
-        leaving_since=row.leave_at if (row.leave_epoch or 0) >= row.epoch else None,
+        leaving_since=row.exit_requested_at if (row.exit_epoch or 0) >= row.epoch else None,
         jitter=zlib.crc32(f"{row.stream}/{row.epoch}".encode()) / 2**32,
     )
 
 
-def sign_of_life(row: StreamRow) -> datetime | None:
+def last_signal(row: StreamRow) -> datetime | None:
     """When the newest driver was heard of last: its heartbeat, or else its epoch. None if there never was one."""
-    return row.beat_at if row.beat_at is not None and row.beat_epoch == row.epoch else row.taken_at
+    return row.heartbeat_at if row.heartbeat_at is not None and row.heartbeat_epoch == row.epoch else row.acquired_at
 
 
-def _life(row: StreamRow, gone: bool, may_judge: bool, limits: Limits) -> tuple[Life, str]:
-    if row.epoch == 0 or row.taken_at is None:
-        return Life.NONE, ""
-    has_spoken = row.beat_at is not None and row.beat_epoch == row.epoch
-    if has_spoken and row.state == Life.STOPPED:
-        return Life.STOPPED, ""
-    if has_spoken and row.state == Life.FAILED:
-        return Life.FAILED, row.last_error or "it gave no reason"
+def _state_of(row: StreamRow, gone: bool, may_judge: bool, limits: Limits) -> tuple[DriverState, str]:
+    if row.epoch == 0 or row.acquired_at is None:
+        return DriverState.NONE, ""
+    has_spoken = row.heartbeat_at is not None and row.heartbeat_epoch == row.epoch
+    if has_spoken and row.state == DriverState.STOPPED:
+        return DriverState.STOPPED, ""
+    if has_spoken and row.state == DriverState.FAILED:
+        return DriverState.FAILED, row.last_error or "it gave no reason"
     if gone:
-        return Life.LOST, f"process {row.pid} is gone without a word: killed from outside, or out of memory"
+        return DriverState.LOST, f"process {row.pid} is gone without a word: killed from outside, or out of memory"
     silence = _silence(row, has_spoken, limits)
     if silence is not None:
-        return Life.LOST if may_judge else Life.SILENT, silence
-    return Life(row.state or Life.RUNNING) if has_spoken else Life.STARTING, ""
+        return DriverState.LOST if may_judge else DriverState.SILENT, silence
+    return DriverState(row.state or DriverState.RUNNING) if has_spoken else DriverState.STARTING, ""
 
 
 def _silence(row: StreamRow, has_spoken: bool, limits: Limits) -> str | None:
     """What has not been heard for too long, None if nothing."""
-    since = sign_of_life(row)
+    since = last_signal(row)
     assert since is not None  # the epoch was taken
     silent = (row.now - since).total_seconds()
     if has_spoken:

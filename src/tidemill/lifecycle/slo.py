@@ -7,14 +7,14 @@ from __future__ import annotations
 
 from enum import Enum
 
-from tidemill.lifecycle.driver_state import BROKEN, LIVE, Life, Observed, observe
+from tidemill.lifecycle.driver_state import ALIVE, FAILED, DriverState, Observed, observe
 from tidemill.lifecycle.stream_row import StreamRow
 
 SILENT_SECONDS = 15.0
 """A driver speaks every 2 s; after this long without a word, what it said last is not how things are."""
 
 
-MET_AGAIN = 0.8
+RECOVERY_SHARE = 0.8
 """The incident ends below this part of what is promised, so that it does not come and go at the edge."""
 
 
@@ -25,10 +25,10 @@ class Change(Enum):
     CLOSE = "close"
 
 
-def is_heard(row: StreamRow) -> bool:
+def is_running(row: StreamRow) -> bool:
     """Whether the newest driver reads, and said so lately."""
-    lately = row.beat_at is not None and (row.now - row.beat_at).total_seconds() <= SILENT_SECONDS
-    return lately and row.beat_epoch == row.epoch and row.state == "running"
+    lately = row.heartbeat_at is not None and (row.now - row.heartbeat_at).total_seconds() <= SILENT_SECONDS
+    return lately and row.heartbeat_epoch == row.epoch and row.state == "running"
 
 
 def behind_seconds(row: StreamRow) -> float | None:
@@ -39,67 +39,68 @@ def behind_seconds(row: StreamRow) -> float | None:
     Returns:
         Seconds, 0 where nothing waits; None where nothing is known yet, or the stream is not wanted.
     """
-    if row.wanted != "running" or row.beat_at is None:
+    if row.desired_state != "running" or row.heartbeat_at is None:
         return None
-    if is_heard(row) and row.lag_records == 0 and not row.lag_seconds:
+    if is_running(row) and row.lag_records == 0 and not row.lag_seconds:
         return 0.0
     if row.lag_seconds is None:
         return None
-    return row.lag_seconds + max((row.now - row.beat_at).total_seconds(), 0.0)
+    return row.lag_seconds + max((row.now - row.heartbeat_at).total_seconds(), 0.0)
 
 
-def weigh(row: StreamRow, freshness_seconds: float) -> Change | None:
+def incident_change(row: StreamRow, freshness_seconds: float) -> Change | None:
     """What has to become of the incident; None if it is as it should be.
 
     A stream that was just wished to run has as long to catch up as its tables may be behind.
     """
-    is_open = row.late_since is not None
-    if row.wanted != "running":
+    is_open = row.freshness_incident_since is not None
+    if row.desired_state != "running":
         return Change.CLOSE if is_open else None
     behind = behind_seconds(row)
     if behind is None:
         return None
     if is_open:
-        return Change.CLOSE if behind <= MET_AGAIN * freshness_seconds else None
-    wished = (row.now - row.wanted_at).total_seconds()
+        return Change.CLOSE if behind <= RECOVERY_SHARE * freshness_seconds else None
+    wished = (row.now - row.requested_at).total_seconds()
     return Change.OPEN if min(behind, wished) > freshness_seconds else None
 
 
-def late(row: StreamRow, freshness_seconds: float) -> str:
+def freshness_message(row: StreamRow, freshness_seconds: float) -> str:
     """The incident's sentence: how far behind, what was promised, what the driver is doing."""
     behind = behind_seconds(row) or 0.0
     return (
-        f"the tables of stream {row.stream} are {span(behind)} behind Kafka, {span(freshness_seconds)} are promised;"
-        f" {doing(row)}"
+        f"the tables of stream {row.stream} are {format_duration(behind)} behind Kafka,"
+        f" {format_duration(freshness_seconds)} are promised;"
+        f" {describe_activity(row)}"
     )
 
 
-def doing(row: StreamRow) -> str:
+def describe_activity(row: StreamRow) -> str:
     """What is going on with a stream, as a clause for a person."""
     observed = observe(row)
-    if row.wanted != "running":
-        return "it is not wanted, and its driver is leaving" if observed.life in LIVE else "it is not wanted"
+    if row.desired_state != "running":
+        return "it is not wanted, and its driver is leaving" if observed.driver_state in ALIVE else "it is not wanted"
     if row.halted_reason:
         return f"it is halted until somebody starts it: {row.halted_reason}"
-    return f"its driver {_driver_does(row, observed)}" if observed.epoch else "no driver was started yet"
+    return f"its driver {_describe_driver(row, observed)}" if observed.epoch else "no driver was started yet"
 
 
-def _driver_does(row: StreamRow, observed: Observed) -> str:
-    life = observed.life
-    if life in BROKEN:
+def _describe_driver(row: StreamRow, observed: Observed) -> str:
+    life = observed.driver_state
+    if life in FAILED:
         return f"broke, and another one follows: {observed.reason}"
-    if life is Life.SILENT:
+    if life is DriverState.SILENT:
         return f"is silent: {observed.reason}"
-    if life in LIVE and row.waiting_for:
+    if life in ALIVE and row.waiting_for:
         return f"waits: {row.waiting_for}"
-    return _reading(row) if life is Life.RUNNING else _DOING[life]
+    return _reading(row) if life is DriverState.RUNNING else _DOING[life]
 
 
 _DOING = {
-    Life.NONE: "was never started",
-    Life.STARTING: "is starting",
-    Life.STOPPING: "is leaving, and another one follows",
-    Life.STOPPED: "has left, and another one follows",
+    DriverState.NONE: "was never started",
+    DriverState.STARTING: "is starting",
+    DriverState.STOPPING: "is leaving, and another one follows",
+    DriverState.STOPPED: "has left, and another one follows",
 }
 
 
@@ -112,7 +113,7 @@ def _reading(row: StreamRow) -> str:
     return f"catches up, with {row.lag_records:,} records left{rate}"
 
 
-def span(seconds: float) -> str:
+def format_duration(seconds: float) -> str:
     """A time span for a person: ``45 s``, ``3 min 20 s``, ``2 h 5 min``, ``3 d 4 h``."""
     whole = round(seconds)
     units = (("d", 86_400), ("h", 3_600), ("min", 60), ("s", 1))

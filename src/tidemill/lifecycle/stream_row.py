@@ -18,13 +18,13 @@ class StreamRow:
     """All that the control plane knows about one stream, read in one query. Times are naive UTC."""
 
     stream: str
-    wanted: str
-    wanted_by: str
-    wanted_at: datetime
+    desired_state: str
+    requested_by: str
+    requested_at: datetime
     halted_reason: str | None
-    leave_epoch: int | None
+    exit_epoch: int | None
     """Drivers up to this epoch are to leave though the stream is wanted: a restart, or a roll."""
-    leave_at: datetime | None
+    exit_requested_at: datetime | None
     epoch: int
     pipeline_version: int | None
     host: str | None
@@ -33,10 +33,10 @@ class StreamRow:
     master: str | None
     submission_id: str | None
     """What a cluster calls a driver that it runs itself."""
-    taken_at: datetime | None
-    beat_epoch: int | None
+    acquired_at: datetime | None
+    heartbeat_epoch: int | None
     state: str | None
-    beat_at: datetime | None
+    heartbeat_at: datetime | None
     batches: int | None
     records: int | None
     lag_records: int | None
@@ -55,9 +55,9 @@ class StreamRow:
     last_failed_at: datetime | None
     newest_version: int
     """Newest applied version of the pipeline, 0 if none is."""
-    untold: int
+    pending_notifications: int
     """Incidents of the stream whose beginning or end nobody was told yet."""
-    late_since: datetime | None
+    freshness_incident_since: datetime | None
     """Since when its freshness incident is open."""
     now: datetime
     """The database's clock: the only one that all sides share."""

@@ -13,8 +13,8 @@ from croniter import croniter  # type: ignore[import-untyped]  # publishes no ty
 from pymysql.connections import Connection
 from pymysql.cursors import DictCursor
 
-from tidemill.errors import LearnError
-from tidemill.lifecycle.slo import behind_seconds, is_heard
+from tidemill.errors import ModelError
+from tidemill.lifecycle.slo import behind_seconds, is_running
 from tidemill.lifecycle.stream_row import StreamRow
 from tidemill.ml.registry.versions import lock_model, model_of, newest, transaction
 from tidemill.spec.schema import Pipeline
@@ -81,7 +81,7 @@ def decide_refresh(facts: RefreshFacts) -> RefreshDecision:
     """Decide what a refresh should do.
 
     Raises:
-        LearnError: the training schedule is not a cron expression.
+        ModelError: the training schedule is not a cron expression.
     """
     if facts.last_commit == 0:
         return RefreshDecision(Action.SKIP, "nothing was ever committed")
@@ -137,12 +137,12 @@ def next_tick(schedule: str, after: datetime) -> datetime:
     """The first time after ``after`` that a cron expression names, in UTC.
 
     Raises:
-        LearnError: it is not a cron expression.
+        ModelError: it is not a cron expression.
     """
     try:
         found: datetime = croniter(schedule, after).get_next(datetime)
     except (ValueError, KeyError) as error:
-        raise LearnError(
+        raise ModelError(
             "train.schedule is not a cron expression", value=schedule, remedy="write for example @daily or 0 3 * * *"
         ) from error
     return found
@@ -153,9 +153,9 @@ def behind(row: StreamRow | None) -> float | None:
 
     A stream that is not wanted has written all that it will write: its tables are as fresh as they get.
     """
-    if row is None or row.wanted != "running":
+    if row is None or row.desired_state != "running":
         return 0.0
-    return behind_seconds(row) if is_heard(row) and row.lag_records is not None else None
+    return behind_seconds(row) if is_running(row) and row.lag_records is not None else None
 
 
 _FACTS = """
@@ -176,7 +176,7 @@ def read_facts(connection: Connection[Any], pipeline: Pipeline, model: str, *, f
     """Read what :func:`decide_refresh` decides on. The stream has the pipeline's name.
 
     Raises:
-        LearnError: the pipeline has no such model, or was never applied.
+        ModelError: the pipeline has no such model, or was never applied.
     """
     schedule = model_of(pipeline, model).train.schedule
     with translated(), connection.cursor(DictCursor) as cursor:
@@ -184,7 +184,7 @@ def read_facts(connection: Connection[Any], pipeline: Pipeline, model: str, *, f
         row = cursor.fetchone()
     if row is None:
         value = f"{pipeline.name}.{model}"
-        raise LearnError("the database does not know the model", value=value, remedy="run ./tidemill apply")
+        raise ModelError("the database does not know the model", value=value, remedy="run ./tidemill apply")
     trained = newest(connection, pipeline.name, model)
     ledger = totals(connection, pipeline.name)
     return RefreshFacts(
@@ -220,7 +220,7 @@ def begin_refresh(
         options: ``from`` and ``until`` (ISO times or None) and ``parameters`` of the training, if anything was asked.
 
     Raises:
-        LearnError: another run refreshes the model just now; only one may.
+        ModelError: another run refreshes the model just now; only one may.
     """
     model_of(pipeline, model)
     as_of = settled_commit(connection, pipeline.name)
@@ -242,7 +242,7 @@ def reopen_refresh(connection: Connection[Any], pipeline: Pipeline, model: str, 
     """Open a refresh again that was closed unfinished, for a step of it that is repeated. A published one stays so.
 
     Raises:
-        LearnError: another run refreshes the model just now.
+        ModelError: another run refreshes the model just now.
     """
     with transaction(connection), translated(), connection.cursor() as cursor:
         cursor.execute("SELECT run FROM refreshes WHERE id = %s AND state IN ('failed', 'refused')", (refresh_id,))
@@ -273,7 +273,7 @@ def _refuse_overlap(connection: Connection[Any], pipeline: str, model: str, run:
     lock_model(connection, pipeline, model)
     others = [other for other in under_way(connection, pipeline, model) if other != run]
     if others:
-        raise LearnError(
+        raise ModelError(
             f"{pipeline}.{model} is being refreshed by another run", value=others[0], remedy="wait until it has ended"
         )
 

@@ -27,15 +27,15 @@ from tidemill.errors import StreamError, TidemillError
 from tidemill.kafka.fetch_records import read_raw
 from tidemill.kafka.gaps import Gaps
 from tidemill.kafka.topics import admin, offsets_at, topic_id
-from tidemill.replay.request import Asked, Plan, Slice, choice_of
-from tidemill.spec.schema import Kind, Pipeline
+from tidemill.replay.request import Plan, ReplayRequest, Slice, choice_of
+from tidemill.spec.schema import Pipeline, TableKind
 from tidemill.store.connection import session
 from tidemill.store.control import ledger, quarantine, replays
-from tidemill.store.control.quarantine import Whole
+from tidemill.store.control.quarantine import StoredRecord
 from tidemill.store.migrations import pipeline_version
-from tidemill.store.write.fencing import NO_INCARNATION, made_again, prove_incarnation
-from tidemill.store.write.ledger_rows import Claimant, Range, Rejected
-from tidemill.store.write.retract import Outdated, count_outdated, retract_outdated
+from tidemill.store.write.fencing import NO_GENERATION, check_topic_generation, topic_recreated
+from tidemill.store.write.ledger_rows import Range, Rejected, WriteContext
+from tidemill.store.write.retract import OutdatedRows, count_outdated, retract_outdated
 from tidemill.stream.diagnosis import cause
 from tidemill.stream.plan.decode import decode
 from tidemill.stream.plan.source import read_range
@@ -91,19 +91,19 @@ class _Replay:
         row: replays.Replay,
     ) -> None:
         self.spark, self.settings, self.pipeline, self.connection, self.row = spark, settings, pipeline, connection, row
-        given = row.selection["asked"]
-        self.asked = Asked(**{**given, "ids": tuple(given["ids"])})
+        given = row.selection["requested"]
+        self.asked = ReplayRequest(**{**given, "ids": tuple(given["ids"])})
         self.plan = Plan.from_json(row.selection["plan"])
         self.slices = self.plan.slices()
         self.batches = range(len(self.slices))
         """Ids of the first pass."""
-        self.claimant = Claimant(
+        self.write_context = WriteContext(
             row.stream,
             0,
             row.pipeline_version,
             pipeline.source.topic,
             generation=self.plan.generation,
-            since=self.plan.since,
+            since_commit=self.plan.since_commit,
             replay_id=row.id,
         )
         self.outcomes: list[tuple[Range, Outcome]] = []
@@ -140,10 +140,10 @@ class _Replay:
         self._refuse_forgotten([each for _, each in left])
         for batch_id, each in left:
             self._refuse_another_topic([each])
-            rows, claimant = self._read(each)
+            rows, write_context = self._read(each)
             ranges = {span.partition: span for span in each.ranges}
             sparse = bool(self.plan.picked)
-            job = Job(self.settings, self.pipeline, claimant, batch_id, ranges, sparse, self.asked.dry_run)
+            job = Job(self.settings, self.pipeline, write_context, batch_id, ranges, sparse, self.asked.dry_run)
             outcomes = run_batch(rows, job)
             self.outcomes += [(ranges[partition], outcome) for partition, outcome in outcomes.items()]
             if not self.asked.dry_run:
@@ -156,7 +156,7 @@ class _Replay:
         """The second pass; returns the rows written. Its ranges are settled once, whoever tries again."""
         if not self.plan.again:
             self._refuse_another_topic(self.slices)
-            positions = ledger.positions(self.connection, self.row.stream, self.claimant.topic)
+            positions = ledger.positions(self.connection, self.row.stream, self.write_context.topic)
             self.plan = self.plan.extended(positions)
             replays.settle_plan(self.connection, self.row.id, self.plan.as_json())
         slices, begin = self.plan.slices_again(), len(self.batches)
@@ -169,15 +169,15 @@ class _Replay:
         """
         if all(each.generation != self.plan.generation for each in slices):
             return
-        known, topic = prove_incarnation(self.connection, self.claimant), self.claimant.topic
+        known, topic = check_topic_generation(self.connection, self.write_context), self.write_context.topic
         if known is not None and (now := topic_id(admin(self.settings), topic)) != known:
-            raise made_again(topic, f"its id was {known} and is {now}")
+            raise topic_recreated(topic, f"its id was {known} and is {now}")
 
     def _refuse_forgotten(self, left: list[Slice]) -> None:
         """Kafka goes on forgetting while a replay waits."""
         self._refuse_another_topic(left)
         spans = [] if self.plan.picked else [span for each in left for span in each.ranges]
-        earliest = offsets_at(admin(self.settings), self.claimant.topic, "earliest") if spans else {}
+        earliest = offsets_at(admin(self.settings), self.write_context.topic, "earliest") if spans else {}
         for span in spans:
             if span.start < earliest.get(span.partition, 0):
                 raise StreamError(
@@ -186,30 +186,33 @@ class _Replay:
                     remedy=f"it begins at offset {earliest[span.partition]} now: ask again",
                 )
 
-    def _read(self, piece: Slice) -> tuple[DataFrame, Claimant]:
+    def _read(self, piece: Slice) -> tuple[DataFrame, WriteContext]:
         if self.plan.picked:
-            raw, claimant = self._read_quarantine(piece)
+            raw, write_context = self._read_quarantine(piece)
         else:
             starts = {span.partition: span.start for span in piece.ranges}
             ends = {span.partition: span.until for span in piece.ranges}
-            raw, claimant = read_range(self.spark, self.settings, self.pipeline.source, starts, ends), self.claimant
-        return transform(self.spark, decode(raw, self.pipeline.source), self.pipeline), claimant
+            raw, write_context = (
+                read_range(self.spark, self.settings, self.pipeline.source, starts, ends),
+                self.write_context,
+            )
+        return transform(self.spark, decode(raw, self.pipeline.source), self.pipeline), write_context
 
-    def _read_quarantine(self, piece: Slice) -> tuple[DataFrame, Claimant]:
+    def _read_quarantine(self, piece: Slice) -> tuple[DataFrame, WriteContext]:
         """Records of one partition as they were set aside; read from Kafka again where not all was kept."""
-        (span,), claimant = piece.ranges, self.claimant
-        place = (claimant.stream, claimant.topic, piece.generation)
+        (span,), write_context = piece.ranges, self.write_context
+        place = (write_context.stream, write_context.topic, piece.generation)
         chosen = choice_of(self.asked)
         records = quarantine.read_range(self.connection, place, span, chosen, self.plan.up_to_id)
-        if piece.generation != claimant.generation:
-            claimant = replace(claimant, generation=piece.generation, since=NO_INCARNATION)
+        if piece.generation != write_context.generation:
+            write_context = replace(write_context, generation=piece.generation, since_commit=NO_GENERATION)
         partial = [each.record_offset for each in records if each.partial]
-        again = read_raw(self.settings, claimant.topic, span.partition, partial) if partial else {}
+        again = read_raw(self.settings, write_context.topic, span.partition, partial) if partial else {}
         whole = [_completed(each, again.get(each.record_offset)) for each in records]
         found = [each for each in whole if each is not None]
         if len(found) < len(whole):
             self.left_out[UNREADABLE] += len(whole) - len(found)
-        return kafka_rows(self.spark, span.partition, found), claimant
+        return kafka_rows(self.spark, span.partition, found), write_context
 
     def _told(self) -> dict[str, int]:
         """Of a dry run, which leaves no ledger: what its tasks said."""
@@ -227,19 +230,19 @@ class _Replay:
 
     def _may_have_kept_out(self, retracted: int, counts: dict[str, int]) -> bool:
         """Whether a record may be missing because of a row that is gone since, or whose version has fallen."""
-        entities = any(table.kind is Kind.ENTITY for table in self.pipeline.tables.values())
+        entities = any(table.kind is TableKind.ENTITY for table in self.pipeline.tables.values())
         return retracted > 0 or (entities and counts["written"] > 0)
 
     def _retract(self) -> int:
         """Take out, or count, what no record makes any more; returns how many rows, of all tries."""
         self._refuse_another_topic(self.slices)
-        work = (self.connection, self.settings, self.pipeline, self.claimant, self.plan.ranges, self._spare())
+        work = (self.connection, self.settings, self.pipeline, self.write_context, self.plan.ranges, self._spare())
         if self.asked.dry_run:
             return max(0, count_outdated(*work) - sum(outcome.rewritable for _, outcome in self.outcomes))
         retract_outdated(*work)
         return replays.read(self.connection, self.row.id).retracted_rows
 
-    def _spare(self) -> Callable[[list[Outdated]], list[Outdated]]:
+    def _spare(self) -> Callable[[list[OutdatedRows]], list[OutdatedRows]]:
         """Leaves out rows whose record Kafka does not have any more: nobody knows what the new version makes of it."""
         if self.asked.dry_run:
             gapped = [span for span, outcome in self.outcomes if outcome.counts.gap]
@@ -247,7 +250,7 @@ class _Replay:
             gapped = replays.with_gaps(self.connection, self.row.id, self.batches)
         gaps: Gaps | None = None
 
-        def spare(rows: list[Outdated]) -> list[Outdated]:
+        def spare(rows: list[OutdatedRows]) -> list[OutdatedRows]:
             nonlocal gaps
             if not gapped:
                 return rows
@@ -260,7 +263,7 @@ class _Replay:
     def _find_gaps(self, gapped: Iterable[Range]) -> Gaps:
         """Read the offsets of ranges with gaps again: the ledger counts gaps, and does not name them."""
         gaps = Gaps()
-        earliest = offsets_at(admin(self.settings), self.claimant.topic, "earliest")
+        earliest = offsets_at(admin(self.settings), self.write_context.topic, "earliest")
         for span in gapped:
             begin = min(max(span.start, earliest.get(span.partition, 0)), span.until)
             offsets = np.array([], np.int64)
@@ -273,13 +276,13 @@ class _Replay:
         return gaps
 
 
-def _completed(kept: Whole, again: Rejected | None) -> Whole | None:
+def _completed(kept: StoredRecord, again: Rejected | None) -> StoredRecord | None:
     """A record with all its bytes; None if nobody has them."""
     if not kept.partial:
         return kept
     if again is None:
         return None
-    return Whole(kept.id, kept.record_offset, again.timestamp_us, again.key, again.value, again.headers, None)
+    return StoredRecord(kept.id, kept.record_offset, again.timestamp_us, again.key, again.value, again.headers, None)
 
 
 _KAFKA = pa.schema(
@@ -294,7 +297,7 @@ _KAFKA = pa.schema(
 )
 
 
-def kafka_rows(spark: SparkSession, partition: int, records: Iterable[Whole]) -> DataFrame:
+def kafka_rows(spark: SparkSession, partition: int, records: Iterable[StoredRecord]) -> DataFrame:
     """Records of one Kafka partition, in order, as Spark's Kafka source would give them: in one Spark partition."""
     rows = [
         {

@@ -19,9 +19,9 @@ from tidemill.kafka.topics import offsets_at, topic_id
 from tidemill.spec.schema import Pipeline, Source
 from tidemill.store.connection import translated
 from tidemill.store.control import ledger, quarantine, replays
-from tidemill.store.control.quarantine import Choice, SetAside
+from tidemill.store.control.quarantine import QuarantinedRecord, QuarantineFilter
 from tidemill.store.migrations import pipeline_version
-from tidemill.store.write.fencing import prove_version
+from tidemill.store.write.fencing import check_pipeline_version
 from tidemill.store.write.ledger_rows import Range
 
 EARLIEST = "earliest"
@@ -30,7 +30,7 @@ _SLICES_NAMED = 5
 
 
 @dataclass(frozen=True)
-class Asked:
+class ReplayRequest:
     """A replay as a person asks for it: by offsets, by time or from the quarantine."""
 
     kind: Literal["offsets", "time", "quarantine"]
@@ -63,7 +63,7 @@ class Plan:
 
     generation: int
     """The incarnation of the topic that is there now."""
-    since: int
+    since_commit: int
     """The newest commit when the stream met it."""
     ranges: tuple[Range, ...] = ()
     """By offsets and by time: all records of these."""
@@ -120,7 +120,9 @@ def _cut(ranges: Iterable[Range], size: int, generation: int) -> Iterator[Slice]
         left = tuple(Range(r.partition, r.start + size, r.until) for r in left if r.start + size < r.until)
 
 
-def ask(connection: Connection[Any], client: AdminClient, pipeline: Pipeline, asked: Asked, by: str) -> int:
+def request_replay(
+    connection: Connection[Any], client: AdminClient, pipeline: Pipeline, asked: ReplayRequest, by: str
+) -> int:
     """Check what is asked for, settle what it means, and write it down; returns the replay's id.
 
     Args:
@@ -144,20 +146,20 @@ def ask(connection: Connection[Any], client: AdminClient, pipeline: Pipeline, as
             value=pipeline.name,
             remedy=f"run ./tidemill apply {pipeline.name}",
         )
-    prove_version(connection, pipeline.name, version)
-    generation, since = _incarnation(connection, client, pipeline)
+    check_pipeline_version(connection, pipeline.name, version)
+    generation, since_commit = _incarnation(connection, client, pipeline)
     if asked.kind == "quarantine":
-        plan = _plan_quarantine(connection, pipeline, asked, generation, since)
+        plan = _plan_quarantine(connection, pipeline, asked, generation, since_commit)
     else:
         positions = ledger.positions(connection, pipeline.name, pipeline.source.topic)
         ranges = _ranges(client, pipeline, asked, positions)
         size = max(1, pipeline.source.max_records_per_batch // len(ranges))
-        plan = Plan(generation, since, ranges, size, tuple(_tails(asked, ranges, positions)))
-    selection = {"asked": asdict(asked), "plan": plan.as_json()}
-    return replays.ask(connection, pipeline.name, version, selection, by)
+        plan = Plan(generation, since_commit, ranges, size, tuple(_tails(asked, ranges, positions)))
+    selection = {"requested": asdict(asked), "plan": plan.as_json()}
+    return replays.request_replay(connection, pipeline.name, version, selection, by)
 
 
-def check(asked: Asked) -> None:
+def check(asked: ReplayRequest) -> None:
     """Whether it can be understood at all.
 
     Raises:
@@ -212,7 +214,8 @@ def _incarnation(connection: Connection[Any], client: AdminClient, pipeline: Pip
     topic = pipeline.source.topic
     with translated(), connection.cursor() as cursor:
         cursor.execute(
-            "SELECT topic_id, generation, since FROM topics WHERE stream = %s AND topic = %s", (pipeline.name, topic)
+            "SELECT topic_id, generation, since_commit FROM topics WHERE stream = %s AND topic = %s",
+            (pipeline.name, topic),
         )
         known = cursor.fetchone()
     if known is None:
@@ -226,7 +229,7 @@ def _incarnation(connection: Connection[Any], client: AdminClient, pipeline: Pip
     return int(known[1]), int(known[2])
 
 
-def _tails(asked: Asked, ranges: Iterable[Range], positions: dict[int, int]) -> Iterator[tuple[int, int]]:
+def _tails(asked: ReplayRequest, ranges: Iterable[Range], positions: dict[int, int]) -> Iterator[tuple[int, int]]:
     """Where what was asked for goes on, though the stream does not yet."""
     ends = {span.partition: span.until for span in ranges}
     if asked.kind == "time" and not asked.until:
@@ -236,7 +239,9 @@ def _tails(asked: Asked, ranges: Iterable[Range], positions: dict[int, int]) -> 
             yield partition, until
 
 
-def _ranges(client: AdminClient, pipeline: Pipeline, asked: Asked, positions: dict[int, int]) -> tuple[Range, ...]:
+def _ranges(
+    client: AdminClient, pipeline: Pipeline, asked: ReplayRequest, positions: dict[int, int]
+) -> tuple[Range, ...]:
     topic = pipeline.source.topic
     earliest = offsets_at(client, topic, EARLIEST)
     if asked.kind == "offsets":
@@ -283,17 +288,17 @@ def clip_offsets(wanted: dict[int, Range], earliest: dict[int, int], positions: 
     return tuple(clipped)
 
 
-def choice_of(asked: Asked) -> Choice:
+def choice_of(asked: ReplayRequest) -> QuarantineFilter:
     """The records of the quarantine that are meant: of those that nothing has resolved."""
-    return Choice(asked.reason or None, asked.ids)
+    return QuarantineFilter(asked.reason or None, asked.ids)
 
 
 def _plan_quarantine(
-    connection: Connection[Any], pipeline: Pipeline, asked: Asked, generation: int, since: int
+    connection: Connection[Any], pipeline: Pipeline, asked: ReplayRequest, generation: int, since_commit: int
 ) -> Plan:
     missing, left_out, up_to_id = {*asked.ids}, dict[str, int](), 0
 
-    def usable() -> Iterator[SetAside]:
+    def usable() -> Iterator[QuarantinedRecord]:
         nonlocal up_to_id
         for each in quarantine.in_order(connection, pipeline.name, pipeline.source.topic, choice_of(asked)):
             missing.discard(each.id)
@@ -310,10 +315,10 @@ def _plan_quarantine(
     if not picked:
         because = "; ".join(f"{number} left out: {reason}" for reason, number in left_out.items())
         raise SpecError("there is nothing in quarantine to replay", value=because or pipeline.name)
-    return Plan(generation, since, picked=picked, up_to_id=up_to_id, left_out=left_out)
+    return Plan(generation, since_commit, picked=picked, up_to_id=up_to_id, left_out=left_out)
 
 
-def unusable(each: SetAside, source: Source, generation: int) -> str | None:
+def unusable(each: QuarantinedRecord, source: Source, generation: int) -> str | None:
     """Why a record of the quarantine cannot be replayed; None if it can."""
     if (each.value_bytes or 0) > source.max_record_bytes:
         return "still over source.max_record_bytes"
@@ -326,9 +331,9 @@ def unusable(each: SetAside, source: Source, generation: int) -> str | None:
     return None
 
 
-def pick(found: Iterable[SetAside], source: Source) -> Iterator[tuple[int, Range]]:
+def pick(found: Iterable[QuarantinedRecord], source: Source) -> Iterator[tuple[int, Range]]:
     """Cut records, by generation, partition and offset, into batches that fit into memory."""
-    begin: SetAside | None = None
+    begin: QuarantinedRecord | None = None
     records, size, until = 0, 0, 0
     for each in found:
         more = max(each.kept_bytes, each.value_bytes or 0)
@@ -348,8 +353,8 @@ def pick(found: Iterable[SetAside], source: Source) -> Iterator[tuple[int, Range
 
 def describe(replay: replays.Replay) -> list[str]:
     """A replay as sentences for a person."""
-    asked, result = replay.selection["asked"], replay.selection.get("result")
-    first = f"replay {replay.id} of {replay.stream}, asked by {replay.asked_by}: {replay.state}"
+    asked, result = replay.selection["requested"], replay.selection.get("result")
+    first = f"replay {replay.id} of {replay.stream}, asked by {replay.requested_by}: {replay.state}"
     if replay.state == "failed":
         return [f"{first}: {replay.last_error}"]
     if not result:

@@ -5,12 +5,22 @@ this package but ``errors``, and no Spark, Airflow or database client.
 """
 
 from tidemill.spec.loader import load_pipeline, load_pipelines
-from tidemill.spec.schema import Check, Dimension, Kind, Model, Otherwise, Pipeline, Retention, Rollup, Source, Table
+from tidemill.spec.schema import (
+    Check,
+    Dimension,
+    Model,
+    Otherwise,
+    Pipeline,
+    Retention,
+    Rollup,
+    Source,
+    Table,
+    TableKind,
+)
 
 __all__ = [
     "Check",
     "Dimension",
-    "Kind",
     "Model",
     "Otherwise",
     "Pipeline",
@@ -18,6 +28,7 @@ __all__ = [
     "Rollup",
     "Source",
     "Table",
+    "TableKind",
     "load_pipeline",
     "load_pipelines",
 ]

@@ -61,7 +61,7 @@ METRICS = {
 """By the name that ``judge.metric`` takes; those of MLlib have MLlib's names."""
 
 
-def is_own(estimator: str) -> bool:
+def is_custom(estimator: str) -> bool:
     """Whether an estimator is a function of the author's, ``module:function``, that returns an MLlib Pipeline."""
     return _OWN.fullmatch(estimator) is not None
 

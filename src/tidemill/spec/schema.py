@@ -19,7 +19,7 @@ class _Frozen(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
 
 
-class Kind(StrEnum):
+class TableKind(StrEnum):
     """What happens when a key is seen again."""
 
     EVENT = "event"
@@ -77,7 +77,7 @@ class Table(_Frozen):
 
     from_: str = Field(alias="from")
     """SQL file in the pipeline folder."""
-    kind: Kind
+    kind: TableKind
     key: Key
     version: str | None = None
     """Column that decides which of two rows of a key is newer (``entity`` only)."""

@@ -21,9 +21,9 @@ from tidemill.config import Account, Settings
 from tidemill.errors import (
     ConfigError,
     Contention,
-    DatabaseAway,
     DatabaseFull,
     DatabaseReadOnly,
+    DatabaseUnavailable,
     StoreError,
     TidemillError,
 )
@@ -139,7 +139,7 @@ def connect(settings: Settings, account: Account, *, schema: str | None = None) 
         schema: default schema; the control plane's if None.
 
     Raises:
-        DatabaseAway: it cannot be reached.
+        DatabaseUnavailable: it cannot be reached.
         ConfigError: it refuses the account, or there is no such dialect.
     """
     spoken = dialect(settings.db_dialect)
@@ -205,7 +205,7 @@ def translated() -> Iterator[None]:
     the numbers of the server's file layer for every error of a file.
 
     Raises:
-        DatabaseAway: transient; the outcome of a statement under way is unknown.
+        DatabaseUnavailable: transient; the outcome of a statement under way is unknown.
         DatabaseReadOnly: transient; nothing was written, and another connection may find another server.
         DatabaseFull: transient; nothing was written. The transaction is still open.
         Contention: transient. After a deadlock the transaction is rolled back; after a lock-wait time-out only its
@@ -232,7 +232,7 @@ def _ours(number: int, text: str) -> TidemillError:
             "the database takes no writes now", value=value, remedy="is TIDEMILL_DB_HOST the primary?"
         )
     if number in _AWAY:
-        return DatabaseAway("the database cannot be reached", value=value, remedy="is it up? ./tidemill status")
+        return DatabaseUnavailable("the database cannot be reached", value=value, remedy="is it up? ./tidemill status")
     if number in _FULL or (number in _FILE_LAYER and _NO_SPACE.search(text)):
         return DatabaseFull("the database has no space left", value=value, remedy="make room on its disk")
     if number in _DENIED:

@@ -15,38 +15,72 @@ from tidemill.store.connection import dialect_of, translated
 from tidemill.store.maintenance import rollup_backfill
 from tidemill.store.sql import dialect, identifiers
 
-KNOWN_FILES = """
-CREATE TABLE IF NOT EXISTS migrations (
+SCHEMA_VERSIONS = """
+CREATE TABLE IF NOT EXISTS schema_versions (
     file VARCHAR(128) NOT NULL PRIMARY KEY,
     applied_at DATETIME(6) NOT NULL DEFAULT UTC_TIMESTAMP(6)
 )
 """
+"""What of ``sql/`` was applied to this control plane: its tables, as ``control``, and each file of ``sql/upgrades``."""
+BASE = "control"
 
 
 def migrate_control(connection: Connection[Any], folder: Path) -> list[str]:
-    """Create the control plane's tables that are missing.
+    """Create the control plane's tables, or upgrade those of an earlier version.
+
+    A new schema gets the tables as ``sql/control`` describes them, and counts as upgraded. An existing one gets the
+    files of ``sql/upgrades`` that it lacks, in order of name. A run that was interrupted is continued by the next one:
+    each statement of ``sql/control`` creates a table only if it is missing.
 
     Args:
         connection: as the migrate account, in the control schema.
-        folder: ``sql/control``; one statement a file, run in order of name.
+        folder: ``sql``, which holds ``control/`` (one table a file) and ``upgrades/`` (one statement a file).
 
     Returns:
-        The names of the files that were run for the first time.
+        The names of the tables that were created and of the upgrades that were run.
+
+    Raises:
+        StoreError: the schema holds a control plane of a development version, which cannot be upgraded.
     """
-    done: list[str] = []
-    d = dialect_of(connection)
+    upgrades = sorted((folder / "upgrades").glob("*.sql"))
     with translated(), connection.cursor() as cursor:
-        for sql in d.control(KNOWN_FILES):
+        _refuse_development_schema(connection)
+        _run(connection, SCHEMA_VERSIONS)
+        cursor.execute("SELECT file FROM schema_versions")
+        applied = {row[0] for row in cursor.fetchall()}
+        if BASE in applied:
+            missing = [path for path in upgrades if path.name not in applied]
+            for path in missing:
+                _run(connection, path.read_text())
+                cursor.execute("INSERT INTO schema_versions (file) VALUES (%s)", (path.name,))
+            return [path.name for path in missing]
+        tables = sorted((folder / "control").glob("*.sql"))
+        for path in tables:
+            _run(connection, path.read_text())
+        for name in (*(path.name for path in upgrades), BASE):  # the base last: without it this starts again
+            cursor.execute("INSERT IGNORE INTO schema_versions (file) VALUES (%s)", (name,))
+        return [path.stem for path in tables]
+
+
+def _run(connection: Connection[Any], statement: str) -> None:
+    with connection.cursor() as cursor:
+        for sql in dialect_of(connection).control(statement):
             cursor.execute(sql)
-        cursor.execute("SELECT file FROM migrations")
-        known = {row[0] for row in cursor.fetchall()}
-        for path in sorted(folder.glob("*.sql")):
-            if path.name not in known:
-                for sql in d.control(path.read_text()):
-                    cursor.execute(sql)
-                cursor.execute("INSERT INTO migrations (file) VALUES (%s)", (path.name,))
-                done.append(path.name)
-    return done
+
+
+def _refuse_development_schema(connection: Connection[Any]) -> None:
+    """Before its first release the control plane kept its versions in a table ``migrations``."""
+    with connection.cursor() as cursor:
+        cursor.execute("SELECT DATABASE()")
+        row = cursor.fetchone()
+        schema = row[0] if row else None
+        if _exists(connection, str(schema), "migrations"):
+            raise StoreError(
+                "the control schema holds tables of a development version, which cannot be upgraded",
+                value=schema,
+                remedy="set TIDEMILL_DB_CONTROL and TIDEMILL_DB_DATA to new schemas, or drop both, and run"
+                " ./tidemill apply",
+            )
 
 
 def planned_objects(settings: Settings, pipeline: Pipeline) -> dict[str, str]:
@@ -58,7 +92,7 @@ def planned_objects(settings: Settings, pipeline: Pipeline) -> dict[str, str]:
     for name, rollup in pipeline.rollups.items():
         table = pipeline.tables[rollup.of]
         objects[name] = d.create_rollup(schema, name, rollup, table)
-        objects[identifiers.built(name)] = d.create_built(schema, name, table)
+        objects[identifiers.cursor_of(name)] = d.create_built(schema, name, table)
     for model in pipeline.models.values():
         table = pipeline.tables[model.table]
         for scores in (model.score.table, identifiers.pending(model.score.table)):
@@ -99,7 +133,7 @@ def apply_pipeline(connection: Connection[Any], settings: Settings, pipeline: Pi
                 _check_columns(connection, schema, name, pipeline)
         for name, rollup in pipeline.rollups.items():
             rollup_backfill.register(connection, pipeline, name, ready=rollup.of in new)
-            rollup_backfill.begin_again(connection, schema, pipeline, name)
+            rollup_backfill.restart_backfill(connection, schema, pipeline, name)
         rollup_backfill.abandon_undeclared(connection, pipeline)
         if pipeline_version(connection, pipeline) is None:
             # Also for content that was applied before the last: what it makes is newer than what came in between.

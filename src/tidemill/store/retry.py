@@ -20,7 +20,7 @@ ATTEMPTS = 10
 LONGEST_PAUSE_SECONDS = 0.5
 
 
-def step(connection: Connection[Any], work: Callable[[Any], T]) -> T:
+def run_step(connection: Connection[Any], work: Callable[[Any], T]) -> T:
     """Do one step in a transaction of its own; after contention it is tried again, ever later.
 
     Args:
@@ -51,7 +51,7 @@ def step(connection: Connection[Any], work: Callable[[Any], T]) -> T:
     raise AssertionError("unreachable: the last attempt raises")
 
 
-def give_way(began: float) -> None:
+def pause_for_others(began: float) -> None:
     """Pause as long as a step took that began then (monotonic), so that writers have at least half of the time."""
     time.sleep(min(time.monotonic() - began, LONGEST_PAUSE_SECONDS))
 

@@ -29,7 +29,7 @@ _LAST = 3
 
 
 @dataclass(frozen=True)
-class Goal:
+class BatchGoal:
     """What a pipeline asks for."""
 
     most: int
@@ -44,7 +44,7 @@ class Goal:
 
 
 @dataclass(frozen=True)
-class Took:
+class BatchTiming:
     """One batch."""
 
     records: int
@@ -52,12 +52,12 @@ class Took:
     seconds: float
 
 
-def goal_of(source: Source) -> Goal:
+def goal_of(source: Source) -> BatchGoal:
     """The goal of a pipeline's source."""
-    return Goal(source.max_records_per_batch, source.target_batch_seconds)
+    return BatchGoal(source.max_records_per_batch, source.target_batch_seconds)
 
 
-def next_limit(limit: int, full: Sequence[Took], waiting: int | None, goal: Goal) -> int:
+def next_limit(limit: int, full: Sequence[BatchTiming], waiting: int | None, goal: BatchGoal) -> int:
     """The limit for the batches to come: the same, or another one by a factor of two at least.
 
     Args:
@@ -76,14 +76,14 @@ def next_limit(limit: int, full: Sequence[Took], waiting: int | None, goal: Goal
     return wished if wished * FACTOR <= limit else limit
 
 
-class Pace:
+class BatchSizer:
     """The limit of one stream, from batch to batch and from query to query."""
 
-    def __init__(self, goal: Goal) -> None:
+    def __init__(self, goal: BatchGoal) -> None:
         self.goal = goal
         self.limit = min(FIRST_RECORDS, goal.most)
         """Records that the next query's batches may take."""
-        self._full = deque[Took](maxlen=_LAST)
+        self._full = deque[BatchTiming](maxlen=_LAST)
         self._first = True
 
     def begin(self, *, carefully: bool = False) -> None:
@@ -93,7 +93,7 @@ class Pace:
         self._full.clear()
         self._first = True
 
-    def note(self, took: Took, waiting: int | None) -> bool:
+    def note(self, took: BatchTiming, waiting: int | None) -> bool:
         """Take a batch into account; returns whether the limit has changed, which needs a new query."""
         first, self._first = self._first, False
         if took.records < _FULL * self.limit:
@@ -101,7 +101,7 @@ class Pace:
             return False
         if first:
             # It says nothing about the next ones, unless it was slow beyond all warming up.
-            took = Took(took.records, took.seconds - WARM_UP_SECONDS)
+            took = BatchTiming(took.records, took.seconds - WARM_UP_SECONDS)
             if took.seconds < FACTOR * self.goal.seconds:
                 return False
         self._full.append(took)

@@ -10,7 +10,15 @@ import re
 from dataclasses import dataclass
 
 from tidemill import errors
-from tidemill.errors import ConfigError, DatabaseAway, KafkaAway, SourceError, StoreError, StreamError, TidemillError
+from tidemill.errors import (
+    ConfigError,
+    DatabaseUnavailable,
+    KafkaUnavailable,
+    SourceError,
+    StoreError,
+    StreamError,
+    TidemillError,
+)
 
 OURS = re.compile(r"^tidemill\.errors\.(\w+): (.+)$", re.MULTILINE)
 """How an error of ours stands in the traceback of a Python worker, which is all that Spark hands on of it."""
@@ -129,7 +137,7 @@ _KNOWN = (
         r"|kafka\.common\.errors\.(?:Timeout|Network|LeaderNotAvailable|NotLeaderOrFollower|BrokerNotAvailable)Exception",
         "no Kafka broker answers",
         "is it up? ./tidemill status",
-        KafkaAway,
+        KafkaUnavailable,
     ),
     _known(
         r"OperationalError\)?:? \((?:1044|1045|1698), ['\"](?P<value>[^\n]+?)['\"]\)",
@@ -147,7 +155,7 @@ _KNOWN = (
         r"OperationalError\)?:? \(20\d\d, ['\"](?P<value>[^\n]+?)['\"]\)",
         "the database cannot be reached",
         "is it up? ./tidemill status",
-        DatabaseAway,
+        DatabaseUnavailable,
     ),
     _known(
         r"All masters are unresponsive|Failed to connect to master (?P<value>[\w.:-]+)",

@@ -29,10 +29,10 @@ from pyspark.sql.streaming.query import StreamingQuery
 from tidemill.config import Account, Settings
 from tidemill.errors import (
     Contention,
-    DatabaseAway,
     DatabaseFull,
+    DatabaseUnavailable,
     Fenced,
-    KafkaAway,
+    KafkaUnavailable,
     SourceError,
     StreamError,
     TidemillError,
@@ -43,15 +43,15 @@ from tidemill.spec.schema import Pipeline
 from tidemill.store.connection import connect, session
 from tidemill.store.control import heartbeats, streams
 from tidemill.store.migrations import pipeline_version
-from tidemill.store.write.transaction import Claimant
-from tidemill.stream.batch_sizer import Pace, goal_of
+from tidemill.store.write.transaction import WriteContext
+from tidemill.stream.batch_sizer import BatchSizer, goal_of
 from tidemill.stream.diagnosis import OURS, cause
-from tidemill.stream.log_rotation import LogKeeper
-from tidemill.stream.metrics import Measures
+from tidemill.stream.log_rotation import LogRotator
+from tidemill.stream.metrics import StreamMetrics
 from tidemill.stream.plan.transform import register_dimensions
-from tidemill.stream.query import Committer, stream_rows
+from tidemill.stream.query import BatchCommitter, stream_rows
 from tidemill.stream.rollup_builder import RollupBuilder
-from tidemill.stream.start_offsets import explain_failure, find_start, made_again
+from tidemill.stream.start_offsets import explain_failure, find_start, topic_recreated
 
 BEAT_SECONDS = 2.0
 RECONNECT_SECONDS = 0.5
@@ -71,7 +71,7 @@ does not fit the server would be tried without end, and nobody told."""
 class _Place:
     """From where the next query reads."""
 
-    claimant: Claimant
+    write_context: WriteContext
     positions: dict[int, int]
 
 
@@ -92,9 +92,9 @@ class Driver:
         """What ended the last query, until it is over."""
         self._silent: str | None = None
         """What Kafka's silence looks like, while it lasts."""
-        self._committer: Committer | None = None
-        self._measures = Measures(time.monotonic())
-        self._pace = Pace(goal_of(pipeline.source))
+        self._committer: BatchCommitter | None = None
+        self._measures = StreamMetrics(time.monotonic())
+        self._pace = BatchSizer(goal_of(pipeline.source))
         self._builder = RollupBuilder(settings, pipeline, epoch)
         self._beating = threading.Thread(target=self._keep_beating, name="heartbeat", daemon=True)
         self._asking = threading.Thread(target=self._keep_asking_kafka, name="kafka", daemon=True)
@@ -165,11 +165,15 @@ class Driver:
                 )
             if before is not None and before.newest_at is not None:  # the last word of the driver before us
                 self._measures.note_newest([int(before.newest_at.replace(tzinfo=UTC).timestamp() * 1e6)])
-            heartbeats.beat(connection, self.stream, self.epoch, self._state, last_error=None, **self._facts())
-            claimant = Claimant(self.stream, self.epoch, version, self.topic)
-            start = find_start(connection, admin(self.settings), self.settings, self.pipeline, claimant)
+            heartbeats.report_heartbeat(
+                connection, self.stream, self.epoch, self._state, last_error=None, **self._facts()
+            )
+            write_context = WriteContext(self.stream, self.epoch, version, self.topic)
+            start = find_start(connection, admin(self.settings), self.settings, self.pipeline, write_context)
         self._topic_id = start.topic_id
-        return _Place(replace(claimant, generation=start.generation, since=start.since), start.positions)
+        return _Place(
+            replace(write_context, generation=start.generation, since_commit=start.since_commit), start.positions
+        )
 
     def _still_whole(self, place: _Place) -> _Place:
         """The place itself; with partitions that were added meanwhile, Spark would refuse it."""
@@ -184,8 +188,8 @@ class Driver:
         """
         if self._committer is None:
             register_dimensions(spark, self.pipeline)
-        self._committer = committer = Committer(
-            self.settings, self.pipeline, place.claimant, place.positions, measures=self._measures, pace=self._pace
+        self._committer = committer = BatchCommitter(
+            self.settings, self.pipeline, place.write_context, place.positions, measures=self._measures, pace=self._pace
         )
         self._pace.begin()
         rows = stream_rows(spark, self.settings, self.pipeline, committer.positions, self._pace.limit)
@@ -199,7 +203,7 @@ class Driver:
             self._end(query, committer)
         return replace(place, positions=committer.positions)
 
-    def _end(self, query: StreamingQuery, committer: Committer) -> None:
+    def _end(self, query: StreamingQuery, committer: BatchCommitter) -> None:
         """Let the batch under way finish, then stop; raise what ended the query if we did not."""
         if self._called_off.is_set():
             self._state = "stopping"
@@ -233,7 +237,7 @@ class Driver:
                 lost = explain_failure(connection, admin(self.settings), self.pipeline)
             if lost is None and isinstance(found, SourceError):
                 # The topic is there and whole: while leaders are elected, brokers deny what they have.
-                return KafkaAway(found.what, value=found.value, remedy=found.remedy)
+                return KafkaUnavailable(found.what, value=found.value, remedy=found.remedy)
             return lost or found
         except TidemillError as silence:
             # Nobody can tell now; if it was not the silence, the next query says so.
@@ -288,7 +292,7 @@ class Driver:
     def _keep_beating(self) -> None:
         """The heartbeat thread. A database that is away is not its affair: commits decide about that."""
         connection: Connection[Any] | None = None
-        log = LogKeeper.of_process(self.settings.log_bytes)
+        log = LogRotator.of_process(self.settings.log_bytes)
         pause = BEAT_SECONDS
         while not self._finished.wait(pause):
             pause = BEAT_SECONDS
@@ -302,13 +306,13 @@ class Driver:
             except Fenced as error:
                 self._end_with(error)
                 return
-            except DatabaseAway:
+            except DatabaseUnavailable:
                 connection, pause = None, min(RECONNECT_SECONDS, BEAT_SECONDS)
             except TidemillError as error:  # said in the log; the query itself fails if it matters
                 _log(f"heartbeat: {error}")
 
     def _beat(self, connection: Connection[Any]) -> None:
-        if not heartbeats.beat(connection, self.stream, self.epoch, self._state, **self._facts()):
+        if not heartbeats.report_heartbeat(connection, self.stream, self.epoch, self._state, **self._facts()):
             self._called_off.set()
 
     def _keep_asking_kafka(self) -> None:
@@ -317,7 +321,7 @@ class Driver:
         while not self._finished.wait(BEAT_SECONDS):
             try:
                 self._ask_kafka(client)
-            except KafkaAway as error:
+            except KafkaUnavailable as error:
                 self._measures.lag_records = None  # nobody knows; how late the tables may be grows from now on
                 if self._silent is None:
                     _log(f"asking for the lag: {error}")
@@ -336,7 +340,7 @@ class Driver:
             committer.ends = ends
             self._measures.lag_records = committer.lag(ends)
         # Spark reads on in a topic that was made again, as if its first records had been read.
-        if self._topic_id and (verdict := made_again(client, self.pipeline, self._topic_id, LAG_SECONDS)):
+        if self._topic_id and (verdict := topic_recreated(client, self.pipeline, self._topic_id, LAG_SECONDS)):
             self._end_with(verdict)
 
     def _end_with(self, verdict: TidemillError) -> None:
@@ -355,7 +359,7 @@ class Driver:
         last = {**self._facts(), "waiting_for": None, "last_error": error}
         with suppress(TidemillError), session(self.settings, Account.STREAM) as connection:
             # Suppressed: a driver that was fenced, or whose database is away, has nowhere to say it.
-            heartbeats.beat(connection, self.stream, self.epoch, state, **last)
+            heartbeats.report_heartbeat(connection, self.stream, self.epoch, state, **last)
 
 
 def _pauses(failures: int) -> Iterator[float]:

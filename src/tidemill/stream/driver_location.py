@@ -19,7 +19,7 @@ _STANDALONE = re.compile(r"driver-\d{14}-\d+")
 _CONTAINER = re.compile(r"container_(?:e\d+_)?(?P<application>\d+_\d+)_\d+_\d+$")
 
 
-def report_place(settings: Settings, stream: str, epoch: int) -> None:
+def report_location(settings: Settings, stream: str, epoch: int) -> None:
     """Write host and log of this process into the stream's lease, if the epoch still holds it.
 
     Also how the cluster calls it, where that can be told: whoever submitted it may have died before he noted it.
@@ -35,14 +35,14 @@ def report_place(settings: Settings, stream: str, epoch: int) -> None:
 
 
 @contextmanager
-def telling(settings: Settings, stream: str, epoch: int) -> Iterator[None]:
+def reporting_failure(settings: Settings, stream: str, epoch: int) -> Iterator[None]:
     """Write a failure of the block into the stream's heartbeat. Nobody sees the end of a process on another machine."""
     try:
         yield
     except Exception as error:
         with suppress(TidemillError), session(settings, Account.STREAM) as connection:
             # Suppressed: whose database is away, or whose epoch is over, has nowhere to say it.
-            heartbeats.beat(connection, stream, epoch, "failed", last_error=str(cause(error, stream)))
+            heartbeats.report_heartbeat(connection, stream, epoch, "failed", last_error=str(cause(error, stream)))
         raise
 
 

@@ -27,7 +27,7 @@ _CHASE_SECONDS = 2.0
 _CHUNK = 1 << 20
 
 
-class LogKeeper:
+class LogRotator:
     """Keeps one log bounded: at most ``max_bytes`` and what is written between two looks, ``kept + 1`` times.
 
     Args:
@@ -40,7 +40,7 @@ class LogKeeper:
         self.path, self.max_bytes, self.kept = path, max_bytes, kept
 
     @classmethod
-    def of_process(cls, max_bytes: int, environ: Mapping[str, str] | None = None) -> LogKeeper | None:
+    def of_process(cls, max_bytes: int, environ: Mapping[str, str] | None = None) -> LogRotator | None:
         """The keeper of this process's own log, as its launcher named it; None if none did."""
         named = (os.environ if environ is None else environ).get(LOG)
         return cls(Path(named), max_bytes) if named else None

@@ -69,7 +69,7 @@ class _Slot:
     waited: Counter[int] = field(default_factory=Counter)
 
 
-class Measures:
+class StreamMetrics:
     """One driver's, over all its queries. Times are seconds of one monotonic clock, which callers read."""
 
     def __init__(self, began: float) -> None:

@@ -15,9 +15,9 @@ from tidemill.config import Account, Settings
 from tidemill.spec.schema import Pipeline
 from tidemill.store.connection import session
 from tidemill.store.control import incidents, ledger
-from tidemill.store.write.transaction import Claimant, Range
-from tidemill.stream.batch_sizer import Pace, Took
-from tidemill.stream.metrics import Measures
+from tidemill.store.write.transaction import Range, WriteContext
+from tidemill.stream.batch_sizer import BatchSizer, BatchTiming
+from tidemill.stream.metrics import StreamMetrics
 from tidemill.stream.plan.decode import decode
 from tidemill.stream.plan.source import read_stream
 from tidemill.stream.plan.transform import transform
@@ -37,23 +37,23 @@ def stream_rows(
     return transform(spark, decode(raw, pipeline.source), pipeline)
 
 
-class Committer:
+class BatchCommitter:
     """Commits the micro-batches of one query and knows how far they are."""
 
     def __init__(
         self,
         settings: Settings,
         pipeline: Pipeline,
-        claimant: Claimant,
+        write_context: WriteContext,
         positions: dict[int, int],
         *,
-        measures: Measures | None = None,
-        pace: Pace | None = None,
+        measures: StreamMetrics | None = None,
+        pace: BatchSizer | None = None,
     ) -> None:
-        self.settings, self.pipeline, self.claimant = settings, pipeline, claimant
+        self.settings, self.pipeline, self.write_context = settings, pipeline, write_context
         self.positions = dict(positions)
         """Kafka partition -> next offset, as committed."""
-        self.measures = measures or Measures(time.monotonic())
+        self.measures = measures or StreamMetrics(time.monotonic())
         self.ends: dict[int, int] = {}
         """Kafka partition -> its end, as it was asked for last."""
         self.failure: BaseException | None = None
@@ -110,19 +110,19 @@ class Committer:
     def _commit(self, batch: DataFrame, batch_id: int) -> None:
         assert self._checkpoint is not None  # set before the query starts
         began = time.monotonic()
-        ends = end_offsets(self._checkpoint, batch_id, self.claimant.topic)
+        ends = end_offsets(self._checkpoint, batch_id, self.write_context.topic)
         self._know(ends)
         ranges = {
             partition: Range(partition, self.positions[partition], until)
             for partition, until in ends.items()
             if until > self.positions[partition]
         }
-        job = Job(self.settings, self.pipeline, self.claimant, self._before + batch_id, ranges)
+        job = Job(self.settings, self.pipeline, self.write_context, self._before + batch_id, ranges)
         outcomes = run_batch(batch, job)
         self._tell_warnings({p: found.warnings for p, found in outcomes.items() if found.warnings})
         self.positions |= {partition: span.until for partition, span in ranges.items()}
         now = time.monotonic()
-        took = Took(sum(span.until - span.start for span in ranges.values()), now - began)
+        took = BatchTiming(sum(span.until - span.start for span in ranges.values()), now - began)
         self.measures.note_newest(found.newest_us for found in outcomes.values())
         self.measures.note(now, took.records, took.seconds, [found.latencies for found in outcomes.values()])
         if self._pace is not None and self._pace.note(took, self.lag(self.ends) if self.ends else None):
@@ -133,7 +133,7 @@ class Committer:
         """Give partitions that appeared while the query runs their first position."""
         if new := ends.keys() - self.positions.keys():
             with session(self.settings, Account.STREAM) as connection:
-                ledger.begin_at(connection, self.claimant.stream, self.claimant.topic, dict.fromkeys(new, 0))
+                ledger.begin_at(connection, self.write_context.stream, self.write_context.topic, dict.fromkeys(new, 0))
             self.positions |= dict.fromkeys(new, 0)
 
     def _tell_warnings(self, warnings: dict[int, dict[str, int]]) -> None:
@@ -147,4 +147,4 @@ class Committer:
             for name, records in sums.items():
                 expected = next(check.expect for check in self.pipeline.checks if check.name == name)
                 sentence = f"check {name}: {records} records of one batch were written though not {expected}"
-                incidents.open_incident(connection, f"stream {self.claimant.stream}", f"check {name}", sentence)
+                incidents.open_incident(connection, f"stream {self.write_context.stream}", f"check {name}", sentence)

@@ -10,7 +10,7 @@ from tidemill.errors import Fenced, TidemillError, Transient
 from tidemill.spec.schema import Pipeline
 from tidemill.store.connection import session
 from tidemill.store.control import incidents
-from tidemill.store.maintenance.rollup_backfill import build_all
+from tidemill.store.maintenance.rollup_backfill import backfill_all
 
 REBUILD_SECONDS = 60.0
 """How often a driver looks for rollups that are under construction."""
@@ -38,7 +38,7 @@ class RollupBuilder:
         subject = f"stream {self.pipeline.name}"
         while not self._closing.is_set():
             try:
-                build_all(self.settings, self.pipeline, self.epoch, lambda: not self._closing.is_set())
+                backfill_all(self.settings, self.pipeline, self.epoch, lambda: not self._closing.is_set())
             except Fenced:
                 return
             except TidemillError as error:

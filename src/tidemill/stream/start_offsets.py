@@ -26,8 +26,8 @@ from tidemill.store.control import ledger
 from tidemill.store.control.incidents import close_incident, open_incident
 from tidemill.store.sql import identifiers
 from tidemill.store.write import ledger_rows
-from tidemill.store.write.fencing import prove_epoch
-from tidemill.store.write.transaction import Batch, Claimant, Counts, Range
+from tidemill.store.write.fencing import check_fencing_token
+from tidemill.store.write.transaction import Batch, Counts, Range, WriteContext
 
 DATA_LOSS = "data-loss"
 MADE_AGAIN = "topic-made-again"
@@ -45,7 +45,7 @@ class Start:
     """The incarnation of the topic that the positions belong to."""
     generation: int
     """Counts the topic's incarnations, as this stream has met them."""
-    since: int
+    since_commit: int
     """The stream's newest commit when it met this incarnation."""
 
 
@@ -64,7 +64,11 @@ class _Loss:
 
 
 def find_start(
-    connection: Connection[Any], client: AdminClient, settings: Settings, pipeline: Pipeline, claimant: Claimant
+    connection: Connection[Any],
+    client: AdminClient,
+    settings: Settings,
+    pipeline: Pipeline,
+    write_context: WriteContext,
 ) -> Start:
     """Find where the driver that holds the epoch begins; settle what Kafka has lost meanwhile.
 
@@ -82,24 +86,24 @@ def find_start(
         SourceError: there is no such topic, or no broker answers.
         Fenced: another driver took the stream over.
     """
-    found = _meet(connection, client, settings, pipeline, claimant)
-    _begin(connection, client, pipeline, claimant)
-    positions = ledger.positions(connection, claimant.stream, claimant.topic)
+    found = _meet(connection, client, settings, pipeline, write_context)
+    _begin(connection, client, pipeline, write_context)
+    positions = ledger.positions(connection, write_context.stream, write_context.topic)
     loss = _find_loss(client, pipeline, positions)
-    subject = f"stream {claimant.stream}"
+    subject = f"stream {write_context.stream}"
     if loss is None:
         close_incident(connection, subject, DATA_LOSS)
     elif pipeline.source.on_data_loss == "fail" or not loss.ranges:
-        _tell(connection, subject, DATA_LOSS, str(loss.error()))
+        _report(connection, subject, DATA_LOSS, str(loss.error()))
         raise loss.error()
     else:
-        claimant = replace(claimant, generation=found.generation, since=found.since)
-        with _claimed(connection, claimant):
-            _tell(connection, subject, DATA_LOSS, f"{loss.what}: {loss.value}; skipped, and counted as lost")
+        write_context = replace(write_context, generation=found.generation, since_commit=found.since_commit)
+        with _claimed(connection, write_context):
+            _report(connection, subject, DATA_LOSS, f"{loss.what}: {loss.value}; skipped, and counted as lost")
             for span in loss.ranges:
-                _skip(connection, claimant, span)
+                _skip(connection, write_context, span)
         positions |= {span.partition: span.until for span in loss.ranges}
-    return Start(positions, found.topic_id, found.generation, found.since)
+    return Start(positions, found.topic_id, found.generation, found.since_commit)
 
 
 def explain_failure(
@@ -115,7 +119,7 @@ def explain_failure(
     stream, topic = pipeline.name, pipeline.source.topic
     try:
         known = _read_topic(connection, stream, topic)
-        if known is not None and (error := made_again(client, pipeline, known.topic_id)):
+        if known is not None and (error := topic_recreated(client, pipeline, known.topic_id)):
             return error
         loss = _find_loss(client, pipeline, ledger.positions(connection, stream, topic))
     except SourceError as error:
@@ -125,17 +129,19 @@ def explain_failure(
     return loss.error() if loss else None
 
 
-def made_again(client: AdminClient, pipeline: Pipeline, known_id: str, seconds: float = 15.0) -> StreamError | None:
+def topic_recreated(
+    client: AdminClient, pipeline: Pipeline, known_id: str, seconds: float = 15.0
+) -> StreamError | None:
     """The sentence for a topic that is not the one that was read before, None if it is.
 
     Raises:
         SourceError: there is no such topic now, or no broker answers within ``seconds``.
     """
     now = topic_id(client, pipeline.source.topic, seconds)
-    return None if now == known_id else _made_again(pipeline, known_id, now)
+    return None if now == known_id else _topic_recreated(pipeline, known_id, now)
 
 
-def _made_again(pipeline: Pipeline, before: str, now: str) -> StreamError:
+def _topic_recreated(pipeline: Pipeline, before: str, now: str) -> StreamError:
     return StreamError(
         f"topic {pipeline.source.topic} was deleted and made again",
         value=f"its id was {before} and is {now}",
@@ -150,20 +156,20 @@ def _way_on(pipeline: Pipeline, way: str) -> str:
 
 
 @contextmanager
-def _claimed(connection: Connection[Any], claimant: Claimant) -> Iterator[Cursor]:
+def _claimed(connection: Connection[Any], write_context: WriteContext) -> Iterator[Cursor]:
     """One transaction that is committed only if the claimant's epoch is still the stream's."""
     with translated(), connection.cursor() as cursor:
         connection.begin()
         try:
             yield cursor
-            prove_epoch(connection, claimant.stream, claimant.epoch)
+            check_fencing_token(connection, write_context.stream, write_context.epoch)
         except BaseException:  # Ctrl-C, too: nothing of half a transaction may wait for the next one
             connection.rollback()
             raise
         connection.commit()
 
 
-def _tell(connection: Connection[Any], subject: str, kind: str, sentence: str) -> None:
+def _report(connection: Connection[Any], subject: str, kind: str, sentence: str) -> None:
     """Open an incident; one that is open already gives way if it says something else, since ranges grow."""
     with translated(), connection.cursor() as cursor:
         cursor.execute(
@@ -180,93 +186,99 @@ class _Topic:
 
     topic_id: str
     generation: int
-    since: int
+    since_commit: int
 
 
 def _read_topic(connection: Connection[Any], stream: str, topic: str) -> _Topic | None:
     with translated(), connection.cursor() as cursor:
         cursor.execute(
-            "SELECT topic_id, generation, since FROM topics WHERE stream = %s AND topic = %s", (stream, topic)
+            "SELECT topic_id, generation, since_commit FROM topics WHERE stream = %s AND topic = %s", (stream, topic)
         )
         row = cursor.fetchone()
     return _Topic(str(row[0]), int(row[1]), int(row[2])) if row else None
 
 
 def _meet(
-    connection: Connection[Any], client: AdminClient, settings: Settings, pipeline: Pipeline, claimant: Claimant
+    connection: Connection[Any],
+    client: AdminClient,
+    settings: Settings,
+    pipeline: Pipeline,
+    write_context: WriteContext,
 ) -> _Topic:
     """The incarnation of the topic that is there now, known to the stream from here on."""
-    known = _read_topic(connection, claimant.stream, claimant.topic)
-    now = topic_id(client, claimant.topic)
-    subject = f"stream {claimant.stream}"
+    known = _read_topic(connection, write_context.stream, write_context.topic)
+    now = topic_id(client, write_context.topic)
+    subject = f"stream {write_context.stream}"
     if known is None:
-        return _meet_first(connection, settings, pipeline, claimant, now)
+        return _meet_first(connection, settings, pipeline, write_context, now)
     if known.topic_id == now:
         close_incident(connection, subject, MADE_AGAIN)
         return known
-    error = _made_again(pipeline, known.topic_id, now)
+    error = _topic_recreated(pipeline, known.topic_id, now)
     if pipeline.source.on_data_loss == "fail":
-        _tell(connection, subject, MADE_AGAIN, str(error))
+        _report(connection, subject, MADE_AGAIN, str(error))
         raise error
-    there = partitions(client, claimant.topic)
-    with _claimed(connection, claimant) as cursor:
-        _tell(connection, subject, MADE_AGAIN, _passed_over(connection, claimant, error))
-        met = _move_on(cursor, claimant, known, now)
-        cursor.execute("DELETE FROM offsets WHERE stream = %s AND topic = %s", (claimant.stream, claimant.topic))
-        ledger.begin_at(connection, claimant.stream, claimant.topic, dict.fromkeys(there, 0))
+    there = partitions(client, write_context.topic)
+    with _claimed(connection, write_context) as cursor:
+        _report(connection, subject, MADE_AGAIN, _passed_over(connection, write_context, error))
+        met = _move_on(cursor, write_context, known, now)
+        cursor.execute(
+            "DELETE FROM offsets WHERE stream = %s AND topic = %s", (write_context.stream, write_context.topic)
+        )
+        ledger.begin_at(connection, write_context.stream, write_context.topic, dict.fromkeys(there, 0))
         _forget_deletions(cursor, settings, pipeline)
     return met
 
 
-def _passed_over(connection: Connection[Any], claimant: Claimant, error: StreamError) -> str:
-    ends = sorted(ledger.positions(connection, claimant.stream, claimant.topic).items())
+def _passed_over(connection: Connection[Any], write_context: WriteContext, error: StreamError) -> str:
+    ends = sorted(ledger.positions(connection, write_context.stream, write_context.topic).items())
     read = ", ".join(f"partition {partition}: {offset}" for partition, offset in ends[:_NAMED_RANGES])
     return f"{error.what}: {error.value}; the old one was read up to {read}, the new one is read from its beginning"
 
 
-def _move_on(cursor: Cursor, claimant: Claimant, known: _Topic, now: str) -> _Topic:
-    cursor.execute("SELECT COALESCE(MAX(id), 0) FROM commits WHERE stream = %s", (claimant.stream,))
+def _move_on(cursor: Cursor, write_context: WriteContext, known: _Topic, now: str) -> _Topic:
+    cursor.execute("SELECT COALESCE(MAX(id), 0) FROM commits WHERE stream = %s", (write_context.stream,))
     (newest,) = cursor.fetchone() or (0,)
     met = _Topic(now, known.generation + 1, int(newest))
     cursor.execute(
-        "UPDATE topics SET topic_id = %s, generation = %s, since = %s"
+        "UPDATE topics SET topic_id = %s, generation = %s, since_commit = %s"
         " WHERE stream = %s AND topic = %s AND topic_id = %s",
-        (met.topic_id, met.generation, met.since, claimant.stream, claimant.topic, known.topic_id),
+        (met.topic_id, met.generation, met.since_commit, write_context.stream, write_context.topic, known.topic_id),
     )
     if cursor.rowcount != 1:
-        raise Fenced(f"stream {claimant.stream}: another driver met the new topic first", value=now)
+        raise Fenced(f"stream {write_context.stream}: another driver met the new topic first", value=now)
     return met
 
 
 def _meet_first(
-    connection: Connection[Any], settings: Settings, pipeline: Pipeline, claimant: Claimant, now: str
+    connection: Connection[Any], settings: Settings, pipeline: Pipeline, write_context: WriteContext, now: str
 ) -> _Topic:
-    stream, topic = claimant.stream, claimant.topic
+    stream, topic = write_context.stream, write_context.topic
     # A stream that turns to another topic: coordinates of its older rows are not of this one.
     turned = not ledger.positions(connection, stream, topic)
     met = _Topic(now, 1, ledger.last_commit(connection, stream) if turned else 0)
-    with _claimed(connection, claimant) as cursor:
+    with _claimed(connection, write_context) as cursor:
         cursor.execute(
-            "INSERT INTO topics (stream, topic, topic_id, generation, since) VALUES (%s, %s, %s, %s, %s)",
-            (stream, topic, met.topic_id, met.generation, met.since),
+            "INSERT INTO topics (stream, topic, topic_id, generation, since_commit) VALUES (%s, %s, %s, %s, %s)",
+            (stream, topic, met.topic_id, met.generation, met.since_commit),
         )
-        if met.since:
+        if met.since_commit:
             _forget_deletions(cursor, settings, pipeline)
     return met
 
 
-def _begin(connection: Connection[Any], client: AdminClient, pipeline: Pipeline, claimant: Claimant) -> None:
+def _begin(connection: Connection[Any], client: AdminClient, pipeline: Pipeline, write_context: WriteContext) -> None:
     """Give partitions that are new their first position.
 
     All that a known stream's new partition ever held came while nobody looked, and counts from offset 0.
     """
-    stream, topic = claimant.stream, claimant.topic
+    stream, topic = write_context.stream, write_context.topic
     if known := ledger.positions(connection, stream, topic):
         starts = {partition: 0 for partition in partitions(client, topic) if partition not in known}
     else:
         starts = offsets_at(client, topic, pipeline.source.start)
     if starts:
-        with _claimed(connection, claimant):
+        with _claimed(connection, write_context):
             ledger.begin_at(connection, stream, topic, starts)
 
 
@@ -320,8 +332,8 @@ def named(ranges: Iterable[Range]) -> str:
     return ", ".join(parts[:_NAMED_RANGES] + more)
 
 
-def _skip(connection: Connection[Any], claimant: Claimant, span: Range) -> None:
+def _skip(connection: Connection[Any], write_context: WriteContext, span: Range) -> None:
     """Count a lost range in the ledger and move the position over it. In a transaction."""
-    commit_id = ledger_rows.open_row(connection, claimant, Batch(0, span))
+    commit_id = ledger_rows.open_row(connection, write_context, Batch(0, span))
     ledger_rows.close_row(connection, Counts(commit_id, lost=span.until - span.start))
-    ledger_rows.move_position(connection, claimant, span)
+    ledger_rows.move_position(connection, write_context, span)

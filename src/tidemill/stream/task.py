@@ -23,7 +23,7 @@ from tidemill.spec.checks.transform import KEPT
 from tidemill.spec.schema import Pipeline
 from tidemill.store.connection import worker_connection
 from tidemill.store.write import ledger_rows
-from tidemill.store.write.ledger_rows import Claimant, Counts, Range, Rejected
+from tidemill.store.write.ledger_rows import Counts, Range, Rejected, WriteContext
 from tidemill.store.write.retract import count_rewritable
 from tidemill.store.write.transaction import Batch, write_batch
 from tidemill.stream.metrics import latencies
@@ -43,7 +43,7 @@ class Job:
 
     settings: Settings
     pipeline: Pipeline
-    claimant: Claimant
+    write_context: WriteContext
     batch_id: int
     ranges: dict[int, Range]
     sparse: bool = False
@@ -108,7 +108,9 @@ def run_batch(rows: DataFrame, job: Job) -> dict[int, Outcome]:
     outcomes = {row.partition: _outcome(row) for row in found}
     for partition, span in job.ranges.items():
         if partition not in outcomes:  # nothing but gaps: no task saw a record that names the partition
-            counts = write_batch(job.settings, job.pipeline, job.claimant, _nothing(job, span), dry_run=job.dry_run)
+            counts = write_batch(
+                job.settings, job.pipeline, job.write_context, _nothing(job, span), dry_run=job.dry_run
+            )
             outcomes[partition] = Outcome(counts, {})
     return outcomes
 
@@ -143,18 +145,18 @@ def _refuse_shuffle(rows: DataFrame) -> None:
         )
 
 
-_batch_here: list[Claimant | int] = []
+_batch_here: list[WriteContext | int] = []
 """The last batch that this process committed a partition of: between two of one batch there is a failpoint."""
 
 
 # Functions of the module, and not of the closure below, whose globals are a copy in every task.
 def _reach_between(job: Job) -> None:
-    if _batch_here == [job.claimant, job.batch_id]:
+    if _batch_here == [job.write_context, job.batch_id]:
         reach("between commits")
 
 
 def _note_commit(job: Job) -> None:
-    _batch_here[:] = [job.claimant, job.batch_id]
+    _batch_here[:] = [job.write_context, job.batch_id]
 
 
 def _writer(job: Job) -> Callable[[Iterable[pa.RecordBatch]], Iterator[pa.RecordBatch]]:
@@ -222,7 +224,7 @@ def _range_of(batch: pa.RecordBatch, job: Job) -> Range:
 def _resume(job: Job, span: Range) -> tuple[int, Counts | None]:
     if job.dry_run:
         return span.start, None
-    return ledger_rows.resume(worker_connection(job.settings), job.claimant, job.batch_id, span)
+    return ledger_rows.resume(worker_connection(job.settings), job.write_context, job.batch_id, span)
 
 
 def _commit(held: pa.RecordBatch | None, span: Range, job: Job, before: Outcome | None) -> Outcome:
@@ -233,14 +235,14 @@ def _commit(held: pa.RecordBatch | None, span: Range, job: Job, before: Outcome 
         batch, warnings = settle(pa.Table.from_batches([held]), span, job)
 
     def raw(offsets: Iterable[int]) -> dict[int, Rejected]:
-        return read_raw(job.settings, job.claimant.topic, span.partition, offsets)
+        return read_raw(job.settings, job.write_context.topic, span.partition, offsets)
 
-    counts = write_batch(job.settings, job.pipeline, job.claimant, batch, read_raw=raw, dry_run=job.dry_run)
+    counts = write_batch(job.settings, job.pipeline, job.write_context, batch, read_raw=raw, dry_run=job.dry_run)
     rewritable = 0
     if job.dry_run and held is not None:
-        rewritable = count_rewritable(job.settings, job.pipeline, job.claimant, span.partition)
+        rewritable = count_rewritable(job.settings, job.pipeline, job.write_context, span.partition)
     waited: dict[int, int] = {}
-    if held is not None and job.claimant.replay_id is None:
+    if held is not None and job.write_context.replay_id is None:
         waited = latencies(held.column("_timestamp"), time.time_ns() // 1000)
     outcome = Outcome(counts, warnings, rewritable, batch.newest_us, waited)
     return outcome if before is None else before.plus(outcome)
@@ -285,7 +287,7 @@ def settle(records: pa.Table, span: Range, job: Job) -> tuple[Batch, dict[str, i
         rejected=tuple(_rejected(bad)),
         gap=0 if job.sparse else missing,
         unselected=missing if job.sparse else 0,
-        delivered=frozenset(records["_offset"].to_pylist()) if job.claimant.replay_id is not None else frozenset(),
+        delivered=frozenset(records["_offset"].to_pylist()) if job.write_context.replay_id is not None else frozenset(),
         newest_us=pc.max(records["_timestamp"]).cast(pa.int64()).as_py(),
         warned=0 if isinstance(any_warned, int) else int(pc.sum(any_warned).as_py() or 0),
     )

@@ -10,7 +10,7 @@ from pymysql.connections import Connection
 
 from tidemill.config import Settings
 from tidemill.errors import StreamError
-from tidemill.lifecycle.driver_state import Life
+from tidemill.lifecycle.driver_state import DriverState
 from tidemill.lifecycle.stream_row import FAILING, StreamRow
 from tidemill.spec import Pipeline
 from tidemill.store.control import heartbeats, incidents, leases, streams
@@ -20,7 +20,7 @@ from tidemill.supervisor.launcher import launch, log_file_of, stop_driver
 from tidemill.supervisor.log_diagnosis import known_cause
 
 
-class Hand:
+class StreamActions:
     """The acts. Each changes the row, so that the next decision is another one.
 
     Each is made on a row, and only while the stream is still of that row's epoch, and wished as it says.
@@ -59,8 +59,8 @@ class Hand:
         Raises:
             Fenced: somebody else took the stream over, or wished something else of it.
         """
-        epoch = leases.take_over(
-            self.connection, row.stream, version, self.by, expected=row.epoch, wished_at=row.wanted_at
+        epoch = leases.acquire_lease(
+            self.connection, row.stream, version, self.by, expected=row.epoch, requested_at=row.requested_at
         )
         stop_driver(row)
         try:
@@ -70,7 +70,7 @@ class Hand:
             leases.record_driver(self.connection, row.stream, epoch, log_file=log_file, master=place.master)
             driver = launch(self.settings, pipeline, epoch, conf, place)
         except StreamError as error:
-            heartbeats.beat(self.connection, row.stream, epoch, Life.FAILED, last_error=str(error))
+            heartbeats.report_heartbeat(self.connection, row.stream, epoch, DriverState.FAILED, last_error=str(error))
             return
         where: dict[str, object] = {"master": driver.master, "submission_id": driver.submission_id}
         if driver.pid is not None:
@@ -78,9 +78,9 @@ class Hand:
         leases.record_driver(self.connection, row.stream, epoch, **where)
         incidents.close_incident(self.connection, f"stream {row.stream}", "halted")
 
-    def ask_to_leave(self, row: StreamRow) -> None:
+    def request_exit(self, row: StreamRow) -> None:
         """Ask the driver to finish its batch and leave; the next one follows it."""
-        streams.ask_to_leave(self.connection, row.stream, epoch=row.epoch)
+        streams.request_exit(self.connection, row.stream, epoch=row.epoch)
 
     def kill(self, row: StreamRow) -> None:
         """End a driver that does not leave. One on another host is only fenced off.
@@ -88,24 +88,26 @@ class Hand:
         Raises:
             Fenced: somebody else took the stream over, or wished something else of it.
         """
-        epoch = leases.take_over(
+        epoch = leases.acquire_lease(
             self.connection,
             row.stream,
             row.pipeline_version or 0,
             self.by,
             expected=row.epoch,
-            wished_at=row.wanted_at,
+            requested_at=row.requested_at,
         )
         stop_driver(row, grace_seconds=1)
-        heartbeats.beat(self.connection, row.stream, epoch, Life.STOPPED, last_error="it did not leave and was ended")
+        heartbeats.report_heartbeat(
+            self.connection, row.stream, epoch, DriverState.STOPPED, last_error="it did not leave and was ended"
+        )
 
-    def count(self, row: StreamRow, life: Life, reason: str) -> str:
+    def count(self, row: StreamRow, life: DriverState, reason: str) -> str:
         """End what is left of a driver that broke, count its failure, and return the sentence on it."""
         # In this order: if we end in between, a process that is gone is still to be counted.
-        stop_driver(row, grace_seconds=1 if life is Life.LOST else 10)
+        stop_driver(row, grace_seconds=1 if life is DriverState.LOST else 10)
         streams.count_failure(self.connection, row.stream, row.epoch)
         sentence = f"the driver of stream {row.stream}, epoch {row.epoch}, failed: {reason}"
-        cause = known_cause(Path(row.log_file)) if life is Life.LOST and row.log_file else None
+        cause = known_cause(Path(row.log_file)) if life is DriverState.LOST and row.log_file else None
         if cause:
             sentence += f"; its log says: {cause}"
         incidents.open_incident(self.connection, f"stream {row.stream}", FAILING, sentence)

@@ -30,7 +30,7 @@ _LOG = re.compile(r"^(?P<stream>[a-z][a-z0-9_]*)-(?P<epoch>\d+)\.log(?:\.\d+)?$"
 
 
 @dataclass
-class Swept:
+class RemovedFiles:
     """How many were removed, or would be."""
 
     scratch_folders: int = 0
@@ -40,7 +40,7 @@ class Swept:
     """Of pipeline folders that were found right."""
 
 
-def sweep_files(settings: Settings, epochs: Mapping[str, int], *, dry_run: bool = False) -> Swept:
+def remove_stale_files(settings: Settings, epochs: Mapping[str, int], *, dry_run: bool = False) -> RemovedFiles:
     """Remove what former drivers of this machine have left.
 
     Args:
@@ -58,7 +58,7 @@ def sweep_files(settings: Settings, epochs: Mapping[str, int], *, dry_run: bool 
             shutil.rmtree(folder, ignore_errors=True)
         for file in (*bulk, *logs, *marks):
             file.unlink(missing_ok=True)
-    return Swept(len(scratch), len(bulk), len(logs), len(marks))
+    return RemovedFiles(len(scratch), len(bulk), len(logs), len(marks))
 
 
 def _old_scratch(place: Path, epochs: Mapping[str, int]) -> Iterator[Path]:

@@ -23,7 +23,7 @@ _BINARIES = ("spark-submit", "spark2-submit", "spark3-submit")
 _TEXTS = ("queue", "namespace", "python", "environment", "secret")
 
 
-class Kind(StrEnum):
+class ClusterKind(StrEnum):
     """What gives us processes."""
 
     LOCAL = "local"
@@ -36,7 +36,7 @@ class Kind(StrEnum):
     """Pods of an image."""
 
 
-class Target(Protocol):
+class ConnectionLike(Protocol):
     """What an Airflow connection says; the task SDK and the server have a class each for it."""
 
     conn_type: str | None
@@ -70,17 +70,17 @@ class Cluster:
     """Spark configuration of this cluster: image, volumes, ports, …. Stands on the command line."""
 
     @property
-    def kind(self) -> Kind:
+    def kind(self) -> ClusterKind:
         """By the master's scheme.
 
         Raises:
             StreamError: none that we know.
         """
         for beginning, kind in (
-            ("local", Kind.LOCAL),
-            ("spark://", Kind.STANDALONE),
-            ("yarn", Kind.YARN),
-            ("k8s://", Kind.KUBERNETES),
+            ("local", ClusterKind.LOCAL),
+            ("spark://", ClusterKind.STANDALONE),
+            ("yarn", ClusterKind.YARN),
+            ("k8s://", ClusterKind.KUBERNETES),
         ):
             if self.master.startswith(beginning):
                 return kind
@@ -93,10 +93,10 @@ class Cluster:
     @property
     def runs_drivers(self) -> bool:
         """Whether the driver is the cluster's process, and what we start only asks for it."""
-        return self.deploy_mode == "cluster" and self.kind is not Kind.LOCAL
+        return self.deploy_mode == "cluster" and self.kind is not ClusterKind.LOCAL
 
 
-def of_connection(target: Target) -> Cluster:
+def of_connection(target: ConnectionLike) -> Cluster:
     """A cluster as an Airflow connection describes it.
 
     Raises:

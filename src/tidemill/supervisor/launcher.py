@@ -28,7 +28,7 @@ from tidemill.lifecycle.stream_row import StreamRow
 from tidemill.processes import environment_of
 from tidemill.spec import Pipeline
 from tidemill.stream.log_rotation import LOG
-from tidemill.supervisor.cluster import Cluster, Kind
+from tidemill.supervisor.cluster import Cluster, ClusterKind
 from tidemill.supervisor.log_diagnosis import first_cause
 from tidemill.supervisor.spark_submit import (
     Submission,
@@ -53,8 +53,8 @@ DRIVER_MARK = "TIDE_DRIVER"
 """Environment variable of a driver and all its children: ``<stream>/<epoch>``. No setting, hence its own prefix."""
 _LEFT = ("stopped", "failed")
 _SUBMISSION = {
-    Kind.STANDALONE: re.compile(rb"\b(driver-\d{14}-\d+)\b"),
-    Kind.YARN: re.compile(rb"\b(application_\d+_\d+)\b"),
+    ClusterKind.STANDALONE: re.compile(rb"\b(driver-\d{14}-\d+)\b"),
+    ClusterKind.YARN: re.compile(rb"\b(application_\d+_\d+)\b"),
 }
 
 
@@ -108,7 +108,7 @@ def launch(
     if not where.runs_drivers:
         _await_mark(process, mark)
         return Driver(socket.gethostname(), process.pid, log_file, where.master)
-    if where.kind is Kind.KUBERNETES:
+    if where.kind is ClusterKind.KUBERNETES:
         _await_end(process, log_file)
         name = f"{where.namespace or 'default'}:{pod_name(pipeline.name, epoch)}"
         return Driver(None, None, log_file, where.master, name)
@@ -151,7 +151,7 @@ def stop_driver(row: StreamRow, grace_seconds: float = 10) -> bool:
         True if nothing of it is left; False if it cannot be seen from here, or would not even be killed.
     """
     if row.submission_id is not None:
-        if row.beat_epoch == row.epoch and row.state in _LEFT:
+        if row.heartbeat_epoch == row.epoch and row.state in _LEFT:
             return True
         _kill_submission(str(row.master), row.submission_id)
         return False

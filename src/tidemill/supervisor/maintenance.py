@@ -11,46 +11,46 @@ from confluent_kafka.admin import AdminClient
 from tidemill.config import Account, Settings
 from tidemill.errors import VerifyError
 from tidemill.kafka.topics import offsets_at
-from tidemill.ml.registry.pruning import forget_versions
+from tidemill.ml.registry.pruning import prune_versions
 from tidemill.spec import Pipeline
 from tidemill.store.connection import session
 from tidemill.store.control import incidents, streams
-from tidemill.store.maintenance.run import keep
-from tidemill.store.maintenance.verify import Findings, examine
-from tidemill.supervisor.cleanup import sweep_files
+from tidemill.store.maintenance.run import maintain
+from tidemill.store.maintenance.verify import Findings, verify_snapshot
+from tidemill.supervisor.cleanup import remove_stale_files
 
 LEDGER = "ledger"
 """Kind of the incident that is open while a verification finds differences."""
 
 
-def keep_pipeline(settings: Settings, pipeline: Pipeline, *, dry_run: bool = False) -> dict[str, Any]:
-    """Do the upkeep of a pipeline's tables, ledger and models; returns counts by name."""
+def maintain_pipeline(settings: Settings, pipeline: Pipeline, *, dry_run: bool = False) -> dict[str, Any]:
+    """Maintain a pipeline's tables, ledger and models; returns counts by name."""
     with session(settings, Account.STREAM) as connection:
-        kept = keep(connection, settings, pipeline, dry_run=dry_run)
-        forgotten = forget_versions(connection, settings, pipeline, dry_run=dry_run)
+        kept = maintain(connection, settings, pipeline, dry_run=dry_run)
+        forgotten = prune_versions(connection, settings, pipeline, dry_run=dry_run)
     return dataclasses.asdict(kept) | dataclasses.asdict(forgotten)
 
 
-def keep_files(settings: Settings, *, dry_run: bool = False) -> dict[str, int]:
+def maintain_files(settings: Settings, *, dry_run: bool = False) -> dict[str, int]:
     """Remove what former drivers left on this machine; returns counts by name."""
     with session(settings, Account.STREAM) as connection:
         epochs = {row.stream: int(row.epoch) for row in streams.read_streams(connection)}
-    return dataclasses.asdict(sweep_files(settings, epochs, dry_run=dry_run))
+    return dataclasses.asdict(remove_stale_files(settings, epochs, dry_run=dry_run))
 
 
-def examine_pipeline(settings: Settings, pipeline: Pipeline, client: AdminClient) -> Findings:
+def verify_pipeline(settings: Settings, pipeline: Pipeline, client: AdminClient) -> Findings:
     """Verify a pipeline beside its running stream, Kafka included."""
     with session(settings, Account.READ) as connection:
-        return examine(connection, settings, pipeline, partial(offsets_at, client, pipeline.source.topic))
+        return verify_snapshot(connection, settings, pipeline, partial(offsets_at, client, pipeline.source.topic))
 
 
-def verify_and_tell(settings: Settings, pipeline: Pipeline, client: AdminClient) -> Findings:
+def verify_and_report(settings: Settings, pipeline: Pipeline, client: AdminClient) -> Findings:
     """Verify a pipeline; differences are an incident of its stream until a verification finds none.
 
     Raises:
         VerifyError: names the first difference.
     """
-    findings = examine_pipeline(settings, pipeline, client)
+    findings = verify_pipeline(settings, pipeline, client)
     subject = f"stream {pipeline.name}"
     with session(settings, Account.STREAM) as connection:
         if findings.differences:
@@ -66,7 +66,7 @@ def verify_and_tell(settings: Settings, pipeline: Pipeline, client: AdminClient)
     return findings
 
 
-def sentences(facts: dict[str, Any]) -> list[str]:
+def describe(facts: dict[str, Any]) -> list[str]:
     """Counts as ``3 merged commits, 20 removed rows (trips)``, and the notes after them."""
     parts = []
     for name, value in facts.items():

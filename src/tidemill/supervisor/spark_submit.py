@@ -17,7 +17,7 @@ from pathlib import Path
 from tidemill.config import PREFIX, Account, Settings
 from tidemill.errors import StreamError
 from tidemill.spec import Pipeline
-from tidemill.supervisor.cluster import Cluster, Kind
+from tidemill.supervisor.cluster import Cluster, ClusterKind
 
 _PASSED = ("PATH", "HOME", "USER", "LANG", "TZ", "TMPDIR", "LD_LIBRARY_PATH", "VIRTUAL_ENV", "PYTHONPATH")
 _PASSED_PREFIXES = ("LC_", "JAVA_", "SPARK_", "PYSPARK_", "HADOOP_", "YARN_", "KRB5", "TIDE_")
@@ -81,7 +81,7 @@ def spark_environment(
     if where.runs_drivers:
         passed = {name: value for name, value in passed.items() if name not in {*_PASSWORDS, *_OF_THIS_MACHINE}}
     # Executors on other machines have to reach the driver; those of a local master are the driver.
-    loopback = {"SPARK_LOCAL_IP": _LOOPBACK} if where.kind is Kind.LOCAL else {}
+    loopback = {"SPARK_LOCAL_IP": _LOOPBACK} if where.kind is ClusterKind.LOCAL else {}
     own = {"PYSPARK_PYTHON": sys.executable, "PYTHONUNBUFFERED": "1"}
     return {**loopback, **passed, **own, **settings.environment()}
 
@@ -127,10 +127,10 @@ def stream_command(settings: Settings, cluster: Cluster, program: str, submissio
         raise StreamError("Spark's jars are not there", value=settings.jars / "spark", remedy="run ./tidemill once")
     entry = str(settings.root / "spark_jobs" / "stream.py")
     application = [entry]
-    if cluster.runs_drivers and cluster.kind is Kind.KUBERNETES:
+    if cluster.runs_drivers and cluster.kind is ClusterKind.KUBERNETES:
         # In the image, at the same places.
         jars, application = [f"local://{jar}" for jar in jars], [f"local://{entry}"]
-    if cluster.runs_drivers and cluster.kind is Kind.STANDALONE:
+    if cluster.runs_drivers and cluster.kind is ClusterKind.STANDALONE:
         # spark-submit refuses Python here, and takes a class of Spark's that runs it. One jar is the application.
         own, *jars = jars
         application = ["--class", "org.apache.spark.deploy.PythonRunner", f"file://{own}", entry, ""]
@@ -138,10 +138,10 @@ def stream_command(settings: Settings, cluster: Cluster, program: str, submissio
         program,
         *("--master", cluster.master),
         *(("--deploy-mode", "cluster") if cluster.runs_drivers else ()),
-        *(("--queue", cluster.queue) if cluster.queue and cluster.kind is Kind.YARN else ()),
+        *(("--queue", cluster.queue) if cluster.queue and cluster.kind is ClusterKind.YARN else ()),
         *_resources(settings, cluster, submission.pipeline),
         *(("--jars", ",".join(jars)) if jars else ()),
-        *(("--archives", cluster.environment) if cluster.environment and cluster.kind is Kind.YARN else ()),
+        *(("--archives", cluster.environment) if cluster.environment and cluster.kind is ClusterKind.YARN else ()),
         *(part for name, value in _conf(settings, cluster, submission).items() for part in _pair(name, value)),
         *application,
         *(("--report",) if cluster.runs_drivers else ()),
@@ -158,9 +158,9 @@ def kill_command(master: str, submission_id: str) -> list[str]:
         StreamError: nobody knows the master.
     """
     kind = Cluster(master).kind
-    if kind is Kind.YARN:
+    if kind is ClusterKind.YARN:
         return ["yarn", "application", "-kill", submission_id]
-    if kind is Kind.STANDALONE:
+    if kind is ClusterKind.STANDALONE:
         # spark-submit --kill asks the master's REST server, which is off unless somebody switched it on.
         return ["spark-class", "org.apache.spark.deploy.Client", "kill", master, submission_id]
     return ["spark-submit", "--master", master, "--kill", submission_id]
@@ -180,11 +180,11 @@ def _resources(settings: Settings, cluster: Cluster, pipeline: Pipeline) -> Iter
     yield from ("--driver-memory", driver.memory or settings.spark_driver_memory)
     if driver.cores and cluster.runs_drivers:
         yield from ("--driver-cores", str(driver.cores))
-    if cluster.kind is Kind.LOCAL:
+    if cluster.kind is ClusterKind.LOCAL:
         return
     if executors.memory:
         yield from ("--executor-memory", executors.memory)
-    if cluster.kind is Kind.STANDALONE:
+    if cluster.kind is ClusterKind.STANDALONE:
         # A standalone master knows no number of executors, only of cores, and by default gives all it has.
         if executors.instances or executors.cores:
             yield from ("--executor-cores", str(executors.cores or 1))
@@ -213,7 +213,7 @@ def _conf(settings: Settings, cluster: Cluster, submission: Submission) -> dict[
 def _pythons(cluster: Cluster) -> dict[str, str]:
     """Drivers and executors run the interpreter that tidemill is installed in, each where it runs."""
     there = cluster.python or sys.executable
-    if cluster.environment and cluster.kind is Kind.YARN:
+    if cluster.environment and cluster.kind is ClusterKind.YARN:
         # Unpacked in the working folder of each process, under the name after the #.
         there = cluster.python or f"./{cluster.environment.partition('#')[2] or 'environment'}/bin/python"
     here = there if cluster.runs_drivers else sys.executable
@@ -222,16 +222,16 @@ def _pythons(cluster: Cluster) -> dict[str, str]:
 
 def _demands(settings: Settings, cluster: Cluster, submission: Submission) -> Iterator[tuple[str, str]]:
     environment = {**settings.environment(), **submission.environment, "PYTHONUNBUFFERED": "1"}
-    if cluster.kind is Kind.STANDALONE and cluster.runs_drivers:
+    if cluster.kind is ClusterKind.STANDALONE and cluster.runs_drivers:
         # By the other protocol nothing of our environment would reach the driver, and so none of the settings.
         yield "spark.master.rest.enabled", "false"
-    if cluster.kind is Kind.YARN and cluster.runs_drivers:
+    if cluster.kind is ClusterKind.YARN and cluster.runs_drivers:
         yield "spark.yarn.submit.waitAppCompletion", "false"
         # A second driver of one epoch: the supervision starts the next one, of the next epoch.
         yield "spark.yarn.maxAppAttempts", "1"
         for name, value in environment.items():
             yield f"spark.yarn.appMasterEnv.{name}", value
-    if cluster.kind is Kind.KUBERNETES:
+    if cluster.kind is ClusterKind.KUBERNETES:
         if cluster.namespace:
             yield "spark.kubernetes.namespace", cluster.namespace
         yield from _kubernetes_secret(cluster)

@@ -13,7 +13,7 @@ from openlineage.client.serde import Serde
 from support.paths import TIDES
 from tidemill import config
 from tidemill.airflow.dags.refresh import refresh_dag
-from tidemill.deploy.catalog import Standing
+from tidemill.deploy.catalog import CatalogEntry
 from tidemill.spec import load_pipeline
 
 SERVER = "db.example:3306"
@@ -27,7 +27,7 @@ def dag(monkeypatch: pytest.MonkeyPatch) -> Any:
     monkeypatch.setenv("TIDEMILL_DB_HOST", "db.example")
     monkeypatch.setenv("TIDEMILL_DB_PORT", "3306")
     monkeypatch.setenv("TIDEMILL_DB_STREAM_PASSWORD", "geheim")
-    return refresh_dag(config.load(), Standing(load_pipeline(TIDES)), "flood")
+    return refresh_dag(config.load(), CatalogEntry(load_pipeline(TIDES)), "flood")
 
 
 def lineage(dag: Any, task_id: str) -> Any:

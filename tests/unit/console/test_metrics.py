@@ -17,7 +17,7 @@ from tidemill.console.ledgers import Ledger
 from tidemill.console.metrics import exposition
 from tidemill.console.models import ModelStatus
 from tidemill.console.queries import Incident, Status, stream_status
-from tidemill.errors import DatabaseAway
+from tidemill.errors import DatabaseUnavailable
 from tidemill.ml.registry.history import Drifted
 
 AT = datetime(2026, 3, 1, 12, tzinfo=UTC)
@@ -65,7 +65,7 @@ def value(name: str, **labels: str) -> float:
     ("name", "expected"),
     [
         ("up", 1),
-        ("wanted", 1),
+        ("desired_running", 1),
         ("halted", 0),
         ("lag_records", 5),
         ("lag_seconds", 2),
@@ -117,7 +117,7 @@ def test_a_database_that_is_away_is_a_metric_and_no_failed_scrape() -> None:
     """It is told apart from an Airflow that is away."""
 
     def away() -> Status:
-        raise DatabaseAway("the database cannot be reached")
+        raise DatabaseUnavailable("the database cannot be reached")
 
     found = samples(away)
     assert {name: [each.value for each in them] for name, them in found.items()} == {"tidemill_database_up": [0]}

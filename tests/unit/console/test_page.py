@@ -53,7 +53,7 @@ def test_a_stream_is_one_row(shown: str) -> None:
     ("change", "buttons"),
     [
         ({}, {"stop", "restart"}),
-        ({"wanted": "stopped", "state": "stopped"}, {"start"}),
+        ({"desired_state": "stopped", "state": "stopped"}, {"start"}),
         ({"halted_reason": "6 drivers broke"}, {"start", "stop", "restart"}),
     ],
 )
@@ -66,7 +66,9 @@ def test_the_buttons_are_what_makes_sense(change: dict[str, str], buttons: set[s
 
 def test_what_a_driver_that_is_no_more_said_last_is_not_shown_as_how_things_are() -> None:
     """Its lag and its speed are history; how far the tables are behind goes on."""
-    gone = stream_status(replace(ROW, state="failed", last_error="the disk is full", beat_at=ago(60)), LEDGER, 30.0)
+    gone = stream_status(
+        replace(ROW, state="failed", last_error="the disk is full", heartbeat_at=ago(60)), LEDGER, 30.0
+    )
     assert (gone.state, gone.up, gone.lag_records, gone.records_per_second) == ("failed", False, None, None)
     assert (gone.behind_seconds, gone.keeps_promise) == (61.6, False)
     assert gone.sentence == "its driver broke, and another one follows: the disk is full"
@@ -106,7 +108,7 @@ def test_a_model_stands_beside_its_baseline(shown: str) -> None:
 def test_an_open_incident_is_told_in_its_own_words() -> None:
     """The sentence is what a person acts on; where to read on is named by its kind."""
     text = page(Status([], [], [INCIDENT]))
-    assert INCIDENT.sentence in text
+    assert INCIDENT.message in text
     assert "“halted” in docs/operations.md" in text
 
 
@@ -140,7 +142,7 @@ def test_a_model_shows_how_sure_it_is_how_its_input_moves_and_who_decided() -> N
 def test_what_is_not_known_yet_is_a_dash_and_no_error() -> None:
     """A pipeline that was applied a minute ago has no figures."""
     new = replace(
-        RUNNING, epoch=0, pipeline_version=None, taken_at=None, beat_at=None, beat_epoch=None, state=None,
+        RUNNING, epoch=0, pipeline_version=None, acquired_at=None, heartbeat_at=None, heartbeat_epoch=None, state=None,
         lag_records=None, lag_seconds=None, batch_ms=None, latency_p50_ms=None, latency_p99_ms=None,
     )  # fmt: skip
     unknown = stream_status(new, Ledger(), None)
@@ -154,7 +156,7 @@ def test_what_is_not_known_yet_is_a_dash_and_no_error() -> None:
 def test_an_empty_installation_has_a_page_too() -> None:
     """It says that there is nothing."""
     text = page(Status([], [], []))
-    assert "No stream was ever wished for." in text
+    assert "No stream has been started yet." in text
     assert "No model was applied." in text
 
 

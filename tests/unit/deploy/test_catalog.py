@@ -17,7 +17,7 @@ from tidemill.airflow.dags.prepare import unapplied
 from tidemill.airflow.dags.streams import _concerns
 from tidemill.config import Settings
 from tidemill.deploy import catalog, snapshots
-from tidemill.deploy.catalog import find, load_known, refusals
+from tidemill.deploy.catalog import find_pipeline, load_known, rejected_folders
 from tidemill.errors import SpecError
 from tidemill.spec import load_pipeline
 from tidemill.spec.checks import tables
@@ -44,32 +44,32 @@ def break_it(settings: Settings) -> None:
 def test_a_broken_folder_gives_way_to_the_version_applied_last(project: Settings) -> None:
     """The DAGs go on with it; what is wrong with the folder is said once, and that the version goes on."""
     before = load_pipeline(project.pipelines / "tides")
-    snapshots.keep(project, before, 3)
+    snapshots.save(project, before, 3)
     break_it(project)
-    [found] = catalog.standing(project)
+    [found] = catalog.read_catalog(project)
     assert found.pipeline.digest == before.digest
     assert "did you mean rollups?" in found.refused
     assert found.refused.endswith("version 3, applied last, goes on")
-    assert refusals(project) == [f"pipeline tides: {found.refused}"]
+    assert rejected_folders(project) == [f"pipeline tides: {found.refused}"]
 
 
 def test_a_broken_folder_that_was_never_applied_is_left_out_and_told(project: Settings) -> None:
     """Nothing of it is known to be right."""
     break_it(project)
-    assert list(catalog.standing(project)) == []
-    [sentence] = refusals(project)
+    assert list(catalog.read_catalog(project)) == []
+    [sentence] = rejected_folders(project)
     assert sentence.startswith("pipeline tides: unknown key")
     with pytest.raises(SpecError, match="did you mean rollups"):
-        find(project, "tides")
+        find_pipeline(project, "tides")
 
 
 def test_a_sound_folder_counts_though_it_is_not_the_version_applied_last(project: Settings) -> None:
     """What runs is another's affair; the folder is not refused."""
-    snapshots.keep(project, load_pipeline(project.pipelines / "tides"), 3)
+    snapshots.save(project, load_pipeline(project.pipelines / "tides"), 3)
     edit(project, "pipeline.yaml", lambda text: text + "# edited\n")
-    [found] = catalog.standing(project)
+    [found] = catalog.read_catalog(project)
     assert (found.pipeline.folder, found.refused) == (project.pipelines / "tides", "")
-    assert refusals(project) == []
+    assert rejected_folders(project) == []
 
 
 @pytest.mark.parametrize("content", [b"\xff\xfe\x00", b"name: [", b"- a list\n", b""], ids=str)
@@ -78,8 +78,8 @@ def test_whatever_a_folder_holds_the_others_are_not_taken_away(project: Settings
     other = project.pipelines / "surges"
     other.mkdir()
     (other / "pipeline.yaml").write_bytes(content)
-    assert [found.pipeline.name for found in catalog.standing(project)] == ["tides"]
-    assert len(refusals(project)) == 1
+    assert [found.pipeline.name for found in catalog.read_catalog(project)] == ["tides"]
+    assert len(rejected_folders(project)) == 1
 
 
 @pytest.fixture
@@ -125,7 +125,7 @@ def test_what_json_cannot_say_is_not_remembered_as_something_else(project: Setti
     assert load_known(project, folder) == load_known(project, folder) == load_pipeline(folder)
     assert checks == ["tides"]
     for said in ("2026-03-01", "{1: 2}"):
-        catalog._remember(project.state / "checked" / "x", yaml.safe_load(f"start: {said}"))
+        catalog._write_memory(project.state / "checked" / "x", yaml.safe_load(f"start: {said}"))
         assert not (project.state / "checked" / "x").exists()
 
 
@@ -227,7 +227,7 @@ def test_an_apply_of_a_broken_folder_is_refused_before_anything_is_done(project:
     ("dag_id", "names"),
     [
         (None, {"tides", "tides__high"}),
-        ("upkeep", {"tides", "tides__high"}),
+        ("maintenance", {"tides", "tides__high"}),
         ("control_streams", {"tides", "tides__high"}),
         ("stream__tides", {"tides"}),
         ("replay__tides__high", {"tides__high"}),

@@ -8,7 +8,7 @@ import pytest
 
 from support.paths import ROOT
 from tidemill.config import Settings
-from tidemill.deploy.snapshots import keep, newest
+from tidemill.deploy.snapshots import newest, save
 from tidemill.errors import SpecError
 from tidemill.spec import Pipeline, load_pipeline
 from tidemill.spec.loader import digest_of
@@ -34,7 +34,7 @@ def edit(own: Settings, tmp_path: Path) -> Edit:
 def test_a_copy_is_the_same_pipeline(own: Settings, edit: Edit) -> None:
     """Same digest, same meaning; cases and hidden files stay behind; it loads from where it is found."""
     pipeline = edit("one")
-    place = keep(own, pipeline, 1)
+    place = save(own, pipeline, 1)
     assert newest(own, "flights") == place == own.state / "applied" / "flights" / "1" / "flights"
     found = load_pipeline(place)
     assert found.model_copy(update={"folder": pipeline.folder}) == pipeline
@@ -51,7 +51,7 @@ def test_nothing_is_newest_where_nothing_was_kept(own: Settings) -> None:
 def test_an_edited_or_removed_folder_changes_no_copy(own: Settings, edit: Edit) -> None:
     """It is what was applied that runs."""
     pipeline = edit("one")
-    place = keep(own, pipeline, 1)
+    place = save(own, pipeline, 1)
     edit("two")
     assert digest_of(place) == pipeline.digest
     shutil.rmtree(pipeline.folder)
@@ -61,7 +61,7 @@ def test_an_edited_or_removed_folder_changes_no_copy(own: Settings, edit: Edit) 
 def test_the_newest_three_stay_and_what_a_driver_runs(own: Settings, edit: Edit) -> None:
     """Versions are numbers: 10 is newer than 9."""
     for version in (2, 8, 9, 10, 11):
-        keep(own, edit(str(version)), version, leased=[2])
+        save(own, edit(str(version)), version, leased=[2])
     kept = {path.name for path in (own.state / "applied" / "flights").iterdir()}
     assert kept == {"2", "9", "10", "11"}
     found = newest(own, "flights")
@@ -72,7 +72,7 @@ def test_the_newest_three_stay_and_what_a_driver_runs(own: Settings, edit: Edit)
 def test_copies_of_a_database_that_is_no_more_make_way(own: Settings, edit: Edit) -> None:
     """Its versions were counted from one again; the newest copy is the one that was applied last."""
     for version in (7, 8, 9, 1):
-        keep(own, edit(str(version)), version)
+        save(own, edit(str(version)), version)
     found = newest(own, "flights")
     assert found is not None
     assert found.parent.name == "1"
@@ -81,12 +81,12 @@ def test_copies_of_a_database_that_is_no_more_make_way(own: Settings, edit: Edit
 def test_keeping_again_leaves_a_whole_copy_alone_and_mends_a_damaged_one(own: Settings, edit: Edit) -> None:
     """A driver may be reading the whole one."""
     pipeline = edit("one")
-    place = keep(own, pipeline, 1)
+    place = save(own, pipeline, 1)
     before = place.stat().st_ino
-    keep(own, pipeline, 1)
+    save(own, pipeline, 1)
     assert place.stat().st_ino == before
     (place / "transform.sql").unlink()
-    assert digest_of(keep(own, pipeline, 1)) == pipeline.digest
+    assert digest_of(save(own, pipeline, 1)) == pipeline.digest
 
 
 def test_a_folder_that_changed_while_it_was_applied_is_not_kept(own: Settings, edit: Edit) -> None:
@@ -94,7 +94,7 @@ def test_a_folder_that_changed_while_it_was_applied_is_not_kept(own: Settings, e
     pipeline = edit("one")
     edit("two")
     with pytest.raises(SpecError, match="changed while it was applied"):
-        keep(own, pipeline, 1)
+        save(own, pipeline, 1)
     assert newest(own, "flights") is None
     assert list((own.state / "applied" / "flights").iterdir()) == []
 
@@ -108,5 +108,5 @@ def test_a_folder_whose_files_lie_behind_a_link_is_not_kept(own: Settings, edit:
     text = (folder / "pipeline.yaml").read_text()
     (folder / "pipeline.yaml").write_text(text.replace("transform.sql", "sql/transform.sql"))
     with pytest.raises(SpecError, match="a file that is not there"):
-        keep(own, load_pipeline(folder), 1)
+        save(own, load_pipeline(folder), 1)
     assert newest(own, "flights") is None

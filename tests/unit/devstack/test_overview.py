@@ -17,11 +17,11 @@ def test_a_driver_is_described_by_lag_speed_latency_and_batch() -> None:
 
 def test_of_a_driver_that_is_no_more_nothing_is_said_but_how_far_the_tables_are_behind() -> None:
     """Its speed is history."""
-    gone = replace(RUNNING, beat_at=ago(60), waiting_for="no broker answers")
+    gone = replace(RUNNING, heartbeat_at=ago(60), waiting_for="no broker answers")
     assert describe_driver(_driver(gone)) == ["60 s behind Kafka"]
 
 
 def test_of_a_stream_that_is_not_wanted_or_unknown_nothing_is_said() -> None:
     """Nothing is promised then."""
-    assert describe_driver(_driver(replace(RUNNING, wanted="stopped", state="stopped"))) == []
+    assert describe_driver(_driver(replace(RUNNING, desired_state="stopped", state="stopped"))) == []
     assert describe_driver(_driver(None)) == []

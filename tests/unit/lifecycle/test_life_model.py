@@ -14,8 +14,8 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, precondition, rule, run_state_machine_as_test
 
 from support.lifecycles import TICK_SECONDS, Broken, Driver, Steps, World, ensure, step
-from tidemill.lifecycle.decide import Action, Verb, Wanted
-from tidemill.lifecycle.driver_state import LIVE, Life, Observed
+from tidemill.lifecycle.decide import Action, ActionType, Desired
+from tidemill.lifecycle.driver_state import ALIVE, DriverState, Observed
 from tidemill.lifecycle.limits import LIMITS, View
 from tidemill.lifecycle.stream_row import StreamRow
 
@@ -46,7 +46,7 @@ class Machine(RuleBasedStateMachine):
         self,
         ticks: int,
         until: Callable[[], bool] = lambda: False,
-        pause: Verb | None = None,
+        pause: ActionType | None = None,
         only: Sequence[Steps] = (),
     ) -> bool:
         """Let time pass in which everybody gets their turn.
@@ -85,7 +85,7 @@ class Machine(RuleBasedStateMachine):
     def restart(self) -> None:
         """By a person."""
         self.world.wish("running")
-        self.world.ask_to_leave()
+        self.world.request_exit()
 
     @precondition(lambda self: self.world.up)
     @rule()
@@ -127,7 +127,7 @@ class Machine(RuleBasedStateMachine):
     def teardown(self) -> None:
         """Whatever has happened: let it be over, and the stream becomes what is wanted of it, and stays that."""
         self.heal()
-        if self.world.row.wanted == "stopped" or self.world.row.halted_reason:
+        if self.world.row.desired_state == "stopped" or self.world.row.halted_reason:
             # That nothing is started is checked where things are started.
             self.fair(PATIENCE)
             left = [driver for driver in self.world.living() if not driver.faulty]
@@ -158,20 +158,20 @@ class AnyOrder(Machine):
 
     @precondition(lambda self: self.world.up)
     @rule(
-        verb=st.sampled_from([Verb.START, Verb.ROLL, Verb.KILL, Verb.HALT]),
+        verb=st.sampled_from([ActionType.START, ActionType.ROLL, ActionType.KILL, ActionType.OPEN_CIRCUIT]),
         then=st.sampled_from(["running", "stopped", "the other one is faster"]),
     )
-    def overtake(self, verb: Verb, then: str) -> None:
+    def overtake(self, verb: ActionType, then: str) -> None:
         """One is brought to decide on something, and something else happens before it acts."""
         holder = self.world.holder()
-        if verb is Verb.ROLL:
+        if verb is ActionType.ROLL:
             self.apply()
-        elif verb is Verb.HALT:
+        elif verb is ActionType.OPEN_CIRCUIT:
             self.world.healthy = False
         elif holder is not None:
             self.world.troubles += 1
-            holder.alive, holder.stubborn = verb is not Verb.START, verb is Verb.KILL
-            self.world.ask_to_leave()
+            holder.alive, holder.stubborn = verb is not ActionType.START, verb is ActionType.KILL
+            self.world.request_exit()
         if self.fair(70, pause=verb):
             if then == "the other one is faster":
                 self.fair(25, only=self.supervisors[:1])
@@ -243,11 +243,11 @@ class InTime(Machine):
 class Careful(World):
     """Complains when a driver is replaced that does all it should."""
 
-    def take_over(self, seen: StreamRow, version: int) -> int:
+    def acquire_lease(self, seen: StreamRow, version: int) -> int:
         holder, row = self.holder(), self.row
-        epoch = super().take_over(seen, version)
-        well = holder is not None and not holder.faulty and (row.leave_epoch or 0) < row.epoch
-        ensure(not (well and row.wanted == "running" and not row.halted_reason), "a good driver was replaced")
+        epoch = super().acquire_lease(seen, version)
+        well = holder is not None and not holder.faulty and (row.exit_epoch or 0) < row.epoch
+        ensure(not (well and row.desired_state == "running" and not row.halted_reason), "a good driver was replaced")
         return epoch
 
 
@@ -281,23 +281,23 @@ def test_under_any_order_of_events_a_stream_becomes_what_is_wanted(machine: type
 class _OneEpochForTwo(World):
     """Two that take over at once are not told apart."""
 
-    def take_over(self, seen: StreamRow, version: int) -> int:
-        self._write(epoch=seen.epoch + 1, pipeline_version=version, taken_at=self.now, pid=None)
+    def acquire_lease(self, seen: StreamRow, version: int) -> int:
+        self._write(epoch=seen.epoch + 1, pipeline_version=version, acquired_at=self.now, pid=None)
         return seen.epoch + 1
 
 
 class _AnyWish(World):
     """A take-over does not heed a later wish."""
 
-    def take_over(self, seen: StreamRow, version: int) -> int:
-        return super().take_over(replace(seen, wanted_at=self.row.wanted_at), version)
+    def acquire_lease(self, seen: StreamRow, version: int) -> int:
+        return super().acquire_lease(replace(seen, requested_at=self.row.requested_at), version)
 
 
 class _HaltAnyway(World):
     """A circuit opens though somebody closed it meanwhile."""
 
     def halt(self, seen: StreamRow, reason: str) -> bool:
-        return super().halt(replace(seen, wanted_at=self.row.wanted_at), reason)
+        return super().halt(replace(seen, requested_at=self.row.requested_at), reason)
 
 
 class _WishForgetsNothing(World):
@@ -315,7 +315,7 @@ class _Unfenced(World):
     def is_fenced(self, driver: Driver, row: StreamRow) -> bool:
         return False
 
-    def prove_epoch(self, driver: Driver) -> None:
+    def check_fencing_token(self, driver: Driver) -> None:
         self.read()
 
 
@@ -329,16 +329,16 @@ class _CountsNothing(World):
 class _RollsWhomever(World):
     """Whoever asks a driver to leave may mean the one before it."""
 
-    def ask_to_leave(self, epoch: int | None = None) -> None:
-        super().ask_to_leave()
+    def request_exit(self, epoch: int | None = None) -> None:
+        super().request_exit()
 
 
 class _LeaveForGood(World):
     """A request to leave is for every driver to come."""
 
-    def take_over(self, seen: StreamRow, version: int) -> int:
-        epoch = super().take_over(seen, version)
-        self._write(leave_epoch=self.row.leave_epoch and epoch)
+    def acquire_lease(self, seen: StreamRow, version: int) -> int:
+        epoch = super().acquire_lease(seen, version)
+        self._write(exit_epoch=self.row.exit_epoch and epoch)
         return epoch
 
 
@@ -359,54 +359,56 @@ class _NeverSilent(World):
 class _Decides(World):
     """What is decided is changed by a rule."""
 
-    def decide(self, observed: Observed, wanted: Wanted, now: datetime) -> Action:
+    def decide(self, observed: Observed, wanted: Desired, now: datetime) -> Action:
         action = super().decide(observed, wanted, now)
-        return replace(action, verb=self.instead(action.verb, observed, wanted))
+        return replace(action, action_type=self.instead(action.action_type, observed, wanted))
 
-    def instead(self, verb: Verb, observed: Observed, wanted: Wanted) -> Verb:
+    def instead(self, verb: ActionType, observed: Observed, wanted: Desired) -> ActionType:
         raise NotImplementedError
 
 
 class _NeverKills(_Decides):
     """Who does not leave is waited for."""
 
-    def instead(self, verb: Verb, observed: Observed, wanted: Wanted) -> Verb:
-        return Verb.STOP if verb is Verb.KILL else verb
+    def instead(self, verb: ActionType, observed: Observed, wanted: Desired) -> ActionType:
+        return ActionType.AWAIT_EXIT if verb is ActionType.KILL else verb
 
 
 class _StartsTheUnwanted(_Decides):
     """What has no driver gets one."""
 
-    def instead(self, verb: Verb, observed: Observed, wanted: Wanted) -> Verb:
-        return Verb.START if verb is Verb.DONE and observed.life is Life.STOPPED else verb
+    def instead(self, verb: ActionType, observed: Observed, wanted: Desired) -> ActionType:
+        return ActionType.START if verb is ActionType.IDLE and observed.driver_state is DriverState.STOPPED else verb
 
 
 class _HaltsAtOnce(_Decides):
     """One failure is enough."""
 
-    def instead(self, verb: Verb, observed: Observed, wanted: Wanted) -> Verb:
-        return Verb.HALT if verb is Verb.START and observed.failures else verb
+    def instead(self, verb: ActionType, observed: Observed, wanted: Desired) -> ActionType:
+        return ActionType.OPEN_CIRCUIT if verb is ActionType.START and observed.failures else verb
 
 
 class _StartsBeside(_Decides, Careful):
     """A driver that starts is not seen."""
 
-    def instead(self, verb: Verb, observed: Observed, wanted: Wanted) -> Verb:
-        return Verb.START if verb is Verb.WATCH and observed.life is Life.STARTING else verb
+    def instead(self, verb: ActionType, observed: Observed, wanted: Desired) -> ActionType:
+        return ActionType.START if verb is ActionType.WATCH and observed.driver_state is DriverState.STARTING else verb
 
 
 class _RollsByForce(_Decides, Careful):
     """A driver of another version is not asked."""
 
-    def instead(self, verb: Verb, observed: Observed, wanted: Wanted) -> Verb:
-        return Verb.START if verb is Verb.ROLL and observed.life in LIVE else verb
+    def instead(self, verb: ActionType, observed: Observed, wanted: Desired) -> ActionType:
+        return ActionType.START if verb is ActionType.ROLL and observed.driver_state in ALIVE else verb
 
 
 class _CountsRolls(_Decides, Careful):
     """A driver that has left is a failure."""
 
-    def instead(self, verb: Verb, observed: Observed, wanted: Wanted) -> Verb:
-        return Verb.FAIL if observed.life is Life.STOPPED and not observed.counted else verb
+    def instead(self, verb: ActionType, observed: Observed, wanted: Desired) -> ActionType:
+        return (
+            ActionType.RECORD_FAILURE if observed.driver_state is DriverState.STOPPED and not observed.counted else verb
+        )
 
 
 class _JudgesAtOnce(Careful):

@@ -6,7 +6,7 @@ from datetime import datetime, timedelta
 import pytest
 
 from support.streams import RUNNING
-from tidemill.errors import LearnError
+from tidemill.errors import ModelError
 from tidemill.ml.refresh import Action, RefreshFacts, behind, decide_refresh, next_tick
 
 NOW = datetime(2026, 3, 10, 12, 0)
@@ -83,11 +83,11 @@ def test_a_schedule_is_cron_in_utc() -> None:
     """Presets and expressions are read; anything else is a sentence."""
     assert next_tick("@daily", NOW) == datetime(2026, 3, 11)
     assert next_tick("30 12 * * *", NOW) == datetime(2026, 3, 10, 12, 30)
-    with pytest.raises(LearnError, match=r"not a cron expression: every night; write"):
+    with pytest.raises(ModelError, match=r"not a cron expression: every night; write"):
         next_tick("every night", NOW)
 
 
-STREAM = replace(RUNNING, beat_at=NOW, now=NOW)
+STREAM = replace(RUNNING, heartbeat_at=NOW, now=NOW)
 
 
 @pytest.mark.parametrize(
@@ -97,10 +97,10 @@ STREAM = replace(RUNNING, beat_at=NOW, now=NOW)
         pytest.param({"lag_records": 5, "lag_seconds": 20.0}, 20.0, id="behind-by-the-newest-record"),
         pytest.param({"lag_records": None}, None, id="lag-not-said"),
         pytest.param({"state": "starting"}, None, id="starting"),
-        pytest.param({"beat_epoch": 2}, None, id="heartbeat-of-an-older-driver"),
-        pytest.param({"beat_at": NOW - timedelta(minutes=2)}, None, id="silent"),
-        pytest.param({"beat_at": None}, None, id="never-heard-of"),
-        pytest.param({"wanted": "stopped", "beat_at": NOW - timedelta(days=2)}, 0.0, id="stopped-by-wish"),
+        pytest.param({"heartbeat_epoch": 2}, None, id="heartbeat-of-an-older-driver"),
+        pytest.param({"heartbeat_at": NOW - timedelta(minutes=2)}, None, id="silent"),
+        pytest.param({"heartbeat_at": None}, None, id="never-heard-of"),
+        pytest.param({"desired_state": "stopped", "heartbeat_at": NOW - timedelta(days=2)}, 0.0, id="stopped-by-wish"),
     ],
 )
 def test_how_far_behind_the_tables_are(change: dict[str, object], seconds: float | None) -> None:

@@ -8,12 +8,12 @@ from datetime import UTC, datetime
 import numpy as np
 import pytest
 
-from tidemill.cli.replay import asked_of
+from tidemill.cli.replay import request_of
 from tidemill.errors import SpecError
 from tidemill.kafka.gaps import Gaps
 from tidemill.replay.request import (
-    Asked,
     Plan,
+    ReplayRequest,
     Slice,
     check,
     clip_offsets,
@@ -24,7 +24,7 @@ from tidemill.replay.request import (
     unusable,
 )
 from tidemill.spec.schema import Source
-from tidemill.store.control.quarantine import SetAside
+from tidemill.store.control.quarantine import QuarantinedRecord
 from tidemill.store.control.replays import COUNTED, Replay
 from tidemill.store.write.ledger_rows import Range
 
@@ -33,10 +33,12 @@ SOURCE = Source(
 )
 
 
-def aside(offset: int, *, partition: int = 0, generation: int = 2, size: int | None = 10, **other: object) -> SetAside:
+def aside(
+    offset: int, *, partition: int = 0, generation: int = 2, size: int | None = 10, **other: object
+) -> QuarantinedRecord:
     """A record of the quarantine, wholly kept unless said otherwise."""
     given = {"kept_bytes": size or 0, "record_at": datetime(2026, 1, 1), "cut": False} | other
-    return SetAside(
+    return QuarantinedRecord(
         offset, "t", generation, partition, offset, value_bytes=size, reason="", pipeline_version=1,
         resolved_commit=None, **given,  # type: ignore[arg-type]
     )  # fmt: skip
@@ -50,21 +52,24 @@ def test_offsets_are_read_as_they_are_written() -> None:
 @pytest.mark.parametrize(
     ("asked", "sentence"),
     [
-        (Asked("offsets"), "these are no offsets: nothing; write 0:100-200,1:0-50"),
-        (Asked("offsets", offsets="0:1-2,x"), "these are no offsets: x; write 0:100-200,1:0-50"),
-        (Asked("offsets", offsets="0:-1-2"), "these are no offsets: 0:-1-2; write 0:100-200,1:0-50"),
-        (Asked("offsets", offsets="0:2-2"), "this range of offsets is empty: 0:2-2; its end is not included"),
-        (Asked("offsets", offsets="0:1-2,0:5-9"), "a partition is named twice: 0; replay one range after the other"),
-        (Asked("time"), "this is no time: nothing; write earliest or an ISO time"),
-        (Asked("time", since="yesterday"), "this is no time: yesterday; write earliest or an ISO time"),
-        (Asked("time", since="earliest", until="latest"), "this is no time: latest; write an ISO time"),
+        (ReplayRequest("offsets"), "these are no offsets: nothing; write 0:100-200,1:0-50"),
+        (ReplayRequest("offsets", offsets="0:1-2,x"), "these are no offsets: x; write 0:100-200,1:0-50"),
+        (ReplayRequest("offsets", offsets="0:-1-2"), "these are no offsets: 0:-1-2; write 0:100-200,1:0-50"),
+        (ReplayRequest("offsets", offsets="0:2-2"), "this range of offsets is empty: 0:2-2; its end is not included"),
         (
-            Asked("time", since="2026-01-01T01:00+01:00", until="2026-01-01"),
+            ReplayRequest("offsets", offsets="0:1-2,0:5-9"),
+            "a partition is named twice: 0; replay one range after the other",
+        ),
+        (ReplayRequest("time"), "this is no time: nothing; write earliest or an ISO time"),
+        (ReplayRequest("time", since="yesterday"), "this is no time: yesterday; write earliest or an ISO time"),
+        (ReplayRequest("time", since="earliest", until="latest"), "this is no time: latest; write an ISO time"),
+        (
+            ReplayRequest("time", since="2026-01-01T01:00+01:00", until="2026-01-01"),
             "the replay would end before it begins: 2026-01-01T01:00+01:00 to 2026-01-01",
         ),
     ],
 )
-def test_nonsense_is_one_sentence(asked: Asked, sentence: str) -> None:
+def test_nonsense_is_one_sentence(asked: ReplayRequest, sentence: str) -> None:
     """What is wrong, the value, and how to write it."""
     with pytest.raises(SpecError) as caught:
         check(asked)
@@ -139,7 +144,7 @@ def test_records_of_the_quarantine_are_cut_into_batches_that_fit() -> None:
         ),
     ],
 )
-def test_what_cannot_be_replayed_from_the_quarantine(record: SetAside, reason: str | None) -> None:
+def test_what_cannot_be_replayed_from_the_quarantine(record: QuarantinedRecord, reason: str | None) -> None:
     """What was cut is read from Kafka again, as long as that is still the same topic."""
     assert unusable(record, SOURCE, 2) == reason
 
@@ -155,14 +160,16 @@ def test_gaps_are_told_from_records() -> None:
 
 def test_the_command_takes_one_way_of_asking() -> None:
     """Options of two kinds, or of none, are refused; a reason or an id means the quarantine."""
-    assert asked_of({"offsets": "0:0-1"}, (), from_quarantine=False, dry_run=True) == Asked(
+    assert request_of({"offsets": "0:0-1"}, (), from_quarantine=False, dry_run=True) == ReplayRequest(
         "offsets", offsets="0:0-1", dry_run=True
     )
-    assert asked_of({"reason": "x"}, (), from_quarantine=False, dry_run=False) == Asked("quarantine", reason="x")
-    assert asked_of({}, (3,), from_quarantine=False, dry_run=False).ids == (3,)
+    assert request_of({"reason": "x"}, (), from_quarantine=False, dry_run=False) == ReplayRequest(
+        "quarantine", reason="x"
+    )
+    assert request_of({}, (3,), from_quarantine=False, dry_run=False).ids == (3,)
     for given, ids in [({}, ()), ({"until": "2026-01-01"}, ()), ({"offsets": "0:0-1"}, (3,))]:
         with pytest.raises(SpecError, match="say what to replay, in one way"):
-            asked_of(given, ids, from_quarantine=False, dry_run=False)
+            request_of(given, ids, from_quarantine=False, dry_run=False)
 
 
 @pytest.mark.parametrize(
@@ -192,7 +199,7 @@ def test_the_command_takes_one_way_of_asking() -> None:
 )
 def test_a_replay_is_told_in_sentences(state: str, result: dict[str, object] | None, lines: list[str]) -> None:
     """How far it is, why it failed, or what came of it."""
-    selection = {"asked": {"dry_run": True}, **({"result": result} if result else {})}
+    selection = {"requested": {"dry_run": True}, **({"result": result} if result else {})}
     now = datetime(2026, 1, 1)
     row = Replay(3, "tides", 2, selection, "harbour", state, 1_500, 4, "no broker answers", now, None)
     assert describe(row) == lines

@@ -8,7 +8,7 @@ import yaml
 
 from support.paths import ROOT
 from tidemill.errors import SpecError
-from tidemill.spec import Kind, load_pipeline, load_pipelines
+from tidemill.spec import TableKind, load_pipeline, load_pipelines
 
 MINIMAL: dict[str, Any] = {
     "name": "orders",
@@ -51,7 +51,7 @@ def test_the_shipped_pipelines_are_right() -> None:
 def test_a_minimal_folder_is_enough(tmp_path: Path) -> None:
     """What is left out has its usual value."""
     pipeline = load_pipeline(write(tmp_path))
-    assert pipeline.tables["orders"].kind is Kind.ENTITY
+    assert pipeline.tables["orders"].kind is TableKind.ENTITY
     assert pipeline.source.start == "earliest"
     assert pipeline.models == {}
 

@@ -9,13 +9,13 @@ from tidemill.stream.batch_sizer import (
     FIRST_RECORDS,
     LEAST_RECORDS,
     WARM_UP_SECONDS,
-    Goal,
-    Pace,
-    Took,
+    BatchGoal,
+    BatchSizer,
+    BatchTiming,
     next_limit,
 )
 
-GOAL = Goal(most=100_000, seconds=10)
+GOAL = BatchGoal(most=100_000, seconds=10)
 
 
 @pytest.mark.parametrize(
@@ -41,18 +41,18 @@ def test_the_limit_moves_by_a_factor_of_two_or_not_at_all(
     limit: int, full: list[tuple[int, float]], waiting: int | None, expected: int
 ) -> None:
     """The next limit is what fits into the target at the rate of the last full batches, if that is far enough."""
-    assert next_limit(limit, [Took(*each) for each in full], waiting, GOAL) == expected
+    assert next_limit(limit, [BatchTiming(*each) for each in full], waiting, GOAL) == expected
 
 
 def test_a_small_maximum_is_the_lower_bound_too() -> None:
     """A pipeline that lets a batch have 300 records has 300, however slow they are."""
-    assert next_limit(300, [Took(300, 900)], None, Goal(most=300, seconds=10)) == 300
+    assert next_limit(300, [BatchTiming(300, 900)], None, BatchGoal(most=300, seconds=10)) == 300
 
 
 def test_a_stream_begins_moderately() -> None:
     """Nobody knows yet what a batch takes: it begins in the middle, or at the maximum where that is less."""
-    assert Pace(GOAL).limit == FIRST_RECORDS
-    assert Pace(Goal(most=50, seconds=1)).limit == 50
+    assert BatchSizer(GOAL).limit == FIRST_RECORDS
+    assert BatchSizer(BatchGoal(most=50, seconds=1)).limit == 50
 
 
 def test_after_an_outage_it_begins_moderately_again() -> None:
@@ -68,25 +68,25 @@ def test_after_an_outage_it_begins_moderately_again() -> None:
 def test_the_first_batch_of_a_query_counts_only_if_it_was_slow_beyond_warming_up() -> None:
     """Or a target below what a query needs to get going would lower the limit with each new query."""
     pace = _paced(20_000)
-    assert not pace.note(Took(20_000, 0.1), None)
+    assert not pace.note(BatchTiming(20_000, 0.1), None)
     pace = _paced(20_000)
-    assert not pace.note(Took(20_000, WARM_UP_SECONDS + 15), None)
+    assert not pace.note(BatchTiming(20_000, WARM_UP_SECONDS + 15), None)
     pace = _paced(20_000)
-    assert pace.note(Took(20_000, WARM_UP_SECONDS + 40), None)
+    assert pace.note(BatchTiming(20_000, WARM_UP_SECONDS + 40), None)
     assert pace.limit == 5_000
 
 
 def test_only_full_batches_count() -> None:
     """What a small batch takes says nothing; Spark's rounding leaves a full one a little below the limit."""
     pace = _paced(20_000)
-    pace.note(Took(20_000, 10), None)
-    assert not pace.note(Took(2_000, 100), None)
+    pace.note(BatchTiming(20_000, 10), None)
+    assert not pace.note(BatchTiming(2_000, 100), None)
     assert pace.limit == 20_000
-    assert pace.note(Took(19_000, 60), None)
+    assert pace.note(BatchTiming(19_000, 60), None)
 
 
-def _paced(limit: int) -> Pace:
-    pace = Pace(GOAL)
+def _paced(limit: int) -> BatchSizer:
+    pace = BatchSizer(GOAL)
     pace.limit = limit
     pace.begin()
     return pace
@@ -109,8 +109,8 @@ def test_at_any_rate_the_limit_comes_to_rest_near_its_goal(
     The band is a factor of two, and the noise, around the limit whose batch takes the target time; a full backlog waits
     all the while.
     """
-    goal = Goal(most, target)
-    pace = Pace(goal)
+    goal = BatchGoal(most, target)
+    pace = BatchSizer(goal)
     pace.limit = max(goal.least, round(begin * most))
     limits = [pace.limit]
     batches = 0
@@ -119,7 +119,7 @@ def test_at_any_rate_the_limit_comes_to_rest_near_its_goal(
         for _ in range(12):
             seconds = (overhead + pace.limit / per_second) * noise[batches % len(noise)]
             batches += 1
-            if pace.note(Took(pace.limit, seconds), None):
+            if pace.note(BatchTiming(pace.limit, seconds), None):
                 limits.append(pace.limit)
                 break
         else:

@@ -4,7 +4,7 @@ from itertools import islice
 
 import pytest
 
-from tidemill.errors import KafkaAway, Transient
+from tidemill.errors import KafkaUnavailable, Transient
 from tidemill.stream.diagnosis import cause
 from tidemill.stream.driver import LONGEST_PAUSE_SECONDS, _pauses
 
@@ -19,7 +19,7 @@ STREAM = "[STREAM_FAILED] Query [id = 1, runId = 2] terminated with exception: {
 @pytest.mark.parametrize(
     ("text", "waits"),
     [
-        pytest.param(WORKER.format("DatabaseAway: the database cannot be reached: 2013: Lost"), True, id="away"),
+        pytest.param(WORKER.format("DatabaseUnavailable: the database cannot be reached: 2013: Lost"), True, id="away"),
         pytest.param(WORKER.format("DatabaseReadOnly: the database takes no writes now: 1290"), True, id="read-only"),
         pytest.param(WORKER.format("DatabaseFull: the database has no space left: 1021: Disk"), True, id="full"),
         pytest.param(WORKER.format("Contention: the database gave way: 1213: Deadlock"), True, id="contention"),
@@ -56,7 +56,7 @@ def test_what_may_go_away_is_known_from_what_spark_hands_on(text: str, waits: bo
 
 def test_silence_of_kafka_has_a_type_of_its_own() -> None:
     """The driver treats it unlike the database's: it can be asked whether it is there."""
-    assert isinstance(cause(RuntimeError(STREAM.format("No resolvable bootstrap urls given"))), KafkaAway)
+    assert isinstance(cause(RuntimeError(STREAM.format("No resolvable bootstrap urls given"))), KafkaUnavailable)
 
 
 def test_pauses_grow_to_a_few_seconds() -> None:

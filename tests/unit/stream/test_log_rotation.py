@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from tidemill.stream import log_rotation
-from tidemill.stream.log_rotation import LOG, LogKeeper, read_end
+from tidemill.stream.log_rotation import LOG, LogRotator, read_end
 from tidemill.testing import wait_until
 
 WRITER = """\
@@ -41,7 +41,7 @@ def writer(path: Path, script: str = WRITER) -> Iterator[subprocess.Popen[bytes]
 def test_a_log_that_is_written_all_the_time_stays_bounded_and_no_line_is_torn(tmp_path: Path) -> None:
     """Four parts at most, each little longer than the limit; lines in them are whole and in order."""
     log, limit = tmp_path / "tides-1.log", 200_000
-    keeper = LogKeeper(log, limit)
+    keeper = LogRotator(log, limit)
     cut = 0
     with writer(log):
         for _ in range(8):
@@ -83,7 +83,7 @@ sys.stdin.readline()
         process.stdin.write(b"go\n")
         process.stdin.flush()
         # Short of the beginning's length, so that the first look already acts.
-        assert LogKeeper(log, 100).look()
+        assert LogRotator(log, 100).look()
         process.stdin.close()
     assert (tmp_path / "tides-1.log.1").read_bytes() == b"begun " * 100 + b"and ended\n"
     assert log.read_bytes() == b""
@@ -93,9 +93,9 @@ def test_a_short_log_is_left_alone(tmp_path: Path) -> None:
     """Nor is one that is not there, or is no plain file, as where the driver's output goes to a pipe."""
     log = tmp_path / "tides-1.log"
     log.write_bytes(b"x" * 100)
-    assert not LogKeeper(log, 100).look()
-    assert not LogKeeper(tmp_path / "none.log", 0).look()
-    assert not LogKeeper(Path("/dev/null"), 0).look()
+    assert not LogRotator(log, 100).look()
+    assert not LogRotator(tmp_path / "none.log", 0).look()
+    assert not LogRotator(Path("/dev/null"), 0).look()
     assert [path.name for path in tmp_path.iterdir()] == ["tides-1.log"]
 
 
@@ -105,7 +105,7 @@ def test_where_no_copy_can_be_made_the_log_is_cut_at_twice_its_length(tmp_path: 
     (tmp_path / "tides-1.log.2").write_bytes(b"older")
     # A copy to it fails at its first byte: there is no space left on this device.
     (tmp_path / "tides-1.log.1").symlink_to("/dev/full")
-    keeper = LogKeeper(log, 100, kept=2)
+    keeper = LogRotator(log, 100, kept=2)
     keeper._make_room = lambda: None  # type: ignore[method-assign]  # else the link would move on
     log.write_bytes(b"x" * 150)
     assert not keeper.look()
@@ -141,7 +141,7 @@ def test_the_end_of_a_log_reaches_back_into_its_former_part(
 
 def test_a_driver_knows_its_own_log_from_its_launcher(tmp_path: Path) -> None:
     """A job that nobody launched as a stream's driver keeps no log."""
-    keeper = LogKeeper.of_process(100, {LOG: str(tmp_path / "tides-1.log")})
+    keeper = LogRotator.of_process(100, {LOG: str(tmp_path / "tides-1.log")})
     assert keeper is not None
     assert (keeper.path, keeper.max_bytes) == (tmp_path / "tides-1.log", 100)
-    assert LogKeeper.of_process(100, {}) is None
+    assert LogRotator.of_process(100, {}) is None

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from tidemill.stream.metrics import LATENCY_SECONDS, RATE_SECONDS, Measures, latencies, quantile_ms
+from tidemill.stream.metrics import LATENCY_SECONDS, RATE_SECONDS, StreamMetrics, latencies, quantile_ms
 
 NOW_US = 1_800_000_000_000_000
 UTC_NOW = datetime.fromtimestamp(NOW_US / 1e6, UTC)
@@ -50,7 +50,7 @@ def test_a_backlog_of_years_fits_the_column() -> None:
 
 def test_batches_add_up_and_are_forgotten() -> None:
     """Quantiles are those of all commits of the last minutes, and then of none; the totals stay."""
-    measures = Measures(began=0)
+    measures = StreamMetrics(began=0)
     measures.note(10, 900, 2.5, [latencies(stamps(*900 * [100]), NOW_US)])
     measures.note(20, 100, 1.5, [latencies(stamps(*50 * [5_000]), NOW_US), latencies(stamps(*50 * [5_000]), NOW_US)])
     facts = measures.facts(30, UTC_NOW)
@@ -63,7 +63,7 @@ def test_batches_add_up_and_are_forgotten() -> None:
 
 def test_the_rate_is_that_of_the_last_minute() -> None:
     """Of a stream that is younger it is that of its life; of one that is idle it is 0."""
-    measures = Measures(began=0)
+    measures = StreamMetrics(began=0)
     measures.note(10, 600, 1, [])
     assert measures.facts(20, UTC_NOW)["records_per_second"] == 30
     measures.note(RATE_SECONDS + 40, 1200, 1, [])
@@ -73,7 +73,7 @@ def test_the_rate_is_that_of_the_last_minute() -> None:
 
 def test_lag_in_seconds_is_the_age_of_the_newest_record_while_others_wait() -> None:
     """It is 0 where none waits, unknown where nobody knows, and never negative."""
-    measures = Measures(began=0)
+    measures = StreamMetrics(began=0)
     assert measures.facts(1, UTC_NOW)["lag_seconds"] is None
     measures.note_newest([NOW_US - 90_000_000, None, NOW_US - 95_000_000], NOW_US)
     assert measures.facts(1, UTC_NOW)["lag_seconds"] is None
@@ -90,7 +90,7 @@ def test_lag_in_seconds_is_the_age_of_the_newest_record_while_others_wait() -> N
 @pytest.mark.parametrize("far", [365 * 86_400 * 10**6, 2**62 - NOW_US])
 def test_a_timestamp_of_the_future_counts_as_of_now(far: int) -> None:
     """A producer may say any time; the tables do not look fresh for as long as that is ahead."""
-    measures = Measures(began=0)
+    measures = StreamMetrics(began=0)
     measures.note_newest([NOW_US + far], NOW_US)
     measures.lag_records = 7
     later = UTC_NOW + timedelta(seconds=60)

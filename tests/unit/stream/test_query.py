@@ -5,8 +5,8 @@ from typing import Any
 
 from tidemill.config import Settings
 from tidemill.spec import load_pipeline
-from tidemill.store.write.transaction import Claimant
-from tidemill.stream.query import Committer
+from tidemill.store.write.transaction import WriteContext
+from tidemill.stream.query import BatchCommitter
 
 
 class JavaThing:
@@ -16,7 +16,7 @@ class JavaThing:
         self.methods = {"count": self}
 
 
-class Thrifty(Committer):
+class Thrifty(BatchCommitter):
     """Makes such a thing for each batch."""
 
     thing: weakref.ref[JavaThing]
@@ -28,6 +28,6 @@ class Thrifty(Committer):
 def test_a_batch_leaves_no_java_objects_behind(settings: Settings) -> None:
     """What the JVM keeps for the objects of a batch, its broadcasts above all, goes with the batch."""
     pipeline = load_pipeline(settings.pipelines / "flights")
-    committer = Thrifty(settings, pipeline, Claimant("flights", 1, 1, "flights"), {0: 0})
+    committer = Thrifty(settings, pipeline, WriteContext("flights", 1, 1, "flights"), {0: 0})
     committer._batch(None, 0)  # type: ignore[arg-type]
     assert committer.thing() is None

@@ -12,9 +12,9 @@ import pytest
 
 from tidemill.config import Settings
 from tidemill.supervisor import cleanup
-from tidemill.supervisor.cleanup import Swept, sweep_files
+from tidemill.supervisor.cleanup import RemovedFiles, remove_stale_files
 from tidemill.supervisor.launcher import DRIVER_MARK
-from tidemill.supervisor.maintenance import sentences
+from tidemill.supervisor.maintenance import describe
 
 DAY = 86_400
 
@@ -64,9 +64,9 @@ def test_only_what_is_old_and_of_a_former_driver_leaves(own: Settings, memory: P
         make(logs / "notes.txt", 100),
         make(own.state / "checked" / "2c3d", 29),
     ]
-    assert sweep_files(own, {"tides": 7}, dry_run=True) == Swept(1, 1, 3, 1)
+    assert remove_stale_files(own, {"tides": 7}, dry_run=True) == RemovedFiles(1, 1, 3, 1)
     assert all(path.exists() for path in gone)
-    assert sweep_files(own, {"tides": 7}) == Swept(1, 1, 3, 1)
+    assert remove_stale_files(own, {"tides": 7}) == RemovedFiles(1, 1, 3, 1)
     assert [path.name for path in gone if path.exists()] == []
     assert [path.name for path in kept if not path.exists()] == []
 
@@ -84,10 +84,10 @@ def test_what_a_living_process_uses_stays(own: Settings, memory: Path) -> None:
     ) as process:
         assert process.stdout is not None
         assert process.stdout.readline() == b"open\n"
-        assert sweep_files(own, {"tides": 7}) == Swept()
+        assert remove_stale_files(own, {"tides": 7}) == RemovedFiles()
         assert process.stdin is not None
         process.stdin.close()
-    assert sweep_files(own, {"tides": 7}) == Swept(1, 1, 0)
+    assert remove_stale_files(own, {"tides": 7}) == RemovedFiles(1, 1, 0)
     assert not folder.exists()
     assert not file.exists()
 
@@ -95,5 +95,5 @@ def test_what_a_living_process_uses_stays(own: Settings, memory: Path) -> None:
 def test_counts_become_a_sentence() -> None:
     """Nothing is said of what was not there; notes come after."""
     facts = {"pipeline": "tides", "merged_commits": 3, "removed_rows": {"levels": 20, "gauges": 0}, "scores": 0}
-    assert sentences(facts) == ["3 merged commits, 20 removed rows (levels)"]
-    assert sentences({"scores": 0, "notes": ["later"]}) == ["nothing to do", "later"]
+    assert describe(facts) == ["3 merged commits, 20 removed rows (levels)"]
+    assert describe({"scores": 0, "notes": ["later"]}) == ["nothing to do", "later"]

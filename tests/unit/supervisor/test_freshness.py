@@ -5,7 +5,14 @@ from dataclasses import replace
 import pytest
 
 from support.streams import RUNNING, ago
-from tidemill.lifecycle.slo import Change, behind_seconds, doing, late, span, weigh
+from tidemill.lifecycle.slo import (
+    Change,
+    behind_seconds,
+    describe_activity,
+    format_duration,
+    freshness_message,
+    incident_change,
+)
 from tidemill.lifecycle.stream_row import StreamRow
 
 PROMISED = 30.0
@@ -19,15 +26,15 @@ LAGGING = replace(RUNNING, lag_records=120_000, lag_seconds=44.0, records_per_se
         pytest.param(RUNNING, 0.0, id="all is read, and the driver said so lately"),
         pytest.param(LAGGING, 45.0, id="records wait: it grows since the heartbeat"),
         pytest.param(replace(RUNNING, lag_seconds=None), 0.0, id="no record waits, and none ever came"),
-        pytest.param(replace(RUNNING, beat_at=ago(100)), 100.0, id="silent: what came since is not read"),
+        pytest.param(replace(RUNNING, heartbeat_at=ago(100)), 100.0, id="silent: what came since is not read"),
         pytest.param(
-            replace(RUNNING, beat_at=ago(100), beat_epoch=6, epoch=7), 100.0, id="a new driver has not spoken"
+            replace(RUNNING, heartbeat_at=ago(100), heartbeat_epoch=6, epoch=7), 100.0, id="a new driver has not spoken"
         ),
-        pytest.param(replace(RUNNING, state="failed", beat_at=ago(9)), 9.0, id="broken a moment ago"),
+        pytest.param(replace(RUNNING, state="failed", heartbeat_at=ago(9)), 9.0, id="broken a moment ago"),
         pytest.param(replace(RUNNING, state="starting", lag_seconds=20.0), 21.0, id="starting: it cannot tell"),
         pytest.param(replace(LAGGING, lag_records=None), 45.0, id="Kafka is away: nobody can tell"),
-        pytest.param(replace(RUNNING, wanted="stopped", beat_at=ago(999)), None, id="not wanted"),
-        pytest.param(replace(RUNNING, beat_at=None, lag_seconds=None), None, id="never heard of"),
+        pytest.param(replace(RUNNING, desired_state="stopped", heartbeat_at=ago(999)), None, id="not wanted"),
+        pytest.param(replace(RUNNING, heartbeat_at=None, lag_seconds=None), None, id="never heard of"),
         pytest.param(replace(LAGGING, lag_seconds=None), None, id="records wait, none was ever committed"),
     ],
 )
@@ -36,7 +43,7 @@ def test_how_far_the_tables_are_behind(row: StreamRow, seconds: float | None) ->
     assert behind_seconds(row) == seconds
 
 
-OPEN = replace(LAGGING, late_since=ago(60))
+OPEN = replace(LAGGING, freshness_incident_since=ago(60))
 
 
 @pytest.mark.parametrize(
@@ -45,26 +52,26 @@ OPEN = replace(LAGGING, late_since=ago(60))
         pytest.param(RUNNING, None, id="met"),
         pytest.param(LAGGING, Change.OPEN, id="broken"),
         pytest.param(replace(LAGGING, lag_seconds=29.0), None, id="just met"),
-        pytest.param(replace(LAGGING, wanted_at=ago(20)), None, id="wished a moment ago: it may catch up first"),
-        pytest.param(replace(RUNNING, beat_at=ago(40)), Change.OPEN, id="no driver for longer than promised"),
+        pytest.param(replace(LAGGING, requested_at=ago(20)), None, id="wished a moment ago: it may catch up first"),
+        pytest.param(replace(RUNNING, heartbeat_at=ago(40)), Change.OPEN, id="no driver for longer than promised"),
         pytest.param(replace(LAGGING, halted_reason="broke"), Change.OPEN, id="halted: the promise is broken too"),
         pytest.param(OPEN, None, id="known"),
         pytest.param(replace(OPEN, lag_seconds=28.0), None, id="met by a hair: stays open"),
         pytest.param(replace(OPEN, lag_seconds=23.0), Change.CLOSE, id="met again"),
         pytest.param(replace(OPEN, lag_seconds=0.0, lag_records=0), Change.CLOSE, id="caught up"),
         pytest.param(replace(OPEN, lag_seconds=None), None, id="nobody knows: stays as it is"),
-        pytest.param(replace(OPEN, wanted="stopped"), Change.CLOSE, id="no longer wanted"),
-        pytest.param(replace(LAGGING, wanted="stopped"), None, id="not wanted, and never late"),
+        pytest.param(replace(OPEN, desired_state="stopped"), Change.CLOSE, id="no longer wanted"),
+        pytest.param(replace(LAGGING, desired_state="stopped"), None, id="not wanted, and never late"),
     ],
 )
 def test_the_incident_opens_and_closes_by_itself(row: StreamRow, change: Change | None) -> None:
     """With a margin, so that it does not come and go at the edge."""
-    assert weigh(row, PROMISED) is change
+    assert incident_change(row, PROMISED) is change
 
 
 def test_the_sentence_says_how_far_what_was_promised_and_what_is_done_about_it() -> None:
     """A person who is called needs all three."""
-    assert late(LAGGING, PROMISED) == (
+    assert freshness_message(LAGGING, PROMISED) == (
         "the tables of stream flights are 45 s behind Kafka, 30 s are promised;"
         " its driver catches up, with 120,000 records left at 8,000 records/s"
     )
@@ -87,16 +94,16 @@ def test_the_sentence_says_how_far_what_was_promised_and_what_is_done_about_it()
             replace(RUNNING, state="failed", last_error="the disk is full"),
             "its driver broke, and another one follows: the disk is full",
         ),
-        (replace(RUNNING, beat_at=ago(99)), "its driver is silent: no heartbeat for 99 s"),
-        (replace(RUNNING, epoch=0, taken_at=None), "no driver was started yet"),
+        (replace(RUNNING, heartbeat_at=ago(99)), "its driver is silent: no heartbeat for 99 s"),
+        (replace(RUNNING, epoch=0, acquired_at=None), "no driver was started yet"),
         (replace(RUNNING, halted_reason="6 broke"), "it is halted until somebody starts it: 6 broke"),
-        (replace(RUNNING, wanted="stopped"), "it is not wanted, and its driver is leaving"),
-        (replace(RUNNING, wanted="stopped", state="stopped"), "it is not wanted"),
+        (replace(RUNNING, desired_state="stopped"), "it is not wanted, and its driver is leaving"),
+        (replace(RUNNING, desired_state="stopped", state="stopped"), "it is not wanted"),
     ],
 )
 def test_what_a_stream_is_doing_is_one_clause(row: StreamRow, clause: str) -> None:
     """For the incident, and for the console."""
-    assert doing(row) == clause
+    assert describe_activity(row) == clause
 
 
 @pytest.mark.parametrize(
@@ -113,4 +120,4 @@ def test_what_a_stream_is_doing_is_one_clause(row: StreamRow, clause: str) -> No
 )
 def test_spans_are_told_in_two_units(seconds: float, said: str) -> None:
     """Seconds do not matter after days."""
-    assert span(seconds) == said
+    assert format_duration(seconds) == said

@@ -203,7 +203,7 @@ def test_a_driver_of_a_cluster_is_known_by_its_heartbeat_alone(started: StreamRo
 def test_a_driver_of_a_cluster_that_said_its_last_word_is_not_asked_for_again(started: StreamRow) -> None:
     """The cluster is not bothered, and nothing of this host is touched."""
     of_cluster = replace(started, submission_id="driver-20260301000000-0000", master="spark://127.0.0.1:1")
-    assert stop_driver(replace(of_cluster, state="stopped", beat_epoch=3))
+    assert stop_driver(replace(of_cluster, state="stopped", heartbeat_epoch=3))
     assert len(members(started)) == 2
 
 
@@ -263,13 +263,13 @@ def test_a_cluster_is_asked_to_end_a_driver_and_its_answer_suffices(
     monkeypatch.setattr(launcher, "spark_submit", lambda environment, name: str(tmp_path / name))
     of_cluster = replace(started, submission_id="driver-20260301000000-0000", master="spark://master:7077")
     with caplog.at_level("INFO"):
-        assert not stop_driver(replace(of_cluster, state="running", beat_epoch=3))
+        assert not stop_driver(replace(of_cluster, state="running", heartbeat_epoch=3))
     assert "Kill request for kill spark://master:7077 driver-20260301000000-0000" in caplog.text
     assert len(members(started)) == 2
 
 
 def test_a_cluster_that_cannot_be_asked_is_no_error(started: StreamRow, caplog: pytest.LogCaptureFixture) -> None:
     """The driver is fenced off all the same."""
-    of_cluster = replace(started, submission_id="x", master="mesos://master:5050", state="running", beat_epoch=3)
+    of_cluster = replace(started, submission_id="x", master="mesos://master:5050", state="running", heartbeat_epoch=3)
     assert not stop_driver(of_cluster)
     assert "could not be asked" in caplog.text

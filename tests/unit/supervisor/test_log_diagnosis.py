@@ -9,8 +9,8 @@ import pytest
 
 from tidemill.errors import (
     ConfigError,
-    DatabaseAway,
-    KafkaAway,
+    DatabaseUnavailable,
+    KafkaUnavailable,
     SourceError,
     StoreError,
     StreamError,
@@ -18,7 +18,7 @@ from tidemill.errors import (
     Transient,
 )
 from tidemill.stream.diagnosis import cause, named
-from tidemill.stream.log_rotation import LogKeeper
+from tidemill.stream.log_rotation import LogRotator
 from tidemill.supervisor.log_diagnosis import first_cause, known_cause, log_tail
 
 BANNER = """\
@@ -218,15 +218,27 @@ WORDS = [
         SourceError,
         "apply flights",
     ),
-    ("x.TimeoutException: Timed out waiting for a node assignment. Call: describeTopics", KafkaAway, "is it up?"),
     (
-        "x.TimeoutException: Timeout of 60000ms expired before the position for partition flights-0",
-        KafkaAway,
+        "x.TimeoutException: Timed out waiting for a node assignment. Call: describeTopics",
+        KafkaUnavailable,
         "is it up?",
     ),
-    ("x.KafkaException: No resolvable bootstrap urls given in bootstrap.servers", KafkaAway, "is it up?"),
-    ("pymysql.err.OperationalError: (2003, \"Can't connect to MySQL server on 'db'\")", DatabaseAway, "Can't connect"),
-    ("pymysql.err.OperationalError: (2013, 'Lost connection to MySQL server during query')", DatabaseAway, "Lost"),
+    (
+        "x.TimeoutException: Timeout of 60000ms expired before the position for partition flights-0",
+        KafkaUnavailable,
+        "is it up?",
+    ),
+    ("x.KafkaException: No resolvable bootstrap urls given in bootstrap.servers", KafkaUnavailable, "is it up?"),
+    (
+        "pymysql.err.OperationalError: (2003, \"Can't connect to MySQL server on 'db'\")",
+        DatabaseUnavailable,
+        "Can't connect",
+    ),
+    (
+        "pymysql.err.OperationalError: (2013, 'Lost connection to MySQL server during query')",
+        DatabaseUnavailable,
+        "Lost",
+    ),
     ("pymysql.err.OperationalError: (1045, \"Access denied for user 'x'@'y'\")", ConfigError, "Access denied"),
     ("pymysql.err.OperationalError: (1049, \"Unknown database 'tidemill'\")", StoreError, "apply flights"),
     ("Container killed on request. Exit code is 137", StreamError, "memory"),
@@ -269,7 +281,7 @@ def test_a_log_that_was_just_put_aside_is_read_across_the_boundary(tmp_path: Pat
     """What led to the end may stand in the former part."""
     log = tmp_path / "flights-7.log"
     log.write_text(JAVA_ONLY)
-    assert LogKeeper(log, 100).look()
+    assert LogRotator(log, 100).look()
     with log.open("a") as file:
         file.write("26/11/22 17:12:03 WARN ShutdownHookManager: later\n")
     assert first_cause(log) == "java.nio.file.NoSuchFileException: /nowhere/kafka-clients.jar"

@@ -15,7 +15,7 @@ from airflow.providers.apache.spark.hooks import spark_submit
 from tidemill.config import Account, Settings
 from tidemill.errors import StreamError
 from tidemill.spec.schema import Pipeline
-from tidemill.supervisor.cluster import Cluster, Kind, of_connection
+from tidemill.supervisor.cluster import Cluster, ClusterKind, of_connection
 from tidemill.supervisor.spark_submit import Submission, kill_command, spark_environment, stream_command
 
 GOLDEN = Path(__file__).parent / "golden"
@@ -146,7 +146,7 @@ def test_no_command_line_holds_a_password(
 @pytest.mark.parametrize("name", CONNECTIONS)
 def test_only_a_local_driver_listens_on_loopback(installed: Settings, name: str) -> None:
     """Executors elsewhere have to reach the driver; nobody has to reach a driver that has none."""
-    local = cluster(name).kind is Kind.LOCAL
+    local = cluster(name).kind is ClusterKind.LOCAL
     assert ("spark.driver.host=127.0.0.1" in command(installed, name)) is local
     assert ("SPARK_LOCAL_IP" in spark_environment(installed, {"PATH": "/bin"}, cluster(name))) is local
 

@@ -21,9 +21,9 @@ from airflow.sdk.exceptions import AirflowFailException
 from airflow.triggers.base import BaseTrigger, TriggerEvent
 
 from tidemill.airflow.dags import runbook
-from tidemill.airflow.hook import CONN_ID, Target, TidemillHook, open_connection
-from tidemill.errors import DatabaseAway, SpecError
-from tidemill.lifecycle.slo import is_heard
+from tidemill.airflow.hook import CONN_ID, ConnectionLike, TidemillHook, open_connection
+from tidemill.errors import DatabaseUnavailable, SpecError
+from tidemill.lifecycle.slo import is_running
 from tidemill.lifecycle.stream_row import StreamRow
 from tidemill.store.control import streams as stream_rows
 from tidemill.supervisor.launcher import is_gone
@@ -55,8 +55,8 @@ def control_dag(streams: Collection[str]) -> DAG:
         description="Starts, stops or restarts streams",
         doc_md=runbook.CONTROL_DOC,
     ) as dag:
-        wish = PythonOperator(task_id="wish", python_callable=write_wishes, op_kwargs={"streams": sorted(streams)})
-        wish >> SettleOperator(task_id="settle", retries=0)
+        wish = PythonOperator(task_id="wish", python_callable=write_requests, op_kwargs={"streams": sorted(streams)})
+        wish >> ConfirmOperator(task_id="settle", retries=0)
     return dag
 
 
@@ -69,12 +69,12 @@ def form(streams: Collection[str]) -> dict[str, Param]:
     }
 
 
-def write_wishes(streams: Sequence[str], *, params: Mapping[str, Any], run_id: str, dag_run: Any) -> list[Wish]:
+def write_requests(streams: Sequence[str], *, params: Mapping[str, Any], run_id: str, dag_run: Any) -> list[Wish]:
     """Write what the form asks for; returns what is to come true.
 
     Raises:
         AirflowFailException: it asks for what there is not.
-        DatabaseAway: the database cannot be reached. Airflow tries again.
+        DatabaseUnavailable: the database cannot be reached. Airflow tries again.
     """
     try:
         names, action = _asked(streams, params)
@@ -86,17 +86,17 @@ def write_wishes(streams: Sequence[str], *, params: Mapping[str, Any], run_id: s
         rows = {row.stream: row for row in stream_rows.read_streams(connection)}
         if action == "restart" and params["stream"] == ALL:
             # What a person has stopped is not started by the way.
-            names = [name for name in names if name in rows and rows[name].wanted == "running"]
+            names = [name for name in names if name in rows and rows[name].desired_state == "running"]
         for name in names:
             if action == "restart":
-                stream_rows.ask_to_leave(connection, name, by)
+                stream_rows.request_exit(connection, name, by)
             else:
-                stream_rows.wish(connection, name, "running" if action == "start" else "stopped", by)
-        after = {row.stream: row.leave_epoch or 0 for row in stream_rows.read_streams(connection)}
+                stream_rows.request_state(connection, name, "running" if action == "start" else "stopped", by)
+        after = {row.stream: row.exit_epoch or 0 for row in stream_rows.read_streams(connection)}
     log.info("%s is asked to %s", ", ".join(names) or "no stream", action)
     wanted = "stopped" if action == "stop" else "running"
     return [
-        {"stream": name, "wanted": wanted, "by": by, "after": int(after[name]) if action == "restart" else 0}
+        {"stream": name, "desired_state": wanted, "by": by, "after": int(after[name]) if action == "restart" else 0}
         for name in names
     ]
 
@@ -112,7 +112,7 @@ def _asked(streams: Sequence[str], params: Mapping[str, Any]) -> tuple[list[str]
     return [str(name)], action
 
 
-def prospect(row: StreamRow | None, wish: Wish, *, gone: bool) -> tuple[bool | None, str]:
+def outcome_of(row: StreamRow | None, wish: Wish, *, gone: bool) -> tuple[bool | None, str]:
     """Whether a wish came true, and why not if not.
 
     Args:
@@ -127,25 +127,25 @@ def prospect(row: StreamRow | None, wish: Wish, *, gone: bool) -> tuple[bool | N
         return False, "nothing is known of it any more"
     if hopeless := _why_never(row, wish):
         return False, hopeless
-    if wish["wanted"] == "stopped":
+    if wish["desired_state"] == "stopped":
         settled, why = _is_over(row, gone), f"its driver of epoch {row.epoch} is {row.state or 'starting'}"
     else:
-        settled = is_heard(row) and row.epoch > wish["after"] and not gone
+        settled = is_running(row) and row.epoch > wish["after"] and not gone
         why = _why_not_yet(row, wish, gone)
     return (True, "") if settled else (None, why)
 
 
 def _is_over(row: StreamRow, gone: bool) -> bool:
     """Whether the newest driver has left, or was given up and counted as a failure."""
-    left = row.beat_epoch == row.epoch and row.state in ("stopped", "failed")
-    counted = row.last_failed_at is not None and row.taken_at is not None and row.last_failed_at >= row.taken_at
+    left = row.heartbeat_epoch == row.epoch and row.state in ("stopped", "failed")
+    counted = row.last_failed_at is not None and row.acquired_at is not None and row.last_failed_at >= row.acquired_at
     return row.epoch == 0 or gone or left or counted
 
 
 def _why_never(row: StreamRow, wish: Wish) -> str | None:
-    if row.wanted != wish["wanted"]:
-        return f"it was wished {row.wanted} meanwhile, by {row.wanted_by}"
-    if wish["wanted"] == "stopped":
+    if row.desired_state != wish["desired_state"]:
+        return f"it was wished {row.desired_state} meanwhile, by {row.requested_by}"
+    if wish["desired_state"] == "stopped":
         return None
     if row.newest_version == 0:
         return f"no version of its pipeline is applied; run ./tidemill apply {row.stream}"
@@ -159,12 +159,12 @@ def _why_not_yet(row: StreamRow, wish: Wish, gone: bool) -> str:
         return f"its last driver said: {row.last_error}"
     if row.waiting_for:
         return f"its driver waits for {row.waiting_for}"
-    if row.taken_at is not None and row.taken_at >= row.wanted_at:
+    if row.acquired_at is not None and row.acquired_at >= row.requested_at:
         return "its driver is starting"
     return f"no driver was started; is the DAG stream__{row.stream} switched on?"
 
 
-class SettleOperator(BaseOperator):
+class ConfirmOperator(BaseOperator):
     """Waits until streams are as wished. Holds no worker while it does.
 
     Args:
@@ -183,7 +183,7 @@ class SettleOperator(BaseOperator):
         """Hand over to the triggerer."""
         wishes: list[Wish] = context["ti"].xcom_pull(task_ids="wish") or []
         if wishes:
-            trigger = SettledTrigger(wishes, time.time() + self.wait_seconds, self.wait_seconds, self.conn_id)
+            trigger = ConfirmTrigger(wishes, time.time() + self.wait_seconds, self.wait_seconds, self.conn_id)
             self.defer(trigger=trigger, method_name="resume")
 
     def resume(self, context: Any, event: dict[str, Any]) -> None:
@@ -194,7 +194,7 @@ class SettleOperator(BaseOperator):
             raise AirflowFailException("; ".join(event["failed"]))
 
 
-class SettledTrigger(BaseTrigger):
+class ConfirmTrigger(BaseTrigger):
     """Fires once, when each wish came true or will not, or the time is over.
 
     Args:
@@ -211,37 +211,37 @@ class SettledTrigger(BaseTrigger):
     def serialize(self) -> tuple[str, dict[str, Any]]:
         """As Airflow keeps it."""
         kept = ("wishes", "until", "seconds", "conn_id")
-        return f"{__name__}.SettledTrigger", {name: getattr(self, name) for name in kept}
+        return f"{__name__}.ConfirmTrigger", {name: getattr(self, name) for name in kept}
 
     async def run(self) -> AsyncIterator[TriggerEvent]:
         """Yield one event: ``settled`` and ``failed``, sentences."""
-        target: Target = await BaseHook.aget_connection(self.conn_id)
+        target: ConnectionLike = await BaseHook.aget_connection(self.conn_id)
         while True:
             late = time.time() >= self.until
             try:
                 found = await asyncio.to_thread(self._look, target)
-            except DatabaseAway as error:
+            except DatabaseUnavailable as error:
                 found = {wish["stream"]: (None, str(error)) for wish in self.wishes}
             if late or all(settled is not None for settled, _ in found.values()):
                 yield self._event(found)
                 return
             await asyncio.sleep(_POLL_SECONDS)
 
-    def _look(self, target: Target) -> dict[str, tuple[bool | None, str]]:
+    def _look(self, target: ConnectionLike) -> dict[str, tuple[bool | None, str]]:
         with closing(open_connection(target)) as connection:
             # Whether a process is gone is looked at before the row is read: what it wrote last stands there then.
             before = {row.stream: row for row in stream_rows.read_streams(connection)}
             gone = {name: row.epoch for name, row in before.items() if is_gone(row)}
             rows = {row.stream: row for row in stream_rows.read_streams(connection)}
         return {
-            wish["stream"]: prospect(
+            wish["stream"]: outcome_of(
                 row := rows.get(wish["stream"]), wish, gone=row is not None and gone.get(row.stream) == row.epoch
             )
             for wish in self.wishes
         }
 
     def _event(self, found: Mapping[str, tuple[bool | None, str]]) -> TriggerEvent:
-        wanted = {wish["stream"]: wish["wanted"] for wish in self.wishes}
+        wanted = {wish["stream"]: wish["desired_state"] for wish in self.wishes}
         late = f" after {self.seconds:.0f} s"
         payload = {
             "settled": [f"stream {name} is {wanted[name]}" for name, (settled, _) in found.items() if settled],

@@ -1,4 +1,4 @@
-"""The DAG ``upkeep``: once a day tables, ledger, models and files are kept, and every pipeline is verified."""
+"""The DAG ``maintenance``: once a day tables, ledger, models and files are kept, and every pipeline is verified."""
 
 from __future__ import annotations
 
@@ -15,11 +15,11 @@ from airflow.sdk.exceptions import AirflowFailException
 from tidemill import config
 from tidemill.airflow import notifications
 from tidemill.config import Account
-from tidemill.deploy.catalog import find
+from tidemill.deploy.catalog import find_pipeline
 from tidemill.errors import VerifyError
 from tidemill.spec import Pipeline
 from tidemill.store.connection import session
-from tidemill.supervisor.maintenance import keep_files, keep_pipeline, sentences, verify_and_tell
+from tidemill.supervisor.maintenance import describe, maintain_files, maintain_pipeline, verify_and_report
 
 log = logging.getLogger(__name__)
 SCHEDULE = "23 3 * * *"
@@ -37,15 +37,16 @@ quarantined records, scores and artifacts of model versions that nobody needs | 
 difference: leave the database as it is and look for writers beside Tidemill |
 | `files` | removes scratch folders, cut-off bulk loads and old logs of former drivers | clear it |
 
-**To see what it would do**, run `./tidemill upkeep --dry-run`, or trigger the DAG with *dry_run*. How long things stay
-is set by `TIDEMILL_LEDGER_DAYS`, `TIDEMILL_QUARANTINE_DAYS`, `TIDEMILL_LOG_DAYS` and by the pipelines' `retention`.
+**To see what it would do**, run `./tidemill maintain --dry-run`, or trigger the DAG with *dry_run*. How long things
+stay is set by
+`TIDEMILL_LEDGER_DAYS`, `TIDEMILL_QUARANTINE_DAYS`, `TIDEMILL_LOG_DAYS` and by the pipelines' `retention`.
 """
 
 
-def upkeep_dag(pipelines: Iterable[Pipeline]) -> DAG:
-    """``upkeep``: keep -> verify for each pipeline, and the files of this machine."""
+def maintenance_dag(pipelines: Iterable[Pipeline]) -> DAG:
+    """``maintenance``: keep -> verify for each pipeline, and the files of this machine."""
     with DAG(
-        dag_id="upkeep",
+        dag_id="maintenance",
         schedule=SCHEDULE,
         start_date=datetime(2024, 1, 1, tzinfo=UTC),
         catchup=False,
@@ -57,7 +58,7 @@ def upkeep_dag(pipelines: Iterable[Pipeline]) -> DAG:
             "execution_timeout": timedelta(hours=6),
         },
         params={"dry_run": Param(False, type="boolean", title="Dry run", description="Only say what would be done")},
-        tags=["tidemill", "upkeep", "all-pipelines"],
+        tags=["tidemill", "maintenance", "all-pipelines"],
         description="Keeps ledger, tables, models and files small, and verifies every pipeline",
         doc_md=_DOC,
     ) as dag:
@@ -76,26 +77,26 @@ def upkeep_dag(pipelines: Iterable[Pipeline]) -> DAG:
 
 def _keep(pipeline: str, *, params: dict[str, bool]) -> None:
     settings = config.load()
-    facts = keep_pipeline(settings, find(settings, pipeline).pipeline, dry_run=params["dry_run"])
-    for sentence in sentences(facts):
+    facts = maintain_pipeline(settings, find_pipeline(settings, pipeline).pipeline, dry_run=params["dry_run"])
+    for sentence in describe(facts):
         log.info("%s: %s", pipeline, sentence)
 
 
 def _keep_files(*, params: dict[str, bool]) -> None:
-    for sentence in sentences(keep_files(config.load(), dry_run=params["dry_run"])):
+    for sentence in describe(maintain_files(config.load(), dry_run=params["dry_run"])):
         log.info("%s", sentence)
 
 
 def _verify(pipeline: str, **context: Any) -> None:
     settings = config.load()
-    spec = find(settings, pipeline).pipeline
+    spec = find_pipeline(settings, pipeline).pipeline
     try:
-        findings = verify_and_tell(settings, spec, KafkaAdminClientHook().get_conn)
+        findings = verify_and_report(settings, spec, KafkaAdminClientHook().get_conn)
     except VerifyError as error:
         # Another try would only find it again.
         raise AirflowFailException(str(error)) from error
     finally:
         with session(settings, Account.STREAM) as connection:
-            notifications.tell(connection, f"stream {pipeline}", context, settings)
+            notifications.notify(connection, f"stream {pipeline}", context, settings)
     for note in findings.notes:
         log.info("%s: %s", pipeline, note)

@@ -9,13 +9,13 @@ from airflow.providers.apache.kafka.hooks.client import KafkaAdminClientHook
 
 from tidemill import config
 from tidemill.airflow.hook import TidemillHook
-from tidemill.airflow.triggers.stream import look
+from tidemill.airflow.triggers.stream import observe_stream
 from tidemill.config import Settings
 from tidemill.deploy.snapshots import current
 from tidemill.errors import SourceError, SpecError
 from tidemill.kafka.topics import MISSING, partitions
-from tidemill.lifecycle.decide import wanted_of
-from tidemill.lifecycle.driver_state import LIVE
+from tidemill.lifecycle.decide import desired_of
+from tidemill.lifecycle.driver_state import ALIVE
 from tidemill.spec import Pipeline, load_pipeline
 
 log = logging.getLogger(__name__)
@@ -33,11 +33,11 @@ def prepare(pipeline: str) -> None:
     """
     settings = config.load()
     with closing(TidemillHook().get_conn()) as connection:
-        seen = look(connection, pipeline)
-        if seen is not None and seen[1].life in LIVE:
+        seen = observe_stream(connection, pipeline)
+        if seen is not None and seen[1].driver_state in ALIVE:
             log.info("stream %s has a live driver, of pipeline version %s", pipeline, seen[1].version)
             return
-        if seen is not None and not wanted_of(seen[0]).running:
+        if seen is not None and not desired_of(seen[0]).running:
             # There is something to settle about its last driver, for which nothing has to be there.
             log.info("stream %s is not wanted", pipeline)
             return

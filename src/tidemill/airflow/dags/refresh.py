@@ -13,7 +13,7 @@ from tidemill.airflow.approval import ApproveOperator
 from tidemill.airflow.dags import refresh_form, refresh_tasks, runbook
 from tidemill.airflow.spark_job import RefreshJob, submission
 from tidemill.config import Settings
-from tidemill.deploy.catalog import Standing
+from tidemill.deploy.catalog import CatalogEntry
 from tidemill.spec import Model
 from tidemill.spec.schema import Promote
 
@@ -33,7 +33,7 @@ def schedule(pipeline: str, model: Model) -> Any:
     return AssetOrTimeSchedule(timetable=CronTriggerTimetable(time, timezone="UTC"), assets=[news])
 
 
-def refresh_dag(settings: Settings, found: Standing, name: str) -> DAG:
+def refresh_dag(settings: Settings, found: CatalogEntry, name: str) -> DAG:
     """``refresh__<pipeline>__<model>``."""
     pipeline = found.pipeline
     model = pipeline.models[name]

@@ -13,7 +13,7 @@ from tidemill.ml.training.options import parse_options
 
 
 @dataclass(frozen=True)
-class Asked:
+class RefreshRequest:
     """The form as it was filled in."""
 
     force: bool
@@ -41,11 +41,11 @@ def form() -> dict[str, Param]:
     }
 
 
-def asked_for(params: Mapping[str, Any]) -> Asked:
+def request_of(params: Mapping[str, Any]) -> RefreshRequest:
     """Read the form.
 
     Raises:
-        LearnError: a field is not what it can be.
+        ModelError: a field is not what it can be.
     """
     given = {
         "from": params.get("train_from") or None,
@@ -54,4 +54,4 @@ def asked_for(params: Mapping[str, Any]) -> Asked:
     }
     parse_options(json.dumps(given))
     options = given if any(given.values()) else None
-    return Asked(bool(params["force"]) or options is not None, options)
+    return RefreshRequest(bool(params["force"]) or options is not None, options)

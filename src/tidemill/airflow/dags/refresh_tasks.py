@@ -11,10 +11,10 @@ from airflow.sdk.exceptions import AirflowFailException
 from pymysql.connections import Connection
 
 from tidemill import config
-from tidemill.airflow.dags.refresh_form import asked_for
+from tidemill.airflow.dags.refresh_form import request_of
 from tidemill.airflow.hook import TidemillHook
-from tidemill.deploy.catalog import find
-from tidemill.errors import LearnError, StreamError, TidemillError
+from tidemill.deploy.catalog import find_pipeline
+from tidemill.errors import ModelError, StreamError, TidemillError
 from tidemill.ml.refresh import (
     Action,
     begin_refresh,
@@ -44,11 +44,11 @@ def fresh(pipeline: str, model: str, *, run_id: str, params: Mapping[str, Any], 
     Raises:
         AirflowFailException: the form asks for what there cannot be; another try would not help.
         StreamError: the tables are not as fresh as the pipeline promises. Airflow asks again for a while.
-        LearnError: the model is being refreshed by another run. Airflow asks again for a while.
+        ModelError: the model is being refreshed by another run. Airflow asks again for a while.
     """
     try:
-        asked = asked_for(params)
-    except LearnError as error:
+        asked = request_of(params)
+    except ModelError as error:
         raise AirflowFailException(str(error)) from error
     with at_work(pipeline) as (spec, connection):
         decision = decide_refresh(read_facts(connection, spec, model, force=asked.force))
@@ -140,6 +140,6 @@ def refresh_of(ti: Any) -> int:
 @contextmanager
 def at_work(pipeline: str) -> Iterator[tuple[Pipeline, Connection[Any]]]:
     """The pipeline, and a connection as the stream account."""
-    spec = find(config.load(), pipeline).pipeline
+    spec = find_pipeline(config.load(), pipeline).pipeline
     with closing(TidemillHook().get_conn()) as connection:
         yield spec, connection

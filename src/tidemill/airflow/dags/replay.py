@@ -13,10 +13,10 @@ from airflow.sdk.exceptions import AirflowFailException
 
 from tidemill import config
 from tidemill.airflow.hook import TidemillHook
-from tidemill.deploy.catalog import find
+from tidemill.deploy.catalog import find_pipeline
 from tidemill.errors import SpecError, TidemillError, Transient
-from tidemill.replay.request import Asked, describe
-from tidemill.replay.request import ask as ask_for
+from tidemill.replay.request import ReplayRequest, describe
+from tidemill.replay.request import request_replay as ask_for
 from tidemill.store.control import replays
 
 log = logging.getLogger(__name__)
@@ -39,7 +39,7 @@ def form() -> dict[str, Param]:
     }
 
 
-def asked_for(params: Mapping[str, Any]) -> Asked:
+def request_of(params: Mapping[str, Any]) -> ReplayRequest:
     """The form as it was filled in.
 
     Raises:
@@ -50,7 +50,7 @@ def asked_for(params: Mapping[str, Any]) -> Asked:
     for name in ("offsets", "from", "until", "reason", "ids"):
         if params[name] and name not in known:
             raise SpecError(f"a replay by {kind} does not know {name}", value=params[name], remedy="leave it empty")
-    return Asked(
+    return ReplayRequest(
         kind,
         offsets=params["offsets"] or "",
         since=params["from"] or "",
@@ -61,16 +61,16 @@ def asked_for(params: Mapping[str, Any]) -> Asked:
     )
 
 
-def ask(pipeline: str, *, run_id: str, params: Mapping[str, Any]) -> int:
+def request(pipeline: str, *, run_id: str, params: Mapping[str, Any]) -> int:
     """Settle what is asked for and write it down; returns the replay's id.
 
     Raises:
         AirflowFailException: it makes no sense, or cannot be done; another try would not help.
         TidemillError: Kafka or the database is away.
     """
-    spec = find(config.load(), pipeline).pipeline
+    spec = find_pipeline(config.load(), pipeline).pipeline
     try:
-        asked = asked_for(params)
+        asked = request_of(params)
         with closing(TidemillHook().get_conn()) as connection:
             replay_id = ask_for(connection, KafkaAdminClientHook().get_conn, spec, asked, f"Airflow, {run_id}")
     except TidemillError as error:
@@ -81,13 +81,13 @@ def ask(pipeline: str, *, run_id: str, params: Mapping[str, Any]) -> int:
     return replay_id
 
 
-def tell(replay_id: int | str) -> dict[str, Any]:
+def report(replay_id: int | str) -> dict[str, Any]:
     """Say what came of a replay, in the log and as the task's result."""
     with closing(TidemillHook().get_conn()) as connection:
         found = replays.read(connection, int(replay_id))
     for line in describe(found):
         log.info("%s", line)
-    return {"replay": found.id, "asked": found.selection["asked"], **found.selection.get("result", {})}
+    return {"replay": found.id, "requested": found.selection["requested"], **found.selection.get("result", {})}
 
 
 def record_failure(context: Any) -> None:

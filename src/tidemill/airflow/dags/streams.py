@@ -9,10 +9,10 @@ from airflow.sdk import DAG, get_parsing_context
 
 from tidemill.airflow.dags import replay, runbook
 from tidemill.airflow.dags.prepare import prepare
-from tidemill.airflow.operators import StreamOperator, WantedOperator
+from tidemill.airflow.operators import StartRequestedOperator, StreamOperator
 from tidemill.airflow.spark_job import SparkJob, submission
 from tidemill.config import Settings
-from tidemill.deploy.catalog import Standing, refusals, standing
+from tidemill.deploy.catalog import CatalogEntry, read_catalog, rejected_folders
 from tidemill.errors import SpecError
 
 _BEGINNING = datetime(2024, 1, 1, tzinfo=UTC)
@@ -20,10 +20,10 @@ _BEGINNING = datetime(2024, 1, 1, tzinfo=UTC)
 _REPLAY_ID = "{{ ti.xcom_pull(task_ids='ask') }}"
 
 
-def standing_pipelines(settings: Settings) -> list[Standing]:
+def catalog_entries(settings: Settings) -> list[CatalogEntry]:
     """The pipelines by name; where a task is about to run, only the one whose DAG it belongs to."""
     asked = get_parsing_context().dag_id
-    return list(standing(settings, lambda name: _concerns(asked, name)))
+    return list(read_catalog(settings, lambda name: _concerns(asked, name)))
 
 
 def _concerns(dag_id: str | None, name: str) -> bool:
@@ -39,12 +39,12 @@ def refuse_broken_pipelines(settings: Settings) -> None:
     Raises:
         SpecError: one sentence for each.
     """
-    refused = refusals(settings)
+    refused = rejected_folders(settings)
     if refused:
         raise SpecError("\n".join(refused))
 
 
-def stream_dag(found: Standing) -> DAG:
+def stream_dag(found: CatalogEntry) -> DAG:
     """``stream__<pipeline>``: wanted? -> prepare -> run, for ever."""
     pipeline = found.pipeline
     with DAG(
@@ -59,7 +59,7 @@ def stream_dag(found: Standing) -> DAG:
         description=f"Keeps the stream {pipeline.name} running while it is wanted",
         doc_md=runbook.stream_doc(pipeline, found.refused),
     ) as dag:
-        wanted = WantedOperator(
+        wanted = StartRequestedOperator(
             task_id="wanted", stream=pipeline.name, freshness_seconds=pipeline.slo.freshness_seconds
         )
         ready = PythonOperator(
@@ -77,7 +77,7 @@ def stream_dag(found: Standing) -> DAG:
     return dag
 
 
-def replay_dag(settings: Settings, found: Standing) -> DAG:
+def replay_dag(settings: Settings, found: CatalogEntry) -> DAG:
     """``replay__<pipeline>``: ask -> run -> tell, when somebody fills in its form."""
     pipeline = found.pipeline
     with DAG(
@@ -97,10 +97,10 @@ def replay_dag(settings: Settings, found: Standing) -> DAG:
         description=f"Reads records of {pipeline.name} again",
         doc_md=runbook.replay_doc(pipeline, found.refused),
     ) as dag:
-        ask = PythonOperator(task_id="ask", python_callable=replay.ask, op_kwargs={"pipeline": pipeline.name})
+        ask = PythonOperator(task_id="ask", python_callable=replay.request, op_kwargs={"pipeline": pipeline.name})
         # Every try goes on where the one before it broke.
         arguments = ["--pipeline", pipeline.name, "--replay", _REPLAY_ID]
         run = SparkJob(task_id="run", **submission("replay", settings, pipeline.name, arguments))
-        tell = PythonOperator(task_id="tell", python_callable=replay.tell, op_kwargs={"replay_id": _REPLAY_ID})
+        tell = PythonOperator(task_id="tell", python_callable=replay.report, op_kwargs={"replay_id": _REPLAY_ID})
         ask >> run >> tell
     return dag

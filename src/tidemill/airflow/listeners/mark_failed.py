@@ -19,7 +19,7 @@ from airflow.utils.state import DagRunState
 from sqlalchemy import func, select
 
 from tidemill.airflow.server_connection import server_connection
-from tidemill.store.control.streams import read_stream, withdraw
+from tidemill.store.control.streams import read_stream, request_stop
 
 log = logging.getLogger(__name__)
 PATIENCE_SECONDS = 2.0
@@ -32,7 +32,7 @@ _pending: dict[tuple[str, str], threading.Thread] = {}
 """Who takes down that a run of a stream was marked. Airflow tells it of each of the run's tasks, and of the run."""
 
 
-def heed(stream: str, dag_id: str, run_id: str) -> threading.Thread:
+def handle_mark(stream: str, dag_id: str, run_id: str) -> threading.Thread:
     """Take the wish down: now, or as soon as the database takes something down.
 
     What is done to another run than the one that carries the stream concerns nobody any more, and what is wished after
@@ -45,7 +45,7 @@ def heed(stream: str, dag_id: str, run_id: str) -> threading.Thread:
         if (known := _pending.get((stream, run_id))) is not None:
             return known
         mark = _Mark(stream, dag_id, run_id)
-        heeding = threading.Thread(target=mark.heed, name=f"stops {stream}", daemon=True)
+        heeding = threading.Thread(target=mark.handle, name=f"stops {stream}", daemon=True)
         _pending[stream, run_id] = heeding
         heeding.start()
     heeding.join(PATIENCE_SECONDS)
@@ -61,7 +61,7 @@ class _Mark:
     counts: bool | None = None
     """Whether the run carries the stream; None until that is known."""
 
-    def heed(self) -> None:
+    def handle(self) -> None:
         """Try until it is done."""
         try:
             while not self._is_done():
@@ -86,13 +86,13 @@ class _Mark:
         passed = time.monotonic() - self.made_at
         with closing(server_connection()) as connection:
             row = read_stream(connection, self.stream)
-            if row is None or row.wanted != "running":
+            if row is None or row.desired_state != "running":
                 return True
             # At the first look nothing can have been wished after the mark.
-            if passed > AGAIN_SECONDS and (row.now - row.wanted_at).total_seconds() < passed:
+            if passed > AGAIN_SECONDS and (row.now - row.requested_at).total_seconds() < passed:
                 log.info("stream %s was wished to run after its run %s was marked failed", self.stream, self.run_id)
                 return True
-            stopped = withdraw(connection, row, f"airflow: run {self.run_id} was marked failed"[:128])
+            stopped = request_stop(connection, row, f"airflow: run {self.run_id} was marked failed"[:128])
             if stopped:
                 log.info("stream %s is wished stopped: its run %s was marked failed", self.stream, self.run_id)
             return stopped

@@ -23,15 +23,15 @@ from airflow.triggers.base import BaseEventTrigger, TriggerEvent
 from airflow.triggers.shared_stream import AdvanceItem, SharedStreamProducer
 from pymysql.connections import Connection
 
-from tidemill.airflow.hook import CONN_ID, Target, open_connection
-from tidemill.errors import Contention, DatabaseAway, DatabaseFull
+from tidemill.airflow.hook import CONN_ID, ConnectionLike, open_connection
+from tidemill.errors import Contention, DatabaseFull, DatabaseUnavailable
 from tidemill.store.connection import close, translated
 
 log = logging.getLogger(__name__)
 POLL_SECONDS = 5.0
 CURSOR = "commit"
 """Key in the asset's state store."""
-_AWAY = (DatabaseAway, DatabaseFull, Contention, AirflowNotFoundException)
+_AWAY = (DatabaseUnavailable, DatabaseFull, Contention, AirflowNotFoundException)
 """What is waited for. A new installation gets its connection after its DAGs."""
 
 Key = tuple[str, int]
@@ -39,7 +39,7 @@ Key = tuple[str, int]
 
 
 @dataclass(frozen=True)
-class News:
+class CommitEvents:
     """Commits after a cursor."""
 
     commits: int
@@ -79,7 +79,7 @@ class CommitTrigger(BaseEventTrigger):
     @classmethod
     def create_shared_stream_producer(cls, kwargs: dict[str, Any]) -> SharedStreamProducer:
         """What polls for them."""
-        return CommitNews(kwargs.get("conn_id", CONN_ID))
+        return CommitEventProducer(kwargs.get("conn_id", CONN_ID))
 
     async def filter_shared_stream(self, shared_stream: AsyncIterator[Any]) -> AsyncIterator[TriggerEvent]:
         """What of the common news is this trigger's."""
@@ -96,7 +96,7 @@ class CommitTrigger(BaseEventTrigger):
 
     async def run(self) -> AsyncIterator[TriggerEvent]:
         """By itself, where a triggerer shares nothing."""
-        producer, self.cursor = CommitNews(self.conn_id, own=self), await self.kept()
+        producer, self.cursor = CommitEventProducer(self.conn_id, own=self), await self.kept()
         try:
             async for found, _ in producer.open_stream():
                 yield self._event(found[self.key])
@@ -115,7 +115,7 @@ class CommitTrigger(BaseEventTrigger):
         if self.asset_state_store is not None:
             await self.asset_state_store.aset(CURSOR, cursor)
 
-    def _event(self, news: News) -> TriggerEvent:
+    def _event(self, news: CommitEvents) -> TriggerEvent:
         payload = {"stream": self.stream, "commits": news.commits, "until": news.until}
         return TriggerEvent(payload)  # type: ignore[no-untyped-call]  # Airflow's has no annotations
 
@@ -124,7 +124,7 @@ _listening: dict[str, dict[Key, CommitTrigger]] = {}
 """Those that wait in this process, by connection."""
 
 
-class CommitNews(SharedStreamProducer):
+class CommitEventProducer(SharedStreamProducer):
     """Polls the ledger for all triggers of a connection.
 
     Args:
@@ -137,7 +137,7 @@ class CommitNews(SharedStreamProducer):
         self._connection: Connection[Any] | None = None
         self._is_away = False
 
-    async def open_stream(self) -> AsyncIterator[tuple[Mapping[Key, News], Mapping[Key, News]]]:
+    async def open_stream(self) -> AsyncIterator[tuple[Mapping[Key, CommitEvents], Mapping[Key, CommitEvents]]]:
         """Yield what is news for one trigger or more."""
         while True:
             listening = self._listeners()
@@ -170,12 +170,12 @@ class CommitNews(SharedStreamProducer):
     def _listeners(self) -> dict[Key, CommitTrigger]:
         return {self._own.key: self._own} if self._own else dict(_listening.get(self.conn_id, {}))
 
-    async def _look(self, triggers: Sequence[CommitTrigger]) -> dict[Key, News]:
+    async def _look(self, triggers: Sequence[CommitTrigger]) -> dict[Key, CommitEvents]:
         if not triggers:
             return {}
         try:
             if self._connection is None:
-                target: Target = await BaseHook.aget_connection(self.conn_id)
+                target: ConnectionLike = await BaseHook.aget_connection(self.conn_id)
                 self._connection = await asyncio.to_thread(open_connection, target)
             found = await asyncio.to_thread(count, self._connection, {each.key: each.cursor for each in triggers})
         except _AWAY as error:
@@ -194,7 +194,7 @@ _COUNT = (
 )
 
 
-def count(connection: Connection[Any], cursors: Mapping[Key, int]) -> dict[Key, News]:
+def count(connection: Connection[Any], cursors: Mapping[Key, int]) -> dict[Key, CommitEvents]:
     """Commits after each cursor, in one query.
 
     Raises:
@@ -204,4 +204,4 @@ def count(connection: Connection[Any], cursors: Mapping[Key, int]) -> dict[Key, 
     values = [value for place, key in enumerate(keys) for value in (place, key[0], cursors[key])]
     with translated(), connection.cursor() as cursor:
         cursor.execute(" UNION ALL ".join([_COUNT] * len(keys)), values)
-        return {keys[int(place)]: News(int(commits), int(until)) for place, commits, until in cursor.fetchall()}
+        return {keys[int(place)]: CommitEvents(int(commits), int(until)) for place, commits, until in cursor.fetchall()}

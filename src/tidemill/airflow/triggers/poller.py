@@ -21,9 +21,9 @@ from airflow.sdk.bases.hook import BaseHook
 from airflow.triggers.base import TriggerEvent
 from pymysql.connections import Connection
 
-from tidemill.airflow.hook import Target, open_connection
-from tidemill.errors import Contention, DatabaseAway, DatabaseFull, DatabaseReadOnly, Transient
-from tidemill.lifecycle.driver_state import Life, Observed, observe
+from tidemill.airflow.hook import ConnectionLike, open_connection
+from tidemill.errors import Contention, DatabaseFull, DatabaseReadOnly, DatabaseUnavailable, Transient
+from tidemill.lifecycle.driver_state import DriverState, Observed, observe
 from tidemill.lifecycle.limits import LIMITS, View
 from tidemill.lifecycle.stream_row import StreamRow
 from tidemill.store.connection import close, translated
@@ -38,7 +38,7 @@ log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
-class Seen:
+class StreamObservation:
     """A stream, as one look has found it."""
 
     row: StreamRow
@@ -47,12 +47,12 @@ class Seen:
     """For what there is to write about it: autocommit, the stream account. Only until :meth:`Listener.news` returns."""
 
 
-class Listener(Protocol):
+class Subscriber(Protocol):
     """Who wants to know."""
 
     stream: str
 
-    def news(self, seen: Seen | None) -> TriggerEvent | None:
+    def news(self, seen: StreamObservation | None) -> TriggerEvent | None:
         """Called after each look, in a thread.
 
         Args:
@@ -62,42 +62,42 @@ class Listener(Protocol):
             What to wake the task with, which ends the listening; None while there is nothing.
         """
 
-    def away(self, error: DatabaseAway) -> None:
+    def away(self, error: DatabaseUnavailable) -> None:
         """Called once whenever the database goes away. It is waited for."""
 
 
-async def listen(listener: Listener, conn_id: str) -> TriggerEvent:
+async def subscribe(listener: Subscriber, conn_id: str) -> TriggerEvent:
     """Wait until a look at the listener's stream is news for it.
 
     Raises:
         Exception: what its method raised, or what made looking impossible for good.
     """
     watchers = _watchers.setdefault(asyncio.get_running_loop(), {})
-    return await watchers.setdefault(conn_id, _Watcher(conn_id)).listen(listener)
+    return await watchers.setdefault(conn_id, _Poller(conn_id)).subscribe(listener)
 
 
 @dataclass(eq=False)
-class _Seat:
+class _Subscription:
     """One that listens, in the context that its own words belong to: Airflow sorts log lines by it."""
 
-    listener: Listener
+    listener: Subscriber
     answer: asyncio.Future[TriggerEvent]
     context: Context = field(default_factory=copy_context)
     knows_away: bool = False
 
 
-class _Watcher:
+class _Poller:
     """Looks while anybody listens."""
 
     def __init__(self, conn_id: str) -> None:
         self._conn_id = conn_id
-        self._seats: list[_Seat] = []
+        self._seats: list[_Subscription] = []
         self._changed = asyncio.Event()
         self._looking: asyncio.Task[None] | None = None
 
-    async def listen(self, listener: Listener) -> TriggerEvent:
+    async def subscribe(self, listener: Subscriber) -> TriggerEvent:
         loop = asyncio.get_running_loop()
-        seat = _Seat(listener, loop.create_future())
+        seat = _Subscription(listener, loop.create_future())
         self._seats.append(seat)
         self._changed.set()
         if self._looking is None or self._looking.done():
@@ -111,7 +111,7 @@ class _Watcher:
 
     async def _look_on(self) -> None:
         loop = asyncio.get_running_loop()
-        eyes = _Eyes()
+        eyes = _PollConnection()
         try:
             while self._seats:
                 began = loop.time()
@@ -124,13 +124,13 @@ class _Watcher:
         finally:
             eyes.close()
 
-    async def _look(self, eyes: _Eyes) -> None:
+    async def _look(self, eyes: _PollConnection) -> None:
         seats = list(self._seats)
         try:
             if not eyes.are_open:
                 await self._turn(eyes)
             found = await asyncio.to_thread(eyes.look, seats)
-        except DatabaseAway as error:
+        except DatabaseUnavailable as error:
             self._say_away(seats, error)
             return
         except Exception as error:  # noqa: BLE001 -- it is raised again, by everybody who listens
@@ -145,7 +145,7 @@ class _Watcher:
         for seat in seats:
             seat.knows_away = False
 
-    async def _turn(self, eyes: _Eyes) -> None:
+    async def _turn(self, eyes: _PollConnection) -> None:
         try:
             eyes.turn_to(await BaseHook.aget_connection(self._conn_id))
         except Exception as error:
@@ -154,18 +154,18 @@ class _Watcher:
             # Airflow itself is in trouble: what it said before will do.
             log.warning("Airflow does not tell connection %s: %s", self._conn_id, error)
 
-    def _say_away(self, seats: Iterable[_Seat], error: DatabaseAway) -> None:
+    def _say_away(self, seats: Iterable[_Subscription], error: DatabaseUnavailable) -> None:
         for seat in seats:
             if not seat.knows_away:
                 seat.context.run(seat.listener.away, error)
             seat.knows_away = True
 
 
-class _Eyes:
+class _PollConnection:
     """A connection, and what was seen through it. Its methods block: all but ``close`` are called in a thread."""
 
     def __init__(self) -> None:
-        self._target: Target | None = None
+        self._target: ConnectionLike | None = None
         self._connection: Connection[Any] | None = None
         self._busy = threading.Lock()
         self._closed = False
@@ -182,15 +182,15 @@ class _Eyes:
         """Whether it was ever said where to connect."""
         return self._target is not None
 
-    def turn_to(self, target: Target) -> None:
+    def turn_to(self, target: ConnectionLike) -> None:
         """Where to connect, at the next look."""
         self._target = target
 
-    def look(self, seats: Iterable[_Seat]) -> list[tuple[_Seat, TriggerEvent | Exception]]:
+    def look(self, seats: Iterable[_Subscription]) -> list[tuple[_Subscription, TriggerEvent | Exception]]:
         """Look once; what those are told whom it concerns.
 
         Raises:
-            DatabaseAway: try again.
+            DatabaseUnavailable: try again.
             TidemillError: the database refuses.
         """
         try:
@@ -210,7 +210,7 @@ class _Eyes:
         if not self._busy.locked():
             self._give_up()
 
-    def _look(self, seats: Iterable[_Seat]) -> list[tuple[_Seat, TriggerEvent | Exception]]:
+    def _look(self, seats: Iterable[_Subscription]) -> list[tuple[_Subscription, TriggerEvent | Exception]]:
         if self._connection is None:
             assert self._target is not None  # turned to before
             self._connection = open_connection(self._target)
@@ -220,16 +220,16 @@ class _Eyes:
         gone = {name for name in {seat.listener.stream for seat in seats} if name in before and is_gone(before[name])}
         self._rows = rows = {row.stream: row for row in read_streams(self._connection)}
         self._view = view = next((View.after(self._view, row.now, LIMITS) for row in rows.values()), None)
-        found: list[tuple[_Seat, TriggerEvent | Exception]] = []
+        found: list[tuple[_Subscription, TriggerEvent | Exception]] = []
         for seat in seats:
             row, seen = rows.get(seat.listener.stream), None
             if row is not None and view is not None:
                 is_over = row.stream in gone and row.epoch == before[row.stream].epoch
                 observed = observe(row, gone=is_over, viewed_seconds=view.seconds, limits=LIMITS)
-                if observed.life is Life.LOST and not is_over and not self._takes_writes(row.stream):
+                if observed.driver_state is DriverState.LOST and not is_over and not self._takes_writes(row.stream):
                     observed = observe(row, limits=LIMITS)
-                seen = Seen(row, observed, self._connection)
-            answer = _tell(seat, seen)
+                seen = StreamObservation(row, observed, self._connection)
+            answer = _notify(seat, seen)
             if answer is not None:
                 found.append((seat, answer))
         return found
@@ -255,14 +255,14 @@ class _Eyes:
             close(connection)
 
 
-def _tell(seat: _Seat, seen: Seen | None) -> TriggerEvent | Exception | None:
+def _notify(seat: _Subscription, seen: StreamObservation | None) -> TriggerEvent | Exception | None:
     """What the listener has to say to it, or what it raised: that is its own affair."""
     try:
         return seat.context.run(seat.listener.news, seen)
-    except DatabaseAway:
+    except DatabaseUnavailable:
         raise
     except Exception as error:  # noqa: BLE001 -- it is raised again, by the one who listens
         return None if isinstance(error, Transient) else error
 
 
-_watchers: WeakKeyDictionary[asyncio.AbstractEventLoop, dict[str, _Watcher]] = WeakKeyDictionary()
+_watchers: WeakKeyDictionary[asyncio.AbstractEventLoop, dict[str, _Poller]] = WeakKeyDictionary()

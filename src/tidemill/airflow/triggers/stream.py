@@ -16,10 +16,10 @@ from airflow.triggers.base import BaseTrigger, TaskSuccessEvent, TriggerEvent
 from pymysql.connections import Connection
 
 from tidemill.airflow.hook import CONN_ID
-from tidemill.airflow.triggers.poller import Seen, listen
-from tidemill.errors import DatabaseAway
-from tidemill.lifecycle.decide import PATIENT, Verb, decide, wanted_of
-from tidemill.lifecycle.driver_state import Life, Observed, observe, sign_of_life
+from tidemill.airflow.triggers.poller import StreamObservation, subscribe
+from tidemill.errors import DatabaseUnavailable
+from tidemill.lifecycle.decide import WAITING, ActionType, decide, desired_of
+from tidemill.lifecycle.driver_state import DriverState, Observed, last_signal, observe
 from tidemill.lifecycle.stream_row import FAILING, StreamRow
 from tidemill.store.control.incidents import close_incident
 from tidemill.store.control.streams import read_stream
@@ -30,7 +30,7 @@ AGAIN_SECONDS = 300.0
 """After this long the task is woken again for what it could not do: tell an incident, start a version."""
 
 
-def look(
+def observe_stream(
     connection: Connection[Any], stream: str, given_up: datetime | None = None
 ) -> tuple[StreamRow, Observed] | None:
     """A stream's row and what it means, as seen from this host at this moment.
@@ -55,7 +55,7 @@ def look(
     return row, observe(row, gone=gone, given_up=given_up)
 
 
-class _Watch(BaseTrigger):
+class _StreamSubscriber(BaseTrigger):
     """Listens to what is seen of one stream until something is news."""
 
     def __init__(self, stream: str, conn_id: str = CONN_ID) -> None:
@@ -64,18 +64,18 @@ class _Watch(BaseTrigger):
 
     async def run(self) -> AsyncIterator[TriggerEvent]:
         """Yield one event when there is something to do."""
-        yield await listen(self, self.conn_id)
+        yield await subscribe(self, self.conn_id)
 
     @abstractmethod
-    def news(self, seen: Seen | None) -> TriggerEvent | None:
+    def news(self, seen: StreamObservation | None) -> TriggerEvent | None:
         """What to wake the task with, None while there is nothing."""
 
-    def away(self, error: DatabaseAway) -> None:
+    def away(self, error: DatabaseUnavailable) -> None:
         """Say so in the task's log. A driver needs nobody meanwhile."""
         self.log.warning("waiting for the database: %s", error)
 
 
-class WantedTrigger(_Watch):
+class StartRequestedTrigger(_StreamSubscriber):
     """Ends its task, without a worker, as soon as there is something to do about a stream.
 
     Waits while the stream is not wanted, is halted, backs off after failures, or its last driver still leaves.
@@ -89,34 +89,34 @@ class WantedTrigger(_Watch):
     def serialize(self) -> tuple[str, dict[str, Any]]:
         """As Airflow keeps it."""
         kept = ("stream", "conn_id", "freshness_seconds")
-        return f"{__name__}.WantedTrigger", {name: getattr(self, name) for name in kept}
+        return f"{__name__}.StartRequestedTrigger", {name: getattr(self, name) for name in kept}
 
-    def news(self, seen: Seen | None) -> TriggerEvent | None:
+    def news(self, seen: StreamObservation | None) -> TriggerEvent | None:
         """A live driver is something to do, too: adopt it."""
         if seen is None:
             return None
         row = seen.row
         if self.freshness_seconds is not None:
-            freshness.judge(seen.connection, row, self.freshness_seconds)
-        action = decide(seen.observed, wanted_of(row), row.now)
-        if action.verb is Verb.DONE and row.wanted != "running" and not self._rests:
+            freshness.update_freshness_incident(seen.connection, row, self.freshness_seconds)
+        action = decide(seen.observed, desired_of(row), row.now)
+        if action.action_type is ActionType.IDLE and row.desired_state != "running" and not self._rests:
             # Nobody wants it to work: that it did not is over.
             close_incident(seen.connection, f"stream {self.stream}", FAILING)
             self._rests = True
-        if action.verb in (Verb.DONE, Verb.WAIT, Verb.STOP):
+        if action.action_type in (ActionType.IDLE, ActionType.BACK_OFF, ActionType.AWAIT_EXIT):
             return None
         self.log.info("stream %s: %s", self.stream, action.reason)
         return TaskSuccessEvent()
 
 
-class StreamTrigger(_Watch):
+class StreamTrigger(_StreamSubscriber):
     """Watches the driver of one epoch, and wakes its task when the stream needs a hand.
 
     Args:
         stream: whose.
         epoch: of the driver being watched.
         freshness_seconds: what the pipeline promises; None if nothing.
-        untold: incidents that its task could not tell; more of them wake it.
+        pending_notifications: incidents that its task could not tell; more of them wake it.
         conn_id: Airflow connection of the database.
         missing: a version that was applied and could not be found: its task is woken for it now and then only.
         _former: arguments of a trigger that waited while Tidemill was upgraded; of no use any more.
@@ -127,24 +127,24 @@ class StreamTrigger(_Watch):
         stream: str,
         epoch: int,
         freshness_seconds: float | None = None,
-        untold: int = 0,
+        pending_notifications: int = 0,
         conn_id: str = CONN_ID,
         missing: int | None = None,
         **_former: object,
     ) -> None:
         super().__init__(stream, conn_id)
         self.missing = missing
-        self.epoch, self.freshness_seconds, self.untold = epoch, freshness_seconds, untold
+        self.epoch, self.freshness_seconds, self.pending_notifications = epoch, freshness_seconds, pending_notifications
         self._again_at = time.monotonic() + AGAIN_SECONDS
         self._works = False
         """Whether the driver of this epoch was seen to commit, and what failed before it is over."""
 
     def serialize(self) -> tuple[str, dict[str, Any]]:
         """As Airflow keeps it."""
-        kept = ("stream", "epoch", "freshness_seconds", "untold", "conn_id", "missing")
+        kept = ("stream", "epoch", "freshness_seconds", "pending_notifications", "conn_id", "missing")
         return f"{__name__}.StreamTrigger", {name: getattr(self, name) for name in kept}
 
-    def news(self, seen: Seen | None) -> TriggerEvent | None:
+    def news(self, seen: StreamObservation | None) -> TriggerEvent | None:
         """Anything that its task has to see to; incidents that open and close by themselves do so here."""
         if seen is None:
             return self._event("its row is gone")
@@ -152,17 +152,22 @@ class StreamTrigger(_Watch):
         if row.epoch != self.epoch:
             return self._event(f"it was taken over: epoch {row.epoch}")
         if self.freshness_seconds is not None:
-            freshness.judge(seen.connection, row, self.freshness_seconds)
+            freshness.update_freshness_incident(seen.connection, row, self.freshness_seconds)
         again = time.monotonic() > self._again_at
-        action = decide(observed, wanted_of(row), row.now)
-        waits = action.verb is Verb.ROLL and row.newest_version == self.missing and not again
-        if action.verb not in PATIENT and not waits:
-            heard = sign_of_life(row) if observed.life is Life.LOST else None
+        action = decide(observed, desired_of(row), row.now)
+        waits = action.action_type is ActionType.ROLL and row.newest_version == self.missing and not again
+        if action.action_type not in WAITING and not waits:
+            heard = last_signal(row) if observed.driver_state is DriverState.LOST else None
             return self._event(action.reason, given_up=heard.isoformat() if heard else None)
-        if not self._works and observed.life is Life.RUNNING and row.failures_in_a_row == 0 and row.batches:
+        if (
+            not self._works
+            and observed.driver_state is DriverState.RUNNING
+            and row.failures_in_a_row == 0
+            and row.batches
+        ):
             close_incident(seen.connection, f"stream {self.stream}", FAILING)
             self._works = True
-        if row.untold > self.untold or (row.untold and again):
+        if row.pending_notifications > self.pending_notifications or (row.pending_notifications and again):
             return self._event("an incident is to be told")
         return None
 

@@ -19,7 +19,7 @@ from typing import Any
 from pymysql.connections import Connection
 
 from tidemill.config import Account, Settings
-from tidemill.errors import LearnError, StoreError, Transient
+from tidemill.errors import ModelError, StoreError, Transient
 from tidemill.ml.registry.versions import model_of
 from tidemill.spec.checks.features import feature_names
 from tidemill.spec.schema import Model, Pipeline
@@ -108,7 +108,7 @@ _LOOKED_AT_DAYS = 7
 """Of the rows before the cut the last ones are looked at: what leaks over it leaks into them first."""
 
 
-def refuse_hindsight(settings: Settings, pipeline: Pipeline, model_name: str, cut: datetime) -> None:
+def refuse_look_ahead(settings: Settings, pipeline: Pipeline, model_name: str, cut: datetime) -> None:
     """Refuse a feature query whose rows from before a cut change by what became known after it.
 
     Such a query gives its training rows a look at the holdout: an average over a whole table, say, or a rollup that
@@ -121,7 +121,7 @@ def refuse_hindsight(settings: Settings, pipeline: Pipeline, model_name: str, cu
         cut: between training and holdout, naive UTC.
 
     Raises:
-        LearnError: naming the first feature that differs.
+        ModelError: naming the first feature that differs.
     """
     model = model_of(pipeline, model_name)
     sql = pipeline.sql(model.features)
@@ -147,7 +147,7 @@ def refuse_hindsight(settings: Settings, pipeline: Pipeline, model_name: str, cu
             return
     found = next(((name, rows) for name, rows in differing.items() if rows), None)
     if found:
-        raise LearnError(
+        raise ModelError(
             f"{model.features}: feature {found[0]} of rows known before {cut} changes by rows known later",
             value=f"{found[1]} of the last rows before the holdout",
             remedy=f"read only what was known at {model.known_at}; if it was known ahead, name it in train.known_ahead",

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pyspark.sql import DataFrame
 from pyspark.sql import functions as F
 
-from tidemill.errors import LearnError
+from tidemill.errors import ModelError
 from tidemill.ml.data.reader import KNOWN_US, LABEL
 from tidemill.ml.data.split import Cut, cut_by_time
 from tidemill.ml.data.vectorizer import is_number
@@ -44,13 +44,13 @@ def labelled(features: DataFrame, model: Model, options: Options = _ALL) -> Samp
         options: the range of time that was asked for.
 
     Raises:
-        LearnError: there are too few, or nothing can be learned from their labels.
+        ModelError: there are too few, or nothing can be learned from their labels.
     """
     rows = _laid_out(_with_label(_in_range(features, options), model), model).persist()
     try:
         ends = rows.agg(F.min(KNOWN_US), F.max(KNOWN_US)).first()
         if ends is None or ends[0] is None:
-            raise LearnError(
+            raise ModelError(
                 "no row has a label yet" if model.label else "there is no row yet",
                 value=model.label,
                 remedy="let more of the feed come in, or ask for a wider range of time",
@@ -84,7 +84,7 @@ def _with_label(features: DataFrame, model: Model) -> DataFrame:
         return features.withColumn(LABEL, F.lit(None).cast("double"))
     kind = features.schema[LABEL].dataType
     if not is_number(kind):
-        raise LearnError(
+        raise ModelError(
             f"label {model.label} is not a number", value=kind.simpleString(), remedy="select a comparison or a number"
         )
     return features.where(F.col(LABEL).isNotNull()).withColumn(LABEL, F.col(LABEL).cast("double"))
@@ -97,14 +97,14 @@ def _count(rows: DataFrame, what: str, model: Model) -> int:
     count, binary = int(found[0]), int(found[1]) + int(found[2])
     labelled = "labelled rows" if model.label else "rows"
     if problem_of(model) is Problem.CLASSIFICATION and binary < count:
-        raise LearnError(
+        raise ModelError(
             f"{count - binary} labels {what} are neither 0 nor 1", remedy="select a comparison as the label"
         )
     if count < LEAST_ROWS:
-        raise LearnError(f"too few {labelled} {what}", value=count, remedy=f"let the feed bring at least {LEAST_ROWS}")
+        raise ModelError(f"too few {labelled} {what}", value=count, remedy=f"let the feed bring at least {LEAST_ROWS}")
     if model.label and found[3] == found[4]:
         one = "are of one class" if problem_of(model) is Problem.CLASSIFICATION else "have one value"
-        raise LearnError(
+        raise ModelError(
             f"all {count} {labelled} {what} {one}", value=f"{found[3]:g}", remedy="let more of the feed come in"
         )
     return count

@@ -12,7 +12,7 @@ from pyspark.sql import DataFrame
 from pyspark.sql import functions as F
 from pyspark.sql.types import BooleanType, CharType, DataType, NumericType, StringType, VarcharType
 
-from tidemill.errors import LearnError
+from tidemill.errors import ModelError
 
 VECTOR = "_features"
 _INDEX, _HOT, _VALUE, _MISSING = "_index_", "_hot_", "_value_", "_missing_"
@@ -47,7 +47,7 @@ def split_by_type(frame: DataFrame, features: Sequence[str]) -> tuple[list[str],
     """Names of the features that are numbers, and of those that are text.
 
     Raises:
-        LearnError: one is neither.
+        ModelError: one is neither.
     """
     numbers, texts = [], []
     for name in features:
@@ -57,7 +57,7 @@ def split_by_type(frame: DataFrame, features: Sequence[str]) -> tuple[list[str],
         elif is_text(kind):
             texts.append(name)
         else:
-            raise LearnError(
+            raise ModelError(
                 f"feature {name} is neither a number nor text",
                 value=kind.simpleString(),
                 remedy="cast it in the feature query, for example a time to HOUR(…)",
@@ -77,10 +77,10 @@ def preparation(train: DataFrame, features: Sequence[str], *, one_hot: bool) -> 
         one_hot: whether the estimator takes categories for numbers, so that each needs a column of its own.
 
     Raises:
-        LearnError: there is no feature, or one is neither number nor text.
+        ModelError: there is no feature, or one is neither number nor text.
     """
     if not features:
-        raise LearnError("the feature query selects no feature", remedy="select one beside key, time and label")
+        raise ModelError("the feature query selects no feature", remedy="select one beside key, time and label")
     numbers, texts = split_by_type(train, features)
     filled = medians(train, numbers) if numbers else {}
     stages: list[Transformer | Estimator] = []  # type: ignore[type-arg]  # generic in the stubs only

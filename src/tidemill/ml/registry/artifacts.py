@@ -17,7 +17,7 @@ from typing import Any
 from pyspark.sql import SparkSession
 
 from tidemill.config import is_uri
-from tidemill.errors import LearnError
+from tidemill.errors import ModelError
 
 
 def below(models: Path | str, *parts: str) -> str:
@@ -42,7 +42,7 @@ def rename(old: str, new: str) -> None:
     """Give a fitted model its name, in place of what an interrupted training may have left under it.
 
     Raises:
-        LearnError: the file system refuses.
+        ModelError: the file system refuses.
     """
     if not is_uri(old):
         shutil.rmtree(new, ignore_errors=True)
@@ -51,7 +51,7 @@ def rename(old: str, new: str) -> None:
     files = _files(old)
     files.delete(_path(new), True)
     if not files.rename(_path(old), _path(new)):
-        raise LearnError("a fitted model cannot be given its name", value=new, remedy="see the log of its file system")
+        raise ModelError("a fitted model cannot be given its name", value=new, remedy="see the log of its file system")
 
 
 def checksum(place: str) -> str:

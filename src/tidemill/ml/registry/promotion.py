@@ -9,7 +9,7 @@ from typing import Any
 
 from pymysql.connections import Connection
 
-from tidemill.errors import LearnError
+from tidemill.errors import ModelError
 from tidemill.ml.registry.versions import (
     BASELINE,
     ModelVersion,
@@ -106,7 +106,7 @@ def judge_refresh(connection: Connection[Any], pipeline: Pipeline, model: str, r
     Judging again says the same again. A refresh that trained nothing promotes nothing.
 
     Raises:
-        LearnError: a measure is missing, or another version became champion since it was taken.
+        ModelError: a measure is missing, or another version became champion since it was taken.
     """
     declared = model_of(pipeline, model).judge
     rule = Rule(declared.margin, METRICS[declared.metric].larger_is_better, declared.promote is Promote.MANUAL)
@@ -132,7 +132,7 @@ def _measured(
     found = read_evaluations(connection, trained.refresh_id, metric)
     missing = [v for v in (BASELINE, trained.version, champion) if v is not None and v not in found]
     if missing:
-        raise LearnError(
+        raise ModelError(
             f"refresh {trained.refresh_id} did not measure {metric} of version {missing[0]}",
             remedy="train again: the champion or the metric changed since",
         )
@@ -158,7 +158,7 @@ def _conclude(connection: Connection[Any], pipeline: str, model: str, trained: M
     if verdict.waiting:
         decided = state = "waiting"
     if verdict.promote:
-        _crown(connection, pipeline, model, trained.version)
+        _promote(connection, pipeline, model, trained.version)
     _settle(connection, pipeline, model, trained, (state, decided, verdict.reason, BY_MEASURE))
 
 
@@ -173,7 +173,7 @@ def approve(connection: Connection[Any], pipeline: Pipeline, model: str, version
         by: who says so.
 
     Raises:
-        LearnError: there is no such version, it does not wait, or it was not measured beside the champion that is.
+        ModelError: there is no such version, it does not wait, or it was not measured beside the champion that is.
     """
     with transaction(connection):
         champion, _ = lock_model(connection, pipeline.name, model)
@@ -183,12 +183,12 @@ def approve(connection: Connection[Any], pipeline: Pipeline, model: str, version
         _check_waits(pipeline.name, model, found)
         metric = model_of(pipeline, model).judge.metric
         if champion is not None and champion not in read_evaluations(connection, found.refresh_id, metric):
-            raise LearnError(
+            raise ModelError(
                 f"version {version} of {pipeline.name}.{model} was not measured beside the champion that is",
                 value=f"version {champion}",
                 remedy="reject it, and train again",
             )
-        _crown(connection, pipeline.name, model, version)
+        _promote(connection, pipeline.name, model, version)
         _settle(connection, pipeline.name, model, found, ("champion", "promoted", found.reason or "approved", by))
 
 
@@ -196,7 +196,7 @@ def reject(connection: Connection[Any], pipeline: Pipeline, model: str, version:
     """Reject a challenger that waits, as a person says. Saying it again changes nothing.
 
     Raises:
-        LearnError: there is no such version, or it does not wait.
+        ModelError: there is no such version, or it does not wait.
     """
     with transaction(connection):
         lock_model(connection, pipeline.name, model)
@@ -209,14 +209,14 @@ def reject(connection: Connection[Any], pipeline: Pipeline, model: str, version:
 
 def _check_waits(pipeline: str, model: str, found: ModelVersion) -> None:
     if found.state != "waiting":
-        raise LearnError(
+        raise ModelError(
             f"version {found.version} of {pipeline}.{model} does not wait for a person",
             value=found.state,
             remedy="only a challenger that waits can be approved or rejected",
         )
 
 
-def _crown(connection: Connection[Any], pipeline: str, model: str, version: int) -> None:
+def _promote(connection: Connection[Any], pipeline: str, model: str, version: int) -> None:
     """Retire the champion there is, and point at the new one."""
     with translated(), connection.cursor() as cursor:
         cursor.execute(

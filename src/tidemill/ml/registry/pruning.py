@@ -18,7 +18,7 @@ from tidemill.config import Settings, folder_of
 from tidemill.ml.registry.versions import lock_model
 from tidemill.spec.schema import Model, Pipeline
 from tidemill.store.connection import dialect_of, translated
-from tidemill.store.retry import give_way, step
+from tidemill.store.retry import pause_for_others, run_step
 from tidemill.store.sql import identifiers
 
 NEWEST_KEPT = 3
@@ -29,7 +29,7 @@ _REFRESH_HOURS = 24
 
 
 @dataclass
-class Forgotten:
+class PrunedVersions:
     """What was removed of a pipeline's models, or would be."""
 
     scores: int = 0
@@ -38,9 +38,9 @@ class Forgotten:
     artifacts: int = 0
 
 
-def forget_versions(
+def prune_versions(
     connection: Connection[Any], settings: Settings, pipeline: Pipeline, *, dry_run: bool = False
-) -> Forgotten:
+) -> PrunedVersions:
     """Remove what is left of the versions that a pipeline's models no longer need.
 
     Args:
@@ -49,7 +49,7 @@ def forget_versions(
         pipeline: whose models.
         dry_run: only count.
     """
-    done = Forgotten()
+    done = PrunedVersions()
     for name, model in pipeline.models.items():
         needed = _needed(connection, pipeline.name, name)
         if needed is None:
@@ -136,11 +136,11 @@ class _Sweep:
         removed = 0
         while True:
             began = time.monotonic()
-            gone = step(self.connection, remove)
+            gone = run_step(self.connection, remove)
             removed += gone
             if gone < BATCH_SCORES:
                 return removed
-            give_way(began)
+            pause_for_others(began)
 
 
 def _remove_artifacts(
@@ -166,7 +166,9 @@ def _remove_artifacts(
             for folder in folders:
                 shutil.rmtree(folder, ignore_errors=True)
             kept = ", ".join(map(str, sorted(needed.all)))
-            cursor.execute(f"DELETE FROM scorers WHERE pipeline = %s AND model = %s AND version NOT IN ({kept})", of)
+            cursor.execute(
+                f"DELETE FROM portable_models WHERE pipeline = %s AND model = %s AND version NOT IN ({kept})", of
+            )
         return len(folders)
 
-    return step(connection, remove)
+    return run_step(connection, remove)

@@ -7,8 +7,8 @@ from typing import Any
 from pymysql.connections import Connection
 
 from tidemill.config import Settings
-from tidemill.deploy.catalog import find
-from tidemill.errors import LearnError
+from tidemill.deploy.catalog import find_pipeline
+from tidemill.errors import ModelError
 from tidemill.ml.registry.history import waiting_version
 from tidemill.ml.registry.promotion import approve, reject
 from tidemill.ml.registry.versions import model_of
@@ -23,12 +23,12 @@ def find_model(settings: Settings, name: str) -> tuple[Pipeline, str]:
 
     Raises:
         SpecError: there is no such pipeline.
-        LearnError: there is no such model, or the name is not of that form.
+        ModelError: there is no such model, or the name is not of that form.
     """
     pipeline, dot, model = name.partition(".")
     if not dot:
-        raise LearnError("a model is named with its pipeline", value=name, remedy="write <pipeline>.<model>")
-    spec = find(settings, pipeline).pipeline
+        raise ModelError("a model is named with its pipeline", value=name, remedy="write <pipeline>.<model>")
+    spec = find_pipeline(settings, pipeline).pipeline
     model_of(spec, model)
     return spec, model
 
@@ -46,16 +46,16 @@ def act(connection: Connection[Any], settings: Settings, name: str, action: str,
 
     Raises:
         SpecError: there is no such pipeline.
-        LearnError: there is no such model or action, nothing waits, or there is nothing to go back to.
+        ModelError: there is no such model or action, nothing waits, or there is nothing to go back to.
     """
     spec, model = find_model(settings, name)
     if action == "rollback":
         return f"{name}: version {rollback(connection, settings, spec, model, version, by)} is champion and published"
     if action not in ACTIONS:
-        raise LearnError("no such action", value=action, remedy=f"one of: {', '.join(ACTIONS)}")
+        raise ModelError("no such action", value=action, remedy=f"one of: {', '.join(ACTIONS)}")
     chosen = version if version is not None else waiting_version(connection, spec.name, model)
     if chosen is None:
-        raise LearnError("no version waits for a person", value=name, remedy="see ./tidemill models show")
+        raise ModelError("no version waits for a person", value=name, remedy="see ./tidemill models show")
     if action == "approve":
         approve(connection, spec, model, chosen, by)
         return f"{name}: version {chosen} is champion; its refresh scores and publishes"

@@ -12,7 +12,7 @@ from typing import Any
 from pymysql.connections import Connection
 from pymysql.cursors import DictCursor
 
-from tidemill.errors import LearnError
+from tidemill.errors import ModelError
 from tidemill.spec.schema import Model, Pipeline
 from tidemill.store.connection import translated
 
@@ -81,11 +81,11 @@ def model_of(pipeline: Pipeline, name: str) -> Model:
     """A pipeline's model by name.
 
     Raises:
-        LearnError: there is none of that name.
+        ModelError: there is none of that name.
     """
     if name not in pipeline.models:
         known = ", ".join(pipeline.models) or "none"
-        raise LearnError(f"pipeline {pipeline.name} has no such model", value=name, remedy=f"there are: {known}")
+        raise ModelError(f"pipeline {pipeline.name} has no such model", value=name, remedy=f"there are: {known}")
     return pipeline.models[name]
 
 
@@ -93,7 +93,7 @@ def read_refresh(connection: Connection[Any], refresh_id: int, pipeline: Pipelin
     """One refresh.
 
     Raises:
-        LearnError: it is not a refresh of this model.
+        ModelError: it is not a refresh of this model.
     """
     with translated(), connection.cursor(DictCursor) as cursor:
         cursor.execute(
@@ -103,7 +103,7 @@ def read_refresh(connection: Connection[Any], refresh_id: int, pipeline: Pipelin
         )
         row = cursor.fetchone()
     if row is None or (row["pipeline"], row["model"]) != (pipeline.name, model):
-        raise LearnError(
+        raise ModelError(
             f"no such refresh of {pipeline.name}.{model}", value=refresh_id, remedy="begin one with begin_refresh"
         )
     return Refresh(**row)
@@ -139,11 +139,11 @@ def read_version(connection: Connection[Any], pipeline: str, model: str, version
     """One version.
 
     Raises:
-        LearnError: there is none of that number.
+        ModelError: there is none of that number.
     """
     found = _read(connection, "WHERE v.pipeline = %s AND v.model = %s AND v.version = %s", (pipeline, model, version))
     if found is None:
-        raise LearnError(
+        raise ModelError(
             f"{pipeline}.{model} has no such version", value=version, remedy="./tidemill models says which it has"
         )
     return found
@@ -160,7 +160,7 @@ def lock_model(connection: Connection[Any], pipeline: str, model: str) -> tuple[
     """Hold a model's row until the transaction ends; returns its champion and its published version.
 
     Raises:
-        LearnError: the pipeline was never applied.
+        ModelError: the pipeline was never applied.
     """
     with translated(), connection.cursor() as cursor:
         cursor.execute(
@@ -169,7 +169,7 @@ def lock_model(connection: Connection[Any], pipeline: str, model: str) -> tuple[
         )
         row = cursor.fetchone()
     if row is None:
-        raise LearnError(
+        raise ModelError(
             "the database does not know the model", value=f"{pipeline}.{model}", remedy="run ./tidemill apply"
         )
     return row[0], row[1]
@@ -195,7 +195,7 @@ def insert_scorer(connection: Connection[Any], pipeline: str, model: str, versio
     """Record a fitted model in the form that scores without Spark."""
     with translated(), connection.cursor() as cursor:
         cursor.execute(
-            "INSERT INTO scorers (pipeline, model, version, content) VALUES (%s, %s, %s, %s)",
+            "INSERT INTO portable_models (pipeline, model, version, content) VALUES (%s, %s, %s, %s)",
             (pipeline, model, version, content),
         )
 

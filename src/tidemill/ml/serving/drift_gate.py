@@ -10,7 +10,7 @@ from pymysql.connections import Connection
 from pyspark.sql import SparkSession
 
 from tidemill.config import Account, Settings
-from tidemill.errors import LearnError
+from tidemill.errors import ModelError
 from tidemill.ml.data.reader import read_features
 from tidemill.ml.refresh import end_refresh
 from tidemill.ml.registry import versions
@@ -33,7 +33,7 @@ def check_drift(
     an incident, which the next scoring that is within bounds closes.
 
     Raises:
-        LearnError: a feature has drifted beyond the bound.
+        ModelError: a feature has drifted beyond the bound.
     """
     declared = pipeline.models[refresh.model].drift
     reference = json.loads(champion.details or "{}").get("drift")
@@ -56,7 +56,7 @@ def check_drift(
     raise refused
 
 
-def beyond(measured: Mapping[str, float], declared: Drift, rows: int) -> LearnError | None:
+def beyond(measured: Mapping[str, float], declared: Drift, rows: int) -> ModelError | None:
     """What is said of features that have drifted too far; None where all is within bounds, or too few rows tell."""
     if rows < declared.least_rows:
         return None
@@ -64,7 +64,7 @@ def beyond(measured: Mapping[str, float], declared: Drift, rows: int) -> LearnEr
     if not moved:
         return None
     named = ", ".join(f"{name} {psi:.2f}" for name, psi in sorted(moved.items(), key=lambda each: -each[1]))
-    return LearnError(
+    return ModelError(
         f"the rows to be scored have drifted from those that the champion was trained on, more than {declared.psi:g}",
         value=f"{named} ({rows} rows)",
         remedy="look at the feed; if it is right, train on it: trigger the refresh with «Train now»",

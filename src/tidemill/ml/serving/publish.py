@@ -7,14 +7,14 @@ from typing import Any
 from pymysql.connections import Connection
 
 from tidemill.config import Settings
-from tidemill.errors import LearnError
+from tidemill.errors import ModelError
 from tidemill.ml.refresh import end_refresh
 from tidemill.ml.registry.decisions import Decision, note_decision
 from tidemill.ml.registry.status import ModelStatus, model_status
 from tidemill.ml.registry.versions import Refresh, lock_model, model_of, read_refresh, transaction
 from tidemill.spec.schema import Model, Pipeline
 from tidemill.store.connection import dialect_of, translated
-from tidemill.store.retry import step
+from tidemill.store.retry import run_step
 from tidemill.store.sql import identifiers
 
 PART_ROWS = 20_000
@@ -33,7 +33,7 @@ def publish(connection: Connection[Any], settings: Settings, pipeline: Pipeline,
         Rows whose score became visible.
 
     Raises:
-        LearnError: the scoring of this refresh is not complete, or another version became champion since.
+        ModelError: the scoring of this refresh is not complete, or another version became champion since.
     """
     declared, d = model_of(pipeline, model), dialect_of(connection)
     before = read_refresh(connection, refresh_id, pipeline, model)
@@ -44,9 +44,9 @@ def publish(connection: Connection[Any], settings: Settings, pipeline: Pipeline,
         if refresh.state == "published":
             return refresh.scored_rows or 0
         if refresh.scored_version is None:
-            raise LearnError("the scoring of this refresh is not complete", value=refresh_id, remedy="score first")
+            raise ModelError("the scoring of this refresh is not complete", value=refresh_id, remedy="score first")
         if refresh.scored_version != champion:
-            raise LearnError(
+            raise ModelError(
                 f"another version became champion since refresh {refresh_id} scored",
                 value=f"{refresh.scored_version}, now {champion}",
                 remedy="score again",
@@ -87,7 +87,7 @@ def _move_ahead(connection: Connection[Any], settings: Settings, refresh: Refres
         cursor.execute(part, values)
         return int(cursor.execute(remove, values))
 
-    while gone := step(connection, move):
+    while gone := run_step(connection, move):
         moved += gone
     return moved
 
@@ -112,14 +112,14 @@ def rollback(
         The version that is published now.
 
     Raises:
-        LearnError: nothing is published, or the version has no scores any more.
+        ModelError: nothing is published, or the version has no scores any more.
     """
     this = (pipeline.name, model)
     scores = model_of(pipeline, model).score.table
     with transaction(connection):
         champion, published = lock_model(connection, *this)
         if published is None:
-            raise LearnError("nothing is published yet", value=f"{pipeline.name}.{model}", remedy="run its refresh")
+            raise ModelError("nothing is published yet", value=f"{pipeline.name}.{model}", remedy="run its refresh")
         target = _earlier(connection, this, _scored_versions(connection, settings.db_data, scores), published, version)
         if (target, target) != (champion, published):
             _move_back(connection, this, target)
@@ -146,7 +146,7 @@ def _earlier(
         known = [int(row[0]) for row in cursor.fetchall() if int(row[0]) in scored]
     target = version if version is not None else next((each for each in known if each < published), None)
     if target is None or target not in known:
-        raise LearnError(
+        raise ModelError(
             "no such version has scores that readers could see",
             value=f"none before {published}" if target is None else target,
             remedy=f"there are: {', '.join(map(str, sorted(known))) or 'none'}",

@@ -13,7 +13,7 @@ from pyspark.sql import SparkSession
 from pyspark.sql import functions as F
 
 from tidemill.config import Account, Settings
-from tidemill.errors import LearnError, StoreError, Transient
+from tidemill.errors import ModelError, StoreError, Transient
 from tidemill.ml.data.reader import COMMIT, read_features
 from tidemill.ml.registry import versions
 from tidemill.ml.serving.drift_gate import check_drift
@@ -33,7 +33,7 @@ _PAUSE_SECONDS = 0.1
 
 
 @dataclass(frozen=True)
-class Target:
+class ScoreTarget:
     """Where scores go, and what all of them carry."""
 
     settings: Settings
@@ -54,14 +54,14 @@ def score(spark: SparkSession, settings: Settings, pipeline: Pipeline, model_nam
         Rows scored by this run.
 
     Raises:
-        LearnError: there is no champion, or the rows have drifted from those that it was trained on.
+        ModelError: there is no champion, or the rows have drifted from those that it was trained on.
     """
     model = versions.model_of(pipeline, model_name)
     with session(settings, Account.STREAM) as connection:
         refresh = versions.read_refresh(connection, refresh_id, pipeline, model_name)
         champion = versions.champion(connection, pipeline.name, model_name)
         if champion is None:
-            raise LearnError(
+            raise ModelError(
                 f"{pipeline.name}.{model_name} has no champion to score with",
                 remedy="train first, and beat the baseline",
             )
@@ -72,7 +72,7 @@ def score(spark: SparkSession, settings: Settings, pipeline: Pipeline, model_nam
     columns = [*model.key, *identifiers.SCORE_COLUMNS]
     waiting = identifiers.pending(model.score.table)
     statement = dialect(settings.db_dialect).load(settings.db_data, waiting, columns)
-    target = Target(settings, statement, model.key, champion.version, refresh.as_of_commit)
+    target = ScoreTarget(settings, statement, model.key, champion.version, refresh.as_of_commit)
     if scorer is None:
         predicted = load_model(champion).transform(rows)
         rows = predicted.select(*model.key, score_column(problem_of(model), predicted).alias("score"), F.col(COMMIT))
@@ -85,7 +85,7 @@ def score(spark: SparkSession, settings: Settings, pipeline: Pipeline, model_nam
 
 
 def writer(
-    target: Target, portable: tuple[str, str, int] | None = None
+    target: ScoreTarget, portable: tuple[str, str, int] | None = None
 ) -> Callable[[Iterable[pa.RecordBatch]], Iterator[pa.RecordBatch]]:
     """A function for ``mapInArrow``: loads batches, says how many rows each had.
 
@@ -104,15 +104,15 @@ def writer(
     return write
 
 
-def _scorer(target: Target, portable: tuple[str, str, int]) -> Scorer:
+def _scorer(target: ScoreTarget, portable: tuple[str, str, int]) -> Scorer:
     """The code that streams score with."""
     scorer = _again(target.settings, lambda connection: scorer_of(connection, portable))
     if scorer is None:
-        raise LearnError("a model version is gone from the database", value=portable[2], remedy="run the refresh again")
+        raise ModelError("a model version is gone from the database", value=portable[2], remedy="run the refresh again")
     return scorer
 
 
-def load(target: Target, rows: pa.Table, scores: Any) -> None:
+def load(target: ScoreTarget, rows: pa.Table, scores: Any) -> None:
     """Write one batch of scores, replacing pending ones of the same rows. Tried again if it may help.
 
     Args:

@@ -13,10 +13,10 @@ from typing import Any
 from pyspark.ml import Pipeline, PipelineModel
 from pyspark.ml.util import JavaMLWritable
 
-from tidemill.errors import LearnError
+from tidemill.errors import ModelError
 
 
-def own_pipeline(estimator: str, folder: Path, features: Sequence[str], parameters: Mapping[str, Any]) -> Pipeline:
+def custom_pipeline(estimator: str, folder: Path, features: Sequence[str], parameters: Mapping[str, Any]) -> Pipeline:
     """Ask an author's function for its Pipeline.
 
     The module is looked for in the pipeline's folder, whose digest makes it part of the version, then among the
@@ -29,14 +29,14 @@ def own_pipeline(estimator: str, folder: Path, features: Sequence[str], paramete
         parameters: as in pipeline.yaml.
 
     Raises:
-        LearnError: it cannot be imported, raises, or returns something else.
+        ModelError: it cannot be imported, raises, or returns something else.
     """
     module, _, function = estimator.partition(":")
     with _first_on_path(folder):
         try:
             found = getattr(importlib.import_module(module), function)
         except Exception as error:
-            raise LearnError(
+            raise ModelError(
                 f"estimator {estimator} cannot be imported",
                 value=said(error),
                 remedy=f"put {module} into {folder.name}/ or install it, with a function {function} in it",
@@ -44,11 +44,11 @@ def own_pipeline(estimator: str, folder: Path, features: Sequence[str], paramete
         try:
             made = found(list(features), dict(parameters))
         except Exception as error:
-            raise LearnError(
+            raise ModelError(
                 f"estimator {estimator} raises", value=said(error), remedy="mend it: it takes features and parameters"
             ) from error
     if not isinstance(made, Pipeline):
-        raise LearnError(
+        raise ModelError(
             f"estimator {estimator} does not return a Pipeline",
             value=type(made).__name__,
             remedy="return an unfitted pyspark.ml.Pipeline",
@@ -60,13 +60,13 @@ def check_kept(estimator: str, fitted: PipelineModel) -> None:
     """Check that a fitted Pipeline of the author's can be written and read where his module is not.
 
     Raises:
-        LearnError: one of its stages is in Python.
+        ModelError: one of its stages is in Python.
     """
     for stage in fitted.stages:
         if isinstance(stage, PipelineModel):
             check_kept(estimator, stage)
         elif not isinstance(stage, JavaMLWritable):
-            raise LearnError(
+            raise ModelError(
                 f"estimator {estimator} has a stage that is not MLlib's own",
                 value=type(stage).__name__,
                 remedy="express it by MLlib's stages, for example by an SQLTransformer",

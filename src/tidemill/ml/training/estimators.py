@@ -14,7 +14,7 @@ from pyspark.ml.regression import GBTRegressor, LinearRegression, RandomForestRe
 from pyspark.sql import Column, DataFrame
 from pyspark.sql import functions as F
 
-from tidemill.errors import LearnError
+from tidemill.errors import ModelError
 from tidemill.ml.data.reader import LABEL
 from tidemill.ml.data.vectorizer import VECTOR
 from tidemill.spec.estimators import ESTIMATORS, Problem
@@ -67,7 +67,7 @@ def build_estimator(name: str, parameters: Mapping[str, Any], categories: int, s
         seed: for those that have one.
 
     Raises:
-        LearnError: it has no such parameter, or does not take the value.
+        ModelError: it has no such parameter, or does not take the value.
     """
     estimator = _CLASSES[name]()
     columns = {"featuresCol": VECTOR, "predictionCol": PREDICTION} | _COLUMNS[name]
@@ -80,7 +80,7 @@ def build_estimator(name: str, parameters: Mapping[str, Any], categories: int, s
     for parameter, value in values.items():
         if parameter in columns or not estimator.hasParam(parameter):
             known = ", ".join(param.name for param in estimator.params if param.name not in columns)
-            raise LearnError(f"{name} has no such parameter", value=parameter, remedy=f"there are: {known}")
+            raise ModelError(f"{name} has no such parameter", value=parameter, remedy=f"there are: {known}")
         try:
             estimator.set(estimator.getParam(parameter), value)
         except (TypeError, ValueError) as error:
@@ -95,8 +95,8 @@ def _whole(name: str, parameter: str, value: object, least: int) -> int:
         raise _refused(name, parameter, value, error) from error
 
 
-def _refused(name: str, parameter: str, value: object, error: Exception) -> LearnError:
-    return LearnError(f"{name} does not take this {parameter}", value=repr(value), remedy=str(error))
+def _refused(name: str, parameter: str, value: object, error: Exception) -> ModelError:
+    return ModelError(f"{name} does not take this {parameter}", value=repr(value), remedy=str(error))
 
 
 def set_parameters(estimator: Any) -> dict[str, Any]:
@@ -122,12 +122,12 @@ def score_column(problem: Problem, frame: DataFrame) -> Column:
         frame: after ``transform``; the output of one's own estimator has MLlib's default names.
 
     Raises:
-        LearnError: one's own estimator has no such output.
+        ModelError: one's own estimator has no such output.
     """
     classifies = problem is Problem.CLASSIFICATION
     found = next((n for n in ((PROBABILITY if classifies else PREDICTION), _own(problem)) if n in frame.columns), None)
     if found is None:
-        raise LearnError(
+        raise ModelError(
             "the estimator's output has no column of the score",
             value=_own(problem),
             remedy=f"end its Pipeline in a {problem.value} stage of MLlib, with the output columns of its defaults",

@@ -15,7 +15,7 @@ from pyspark.ml.evaluation import ClusteringEvaluator
 from pyspark.sql import Column, DataFrame
 from pyspark.sql import functions as F
 
-from tidemill.errors import LearnError
+from tidemill.errors import ModelError
 from tidemill.ml.data.reader import LABEL
 from tidemill.ml.data.sample import Sample
 from tidemill.ml.data.vectorizer import medians, split_by_type
@@ -54,16 +54,16 @@ def load_model(version: ModelVersion) -> PipelineModel:
     """A version's fitted pipeline.
 
     Raises:
-        LearnError: its artifact is gone, or is not what was written.
+        ModelError: its artifact is gone, or is not what was written.
     """
     if not artifacts.exists(version.artifact):
-        raise LearnError(
+        raise ModelError(
             f"the artifact of model version {version.version} is gone",
             value=version.artifact,
             remedy="restore the folder",
         )
     if version.checksum is not None and artifacts.checksum(version.artifact) != version.checksum:
-        raise LearnError(
+        raise ModelError(
             f"the artifact of model version {version.version} is damaged: its files are not those that were written",
             value=version.artifact,
             remedy="restore the folder, or train again",
@@ -75,7 +75,7 @@ def evaluate(model: Model, sample: Sample, challenger: PipelineModel, champion: 
     """Measure all of them by every metric of the problem.
 
     Raises:
-        LearnError: the baseline is not a number, the champion's artifact is gone, or the challenger leaves rows out.
+        ModelError: the baseline is not a number, the champion's artifact is gone, or the challenger leaves rows out.
     """
     models = {CHALLENGER: challenger} | ({} if champion is None else {champion.version: load_model(champion)})
     problem = problem_of(model)
@@ -122,13 +122,13 @@ def _challengers(model: Model, challenger: PipelineModel, sample: Sample, truth:
         predicted = challenger.transform(sample.holdout)
         scores = _columns(predicted, score_column(problem_of(model), predicted), sample)
     except (PySparkException, Py4JError) as error:
-        raise LearnError(
+        raise ModelError(
             f"estimator {model.estimator} cannot score the held-out rows",
             value=said(error),
             remedy="let its stages keep the key, and rows with missing and unseen values",
         ) from error
     if not _complete(scores, truth):
-        raise LearnError(
+        raise ModelError(
             f"estimator {model.estimator} gives no score",
             value=f"for {len(truth) - int(np.isfinite(scores).sum())} of {len(truth)} held-out rows",
             remedy="let its stages keep rows with missing and unseen values",
@@ -145,7 +145,7 @@ def _scored(model: PipelineModel, problem: Problem, sample: Sample) -> Floats | 
     try:
         predicted = model.transform(sample.holdout)
         return _columns(predicted, score_column(problem, predicted), sample)
-    except (AnalysisException, IllegalArgumentException, LearnError):
+    except (AnalysisException, IllegalArgumentException, ModelError):
         return None
 
 
@@ -173,7 +173,7 @@ def _baseline(model: Model, problem: Problem, sample: Sample, truth: Floats) -> 
         return Rows(truth, constant)
     numbers, _ = split_by_type(sample.train, [model.baseline])
     if not numbers:
-        raise LearnError("the baseline is not a number", value=model.baseline, remedy="name a feature that is one")
+        raise ModelError("the baseline is not a number", value=model.baseline, remedy="name a feature that is one")
     median, _ = medians(sample.train, numbers)[model.baseline]
     bare = _columns(sample.holdout, F.coalesce(F.col(model.baseline).cast("double"), F.lit(median)), sample)
     return Rows(truth, bare, constant if problem is Problem.CLASSIFICATION else None)
@@ -194,7 +194,7 @@ def _silhouette(model: PipelineModel, sample: Sample) -> float | None:
         return None
     space = SCALED if SCALED in predicted.columns else "features"
     if space not in predicted.columns:
-        raise LearnError(
+        raise ModelError(
             "the estimator's output has no column of the vectors that it clusters",
             value=space,
             remedy="keep MLlib's default name of it",

@@ -15,10 +15,10 @@ from pyspark.sql import DataFrame
 from pyspark.sql import functions as F
 from pyspark.sql.types import IntegralType
 
-from tidemill.errors import LearnError
+from tidemill.errors import ModelError
 from tidemill.ml.data.reader import LABEL
 from tidemill.ml.data.vectorizer import Preparation, preparation
-from tidemill.ml.training.custom_estimator import check_kept, own_pipeline, said
+from tidemill.ml.training.custom_estimator import check_kept, custom_pipeline, said
 from tidemill.ml.training.estimators import (
     ITEM,
     PREDICTION,
@@ -30,7 +30,7 @@ from tidemill.ml.training.estimators import (
     standardiser,
     wants_one_hot,
 )
-from tidemill.spec.estimators import is_own
+from tidemill.spec.estimators import is_custom
 from tidemill.spec.schema import Model
 
 _NOBODY = -(2**31)
@@ -58,9 +58,9 @@ def fit(model: Model, features: Sequence[str], train: DataFrame, folder: Path) -
         folder: the pipeline's, where an estimator of one's own is looked for first.
 
     Raises:
-        LearnError: a feature is neither number nor text, or the estimator does not take a parameter or the rows.
+        ModelError: a feature is neither number nor text, or the estimator does not take a parameter or the rows.
     """
-    if is_own(model.estimator):
+    if is_custom(model.estimator):
         return _fit_own(model, features, train, folder)
     if model.estimator == "als":
         return _fit_als(model, features, train)
@@ -77,17 +77,17 @@ def _fitted(name: str, estimator: Any, rows: DataFrame) -> Any:
     try:
         return estimator.fit(rows)
     except (IllegalArgumentException, AnalysisException) as error:
-        raise LearnError(
+        raise ModelError(
             f"{name} cannot be fitted", value=said(error), remedy="correct the model's parameters or features"
         ) from error
 
 
 def _fit_own(model: Model, features: Sequence[str], train: DataFrame, folder: Path) -> Fitted:
-    estimator = own_pipeline(model.estimator, folder, features, model.parameters)
+    estimator = custom_pipeline(model.estimator, folder, features, model.parameters)
     try:
         fitted = estimator.fit(train)
     except Exception as error:  # whatever the author's stages raise
-        raise LearnError(
+        raise ModelError(
             f"estimator {model.estimator} cannot be fitted", value=said(error), remedy="mend its stages"
         ) from error
     check_kept(model.estimator, fitted)
@@ -118,14 +118,14 @@ def _id_feature(parameters: dict[str, Any], of: str, features: Sequence[str], tr
     name = parameters.pop(of, None)
     whole = [feature for feature in features if isinstance(train.schema[feature].dataType, IntegralType)]
     if name not in whole:
-        raise LearnError(
+        raise ModelError(
             f"als needs a feature of whole numbers as {of}",
             value=name,
             remedy=f"name one of: {', '.join(whole) or 'none of the features is one'}",
         )
     widest = train.agg(F.max(F.abs(F.col(name).cast("double")))).first()
     if widest is not None and widest[0] is not None and widest[0] >= -_NOBODY:
-        raise LearnError(
+        raise ModelError(
             f"als takes numbers of 32 bits, and {name} has larger ones",
             value=f"{widest[0]:.0f}",
             remedy="number users and items anew in the feature query",

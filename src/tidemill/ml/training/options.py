@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
-from tidemill.errors import LearnError
+from tidemill.errors import ModelError
 
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 
@@ -33,24 +33,24 @@ def parse_options(text: str | None) -> Options:
     """Read the options of a refresh.
 
     Raises:
-        LearnError: they are no JSON object, or a value in them is none that it can be.
+        ModelError: they are no JSON object, or a value in them is none that it can be.
     """
     if not text:
         return Options()
     try:
         asked = json.loads(text)
     except json.JSONDecodeError as error:
-        raise LearnError("the options of the run are not JSON", value=str(error), remedy="ask for a run anew") from None
+        raise ModelError("the options of the run are not JSON", value=str(error), remedy="ask for a run anew") from None
     if not isinstance(asked, dict):
-        raise LearnError("the options of the run are not a JSON object", value=text[:200], remedy="ask for a run anew")
+        raise ModelError("the options of the run are not a JSON object", value=text[:200], remedy="ask for a run anew")
     parameters = asked.get("parameters") or {}
     if not isinstance(parameters, dict):
-        raise LearnError(
+        raise ModelError(
             "parameters of the run is not a JSON object", value=repr(parameters), remedy='write, say: {"maxDepth": 4}'
         )
     begin, end = _time(asked, "from"), _time(asked, "until")
     if begin is not None and end is not None and begin >= end:
-        raise LearnError(
+        raise ModelError(
             "from of the run is not before until", value=f"{asked['from']}, {asked['until']}", remedy="exchange them"
         )
     return Options(begin, end, parameters, asked)
@@ -63,7 +63,7 @@ def _time(asked: Mapping[str, Any], key: str) -> int | None:
     try:
         when = datetime.fromisoformat(str(value))
     except ValueError:
-        raise LearnError(
+        raise ModelError(
             f"{key} of the run is not a time", value=value, remedy="write it as 2013-06-01 or 2013-06-01T12:00:00"
         ) from None
     return ((when if when.tzinfo else when.replace(tzinfo=UTC)) - _EPOCH) // timedelta(microseconds=1)

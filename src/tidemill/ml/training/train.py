@@ -11,8 +11,8 @@ from pymysql.connections import Connection
 from pyspark.sql import SparkSession
 
 from tidemill.config import Account, Settings
-from tidemill.errors import LearnError
-from tidemill.ml.data.leakage import refuse_hindsight
+from tidemill.errors import ModelError
+from tidemill.ml.data.leakage import refuse_look_ahead
 from tidemill.ml.data.reader import read_features
 from tidemill.ml.data.sample import Sample, labelled
 from tidemill.ml.data.split import as_datetime
@@ -88,7 +88,7 @@ def train(spark: SparkSession, settings: Settings, pipeline: Pipeline, model_nam
         Its version. A repeated training of the same refresh returns the version it made.
 
     Raises:
-        LearnError: there is too little to learn from, or the pipeline was never applied as it is.
+        ModelError: there is too little to learn from, or the pipeline was never applied as it is.
     """
     declared = versions.model_of(pipeline, model_name)
     with session(settings, Account.STREAM) as connection:
@@ -100,7 +100,7 @@ def train(spark: SparkSession, settings: Settings, pipeline: Pipeline, model_nam
     sample = labelled(read_features(spark, settings, pipeline, model_name), model, start.options)
     try:
         watch.done("read")
-        refuse_hindsight(settings, pipeline, model_name, as_datetime(sample.cut.holdout))
+        refuse_look_ahead(settings, pipeline, model_name, as_datetime(sample.cut.holdout))
         watch.done("check")
         trained = _train(_Job(settings, pipeline, model_name, model, start), sample, watch)
     finally:
@@ -120,7 +120,7 @@ def _start(connection: Connection[Any], pipeline: Pipeline, model: str, refresh_
         return made.version
     applied = pipeline_version(connection, pipeline)
     if applied is None:
-        raise LearnError("the pipeline was never applied as it is", value=pipeline.name, remedy="run ./tidemill apply")
+        raise ModelError("the pipeline was never applied as it is", value=pipeline.name, remedy="run ./tidemill apply")
     options = parse_options(refresh.options)
     return _Start(refresh, options, versions.champion(connection, pipeline.name, model), applied)
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from tidemill.errors import SpecError
 from tidemill.spec.checks.features import check_features, check_live, feature_names
-from tidemill.spec.estimators import ESTIMATORS, LIVE, Problem, is_own, metrics_of, problem_of
+from tidemill.spec.estimators import ESTIMATORS, LIVE, Problem, is_custom, metrics_of, problem_of
 from tidemill.spec.known_names import known
 from tidemill.spec.schema import Model, Pipeline
 
@@ -53,7 +53,7 @@ def _check_key(place: str, pipeline: Pipeline, model: Model) -> None:
 
 
 def _check_estimator(place: str, model: Model) -> None:
-    if is_own(model.estimator):
+    if is_custom(model.estimator):
         if model.problem is None:
             raise SpecError(
                 f"{place}.estimator is one of your own, and nothing says what it learns",
@@ -86,7 +86,7 @@ def _check_score(place: str, pipeline: Pipeline, name: str) -> None:
         raise SpecError(
             f"{place}.score has neither schedule nor after_commits", value=name, remedy="say when the refresh runs"
         )
-    if model.score.live and (is_own(model.estimator) or model.estimator not in LIVE):
+    if model.score.live and (is_custom(model.estimator) or model.estimator not in LIVE):
         raise SpecError(
             f"{place}.score.live is not possible with this estimator",
             value=model.estimator,

@@ -16,7 +16,7 @@ from tidemill.spec.checks.rollups import check_group_key, check_group_type, pars
 from tidemill.spec.checks.spark_conf import check_conf
 from tidemill.spec.checks.transform import parse_transform
 from tidemill.spec.known_names import known
-from tidemill.spec.schema import Kind, Pipeline, Table
+from tidemill.spec.schema import Pipeline, Table, TableKind
 
 
 def check_pipeline(pipeline: Pipeline) -> None:
@@ -85,7 +85,7 @@ def _check_types(place: str, table: Table) -> None:
 
 
 def _check_version(place: str, name: str, table: Table) -> None:
-    if table.kind is Kind.ENTITY:
+    if table.kind is TableKind.ENTITY:
         if table.version is None:
             raise SpecError(
                 f"{place} is an entity without a version",
@@ -137,7 +137,7 @@ def deletes_from(pipeline: Pipeline) -> tuple[str, ...]:
     if pipeline.source.key is None:
         return ()
     key = set(record_key(pipeline.source.key))
-    return tuple(name for name, t in pipeline.tables.items() if t.kind is Kind.ENTITY and set(t.key) == key)
+    return tuple(name for name, t in pipeline.tables.items() if t.kind is TableKind.ENTITY and set(t.key) == key)
 
 
 def _check_retention(place: str, table: Table) -> None:

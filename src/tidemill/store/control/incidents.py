@@ -9,13 +9,13 @@ from pymysql.connections import Connection
 from tidemill.store.connection import translated
 
 
-def open_incident(connection: Connection[Any], subject: str, kind: str, sentence: str) -> None:
+def open_incident(connection: Connection[Any], subject: str, kind: str, message: str) -> None:
     """Record what a person should know, once while it is open."""
     with translated(), connection.cursor() as cursor:
         cursor.execute(
-            "INSERT INTO incidents (subject, kind, sentence) SELECT %s, %s, %s FROM DUAL WHERE NOT EXISTS"
+            "INSERT INTO incidents (subject, kind, message) SELECT %s, %s, %s FROM DUAL WHERE NOT EXISTS"
             " (SELECT 1 FROM incidents WHERE subject = %s AND kind = %s AND closed_at IS NULL)",
-            (subject, kind, sentence[:2000], subject, kind),
+            (subject, kind, message[:2000], subject, kind),
         )
 
 

@@ -11,13 +11,13 @@ from tidemill.errors import Fenced
 from tidemill.store.connection import translated
 
 
-def take_over(
+def acquire_lease(
     connection: Connection[Any],
     stream: str,
     pipeline_version: int,
     by: str,
     expected: int | None = None,
-    wished_at: datetime | None = None,
+    requested_at: datetime | None = None,
 ) -> int:
     """Raise a stream's epoch and return the new one. From here on no older driver can commit.
 
@@ -27,17 +27,17 @@ def take_over(
         pipeline_version: of the driver to be started.
         by: who takes it over.
         expected: the epoch that the decision to take over was made on; None takes over whatever there is.
-        wished_at: the wish that it was made on, so that nothing is started against a later one; None for any.
+        requested_at: the wish that it was made on, so that nothing is started against a later one; None for any.
 
     Raises:
         Fenced: somebody else took it over, or wished something else, since that decision; nothing was changed.
     """
     with translated(), connection.cursor() as cursor:
         connection.begin()
-        if wished_at is not None:
+        if requested_at is not None:
             # A wish waits for the lock: it comes before this, and is seen, or after it.
-            cursor.execute("SELECT wanted_at FROM streams WHERE stream = %s FOR UPDATE", (stream,))
-            if cursor.fetchone() != (wished_at,):
+            cursor.execute("SELECT requested_at FROM streams WHERE stream = %s FOR UPDATE", (stream,))
+            if cursor.fetchone() != (requested_at,):
                 connection.rollback()
                 raise Fenced(f"something else was wished of stream {stream} meanwhile")
         if expected is not None:
@@ -47,9 +47,10 @@ def take_over(
                 connection.rollback()
                 raise Fenced(f"stream {stream} was taken over meanwhile", value=f"epoch {found[0] if found else 0}")
         cursor.execute(
-            "INSERT INTO leases (stream, epoch, pipeline_version, taken_by) VALUES (%(stream)s, 1, %(version)s, %(by)s)"
-            " ON DUPLICATE KEY UPDATE epoch = epoch + 1, pipeline_version = %(version)s, taken_by = %(by)s,"
-            " taken_at = UTC_TIMESTAMP(6), host = NULL, pid = NULL, log_file = NULL, master = NULL,"
+            "INSERT INTO leases (stream, epoch, pipeline_version, acquired_by)"
+            " VALUES (%(stream)s, 1, %(version)s, %(by)s)"
+            " ON DUPLICATE KEY UPDATE epoch = epoch + 1, pipeline_version = %(version)s, acquired_by = %(by)s,"
+            " acquired_at = UTC_TIMESTAMP(6), host = NULL, pid = NULL, log_file = NULL, master = NULL,"
             " submission_id = NULL",
             {"stream": stream, "version": pipeline_version, "by": by},
         )

@@ -18,7 +18,7 @@ PAGE = 5_000
 
 
 @dataclass(frozen=True)
-class Choice:
+class QuarantineFilter:
     """Which records of a stream's quarantine are meant."""
 
     reason: str | None = None
@@ -42,7 +42,7 @@ class Choice:
 
 
 @dataclass(frozen=True)
-class SetAside:
+class QuarantinedRecord:
     """One record of the quarantine without its bytes. Times are naive UTC."""
 
     id: int
@@ -71,12 +71,14 @@ _COLUMNS = (
 )
 
 
-def newest(connection: Connection[Any], stream: str, choice: Choice, limit: int) -> list[SetAside]:
+def newest(connection: Connection[Any], stream: str, choice: QuarantineFilter, limit: int) -> list[QuarantinedRecord]:
     """The records set aside last, newest first."""
     return _select(connection, stream, choice, "ORDER BY id DESC LIMIT %s", limit)
 
 
-def in_order(connection: Connection[Any], stream: str, topic: str, choice: Choice) -> Iterator[SetAside]:
+def in_order(
+    connection: Connection[Any], stream: str, topic: str, choice: QuarantineFilter
+) -> Iterator[QuarantinedRecord]:
     """All that are chosen of one topic, by generation, partition and offset; a page of them is in memory at a time."""
     with translated(), connection.cursor() as cursor:
         cursor.execute(
@@ -98,17 +100,19 @@ def in_order(connection: Connection[Any], stream: str, topic: str, choice: Choic
             begin = found[-1].record_offset + 1 if full else begin
 
 
-def _select(connection: Connection[Any], stream: str, choice: Choice, end: str, *more: object) -> list[SetAside]:
+def _select(
+    connection: Connection[Any], stream: str, choice: QuarantineFilter, end: str, *more: object
+) -> list[QuarantinedRecord]:
     condition, values = choice.where()
     with translated(), connection.cursor(DictCursor) as cursor:
         cursor.execute(
             f"SELECT {_COLUMNS} FROM quarantine WHERE stream = %s AND {condition} {end}", (stream, *values, *more)
         )
-        return [SetAside(**{**row, "cut": bool(row["cut"])}) for row in cursor.fetchall()]
+        return [QuarantinedRecord(**{**row, "cut": bool(row["cut"])}) for row in cursor.fetchall()]
 
 
 @dataclass(frozen=True)
-class Whole:
+class StoredRecord:
     """A record of the quarantine with all that is kept of it."""
 
     id: int
@@ -134,8 +138,8 @@ _WHOLE = (
 
 
 def read_range(
-    connection: Connection[Any], place: tuple[str, str, int], span: Range, choice: Choice, up_to: int
-) -> list[Whole]:
+    connection: Connection[Any], place: tuple[str, str, int], span: Range, choice: QuarantineFilter, up_to: int
+) -> list[StoredRecord]:
     """The chosen records of one range, in order.
 
     Args:
@@ -154,13 +158,13 @@ def read_range(
     )
 
 
-def read_one(connection: Connection[Any], stream: str, number: int) -> Whole | None:
+def read_one(connection: Connection[Any], stream: str, number: int) -> StoredRecord | None:
     """One record by its id."""
     found = _whole(connection, "id = %s", (stream, number))
     return found[0] if found else None
 
 
-def _whole(connection: Connection[Any], condition: str, values: Sequence[object]) -> list[Whole]:
+def _whole(connection: Connection[Any], condition: str, values: Sequence[object]) -> list[StoredRecord]:
     with translated(), connection.cursor() as cursor:
         cursor.execute(_WHOLE + condition, tuple(values))
-        return [Whole(*row) for row in cursor.fetchall()]
+        return [StoredRecord(*row) for row in cursor.fetchall()]

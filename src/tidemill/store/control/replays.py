@@ -29,7 +29,7 @@ class Replay:
     pipeline_version: int
     selection: dict[str, Any]
     """``asked``: what a person wanted; ``plan``: what that is in offsets; ``result``: what came of it."""
-    asked_by: str
+    requested_by: str
     state: str
     """``asked``, ``running``, ``done`` or ``failed``; a failed one can be run again."""
     records: int
@@ -37,15 +37,17 @@ class Replay:
     retracted_rows: int
     """Rows of older pipeline versions that this version does not make any more."""
     last_error: str | None
-    asked_at: datetime
+    requested_at: datetime
     ended_at: datetime | None
 
 
-def ask(connection: Connection[Any], stream: str, pipeline_version: int, selection: dict[str, Any], by: str) -> int:
+def request_replay(
+    connection: Connection[Any], stream: str, pipeline_version: int, selection: dict[str, Any], by: str
+) -> int:
     """Write down a replay that is to be run; returns its id."""
     with translated(), connection.cursor() as cursor:
         cursor.execute(
-            "INSERT INTO replays (stream, pipeline_version, selection, asked_by) VALUES (%s, %s, %s, %s)",
+            "INSERT INTO replays (stream, pipeline_version, selection, requested_by) VALUES (%s, %s, %s, %s)",
             (stream, pipeline_version, json.dumps(selection), by[:128]),
         )
         return int(cursor.lastrowid)
@@ -59,8 +61,8 @@ def read(connection: Connection[Any], replay_id: int) -> Replay:
     """
     with translated(), connection.cursor(DictCursor) as cursor:
         cursor.execute(
-            "SELECT id, stream, pipeline_version, selection, asked_by, state, records, retracted_rows, last_error,"
-            " asked_at, ended_at FROM replays WHERE id = %s",
+            "SELECT id, stream, pipeline_version, selection, requested_by, state, records, retracted_rows, last_error,"
+            " requested_at, ended_at FROM replays WHERE id = %s",
             (replay_id,),
         )
         row = cursor.fetchone()

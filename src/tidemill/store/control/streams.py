@@ -13,18 +13,19 @@ from tidemill.store.connection import translated
 from tidemill.store.control.incidents import open_incident
 
 _READ = """
-SELECT s.stream, s.wanted, s.wanted_by, s.wanted_at, s.halted_reason, s.leave_epoch, s.leave_at,
+SELECT s.stream, s.desired_state, s.requested_by, s.requested_at, s.halted_reason, s.exit_epoch, s.exit_requested_at,
        CAST(COALESCE(l.epoch, 0) AS SIGNED) AS epoch, l.pipeline_version, l.host, l.pid, l.log_file, l.master,
-       l.submission_id, l.taken_at,
-       h.epoch AS beat_epoch, h.state, h.beat_at, h.batches, h.records, h.lag_records, h.lag_seconds, h.newest_at,
+       l.submission_id, l.acquired_at,
+       h.epoch AS heartbeat_epoch, h.state, h.heartbeat_at, h.batches, h.records, h.lag_records, h.lag_seconds,
+       h.newest_at,
        h.records_per_second, h.batch_ms, h.batch_limit, h.latency_p50_ms, h.latency_p99_ms, h.last_error, h.waiting_for,
        s.failures_in_a_row, s.last_failed_at,
        (SELECT CAST(COALESCE(MAX(p.version), 0) AS SIGNED) FROM pipelines AS p WHERE p.pipeline = s.stream)
            AS newest_version,
-       (SELECT COUNT(*) FROM incidents AS i WHERE i.told_end_at IS NULL AND i.subject = CONCAT('stream ', s.stream)
-           AND (i.told_at IS NULL OR i.closed_at IS NOT NULL)) AS untold,
+       (SELECT COUNT(*) FROM incidents AS i WHERE i.end_notified_at IS NULL AND i.subject = CONCAT('stream ', s.stream)
+           AND (i.notified_at IS NULL OR i.closed_at IS NOT NULL)) AS pending_notifications,
        (SELECT MIN(i.opened_at) FROM incidents AS i WHERE i.subject = CONCAT('stream ', s.stream)
-           AND i.kind = 'freshness' AND i.closed_at IS NULL) AS late_since,
+           AND i.kind = 'freshness' AND i.closed_at IS NULL) AS freshness_incident_since,
        UTC_TIMESTAMP(6) AS now
 FROM streams AS s LEFT JOIN leases AS l USING (stream) LEFT JOIN heartbeats AS h USING (stream)
 """
@@ -45,20 +46,20 @@ def read_streams(connection: Connection[Any]) -> list[StreamRow]:
         return [StreamRow(**row) for row in cursor.fetchall()]
 
 
-def wish(connection: Connection[Any], stream: str, wanted: str, by: str) -> None:
-    """Write what is wanted of a stream: ``running`` or ``stopped``. Wishing it to run closes an open circuit."""
+def request_state(connection: Connection[Any], stream: str, state: str, by: str) -> None:
+    """Set the desired state of a stream, ``running`` or ``stopped``; ``running`` closes an open circuit."""
     with translated(), connection.cursor() as cursor:
         cursor.execute(
-            "INSERT INTO streams (stream, wanted, wanted_by, wanted_at)"
-            " VALUES (%(stream)s, %(wanted)s, %(by)s, UTC_TIMESTAMP(6))"
-            " ON DUPLICATE KEY UPDATE wanted = %(wanted)s, wanted_by = %(by)s, wanted_at = UTC_TIMESTAMP(6),"
-            " failures_in_a_row = IF(%(wanted)s = 'running', 0, failures_in_a_row),"
-            " halted_reason = IF(%(wanted)s = 'running', NULL, halted_reason)",
-            {"stream": stream, "wanted": wanted, "by": by},
+            "INSERT INTO streams (stream, desired_state, requested_by, requested_at)"
+            " VALUES (%(stream)s, %(state)s, %(by)s, UTC_TIMESTAMP(6))"
+            " ON DUPLICATE KEY UPDATE desired_state = %(state)s, requested_by = %(by)s,"
+            " requested_at = UTC_TIMESTAMP(6), failures_in_a_row = IF(%(state)s = 'running', 0, failures_in_a_row),"
+            " halted_reason = IF(%(state)s = 'running', NULL, halted_reason)",
+            {"stream": stream, "state": state, "by": by},
         )
 
 
-def withdraw(connection: Connection[Any], row: StreamRow, by: str) -> bool:
+def request_stop(connection: Connection[Any], row: StreamRow, by: str) -> bool:
     """Have a stream stop, unless something else was wished of it since it was read.
 
     Args:
@@ -72,14 +73,14 @@ def withdraw(connection: Connection[Any], row: StreamRow, by: str) -> bool:
     with translated(), connection.cursor() as cursor:
         return bool(
             cursor.execute(
-                "UPDATE streams SET wanted = 'stopped', wanted_by = %s, wanted_at = UTC_TIMESTAMP(6)"
-                " WHERE stream = %s AND wanted = 'running' AND wanted_at = %s",
-                (by, row.stream, row.wanted_at),
+                "UPDATE streams SET desired_state = 'stopped', requested_by = %s, requested_at = UTC_TIMESTAMP(6)"
+                " WHERE stream = %s AND desired_state = 'running' AND requested_at = %s",
+                (by, row.stream, row.requested_at),
             )
         )
 
 
-def ask_to_leave(connection: Connection[Any], stream: str, by: str | None = None, *, epoch: int | None = None) -> None:
+def request_exit(connection: Connection[Any], stream: str, by: str | None = None, *, epoch: int | None = None) -> None:
     """Have the present driver leave gracefully and another one follow it.
 
     Args:
@@ -89,13 +90,13 @@ def ask_to_leave(connection: Connection[Any], stream: str, by: str | None = None
         epoch: of the driver that is meant; one that has followed it meanwhile stays. None for whichever there is.
     """
     if by is not None:
-        wish(connection, stream, "running", by)
+        request_state(connection, stream, "running", by)
     with translated(), connection.cursor() as cursor:
         cursor.execute(
             "UPDATE streams AS s JOIN leases AS l USING (stream)"
-            " SET s.leave_epoch = l.epoch, s.leave_at = UTC_TIMESTAMP(6)"
+            " SET s.exit_epoch = l.epoch, s.exit_requested_at = UTC_TIMESTAMP(6)"
             " WHERE s.stream = %s AND l.epoch = COALESCE(%s, l.epoch)"
-            " AND (s.leave_epoch IS NULL OR s.leave_epoch < l.epoch)",
+            " AND (s.exit_epoch IS NULL OR s.exit_epoch < l.epoch)",
             (stream, epoch),
         )
 
@@ -111,7 +112,8 @@ def count_failure(connection: Connection[Any], stream: str, epoch: int) -> bool:
             cursor.execute(
                 "UPDATE streams AS s JOIN leases AS l USING (stream)"
                 " SET s.failures_in_a_row = s.failures_in_a_row + 1, s.last_failed_at = UTC_TIMESTAMP(6)"
-                " WHERE s.stream = %s AND l.epoch = %s AND (s.last_failed_at IS NULL OR s.last_failed_at < l.taken_at)",
+                " WHERE s.stream = %s AND l.epoch = %s"
+                " AND (s.last_failed_at IS NULL OR s.last_failed_at < l.acquired_at)",
                 (stream, epoch),
             )
         )
@@ -125,14 +127,14 @@ def clear_failures(connection: Connection[Any], stream: str) -> None:
         )
 
 
-def halt(connection: Connection[Any], stream: str, reason: str, wished_at: datetime | None = None) -> bool:
+def open_circuit(connection: Connection[Any], stream: str, reason: str, requested_at: datetime | None = None) -> bool:
     """Open the circuit: the stream waits for a person. Also an incident.
 
     Args:
         connection: autocommit.
         stream: whose.
         reason: for the person.
-        wished_at: the wish that the decision was made on, so that a later one is not undone; None for any.
+        requested_at: the wish that the decision was made on, so that a later one is not undone; None for any.
 
     Returns:
         Whether it is open by this call.
@@ -140,8 +142,8 @@ def halt(connection: Connection[Any], stream: str, reason: str, wished_at: datet
     with translated(), connection.cursor() as cursor:
         cursor.execute(
             "UPDATE streams SET halted_reason = %s"
-            " WHERE stream = %s AND halted_reason IS NULL AND wanted_at = COALESCE(%s, wanted_at)",
-            (reason[:2000], stream, wished_at),
+            " WHERE stream = %s AND halted_reason IS NULL AND requested_at = COALESCE(%s, requested_at)",
+            (reason[:2000], stream, requested_at),
         )
         opened = bool(cursor.rowcount)
     if opened:

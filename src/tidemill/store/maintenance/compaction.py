@@ -16,14 +16,14 @@ from typing import Any
 from pymysql.connections import Connection
 
 from tidemill.store.connection import translated
-from tidemill.store.retry import give_way, step
+from tidemill.store.retry import pause_for_others, run_step
 
 STEP_COMMITS = 500
 """Rows that one transaction puts together."""
 _PAGE = 5_000
 _SUMS = (
     "written_rows", "duplicate_rows", "stale_rows", "filtered_rows", "quarantined_rows", "gap_rows", "lost_rows",
-    "unselected_rows", "warned_rows", "forgotten_rows", "merged_commits",
+    "unselected_rows", "warned_rows", "purged_rows", "merged_commits",
 )  # fmt: skip
 _OF_TABLES = ("written_rows", "duplicate_rows", "stale_rows", "filtered_rows")
 
@@ -124,8 +124,8 @@ def _finish(connection: Connection[Any], chain: _Chain, run: list[_Commit], dry_
     if dry_run:
         return len(run) - 1
     began = time.monotonic()
-    merged = step(connection, lambda cursor: _merge(cursor, chain, run))
-    give_way(began)
+    merged = run_step(connection, lambda cursor: _merge(cursor, chain, run))
+    pause_for_others(began)
     return len(run) - 1 if merged else 0
 
 

@@ -18,11 +18,11 @@ from pymysql.connections import Connection
 from tidemill.spec.schema import Pipeline, Table
 from tidemill.store.connection import dialect_of, translated
 from tidemill.store.maintenance.rollup_backfill import under_construction
-from tidemill.store.retry import give_way, step
+from tidemill.store.retry import pause_for_others, run_step
 from tidemill.store.sql import identifiers
 from tidemill.store.sql.maintenance import MARKED_UNTIL, older_than
-from tidemill.store.write.fencing import prove_version
-from tidemill.store.write.merge import Target, prepare_gone, remove_rows
+from tidemill.store.write.fencing import check_pipeline_version
+from tidemill.store.write.merge import TableTarget, prepare_tombstones, remove_rows
 
 BATCH_ROWS = 2_000
 """Rows that leave in one transaction."""
@@ -46,10 +46,10 @@ class Place:
         """Its declaration."""
         return self.pipeline.tables[self.name]
 
-    def target(self) -> Target:
+    def target(self) -> TableTarget:
         """As settling knows it. Inside a transaction."""
         building = under_construction(self.connection, self.pipeline)
-        return Target(self.connection, self.schema, self.pipeline, self.name, building)
+        return TableTarget(self.connection, self.schema, self.pipeline, self.name, building)
 
 
 def remove_old_rows(place: Place, cutoff: datetime, *, dry_run: bool = False, rows: int = BATCH_ROWS) -> int:
@@ -71,10 +71,10 @@ def remove_old_rows(place: Place, cutoff: datetime, *, dry_run: bool = False, ro
 
     def remove(_cursor: Any) -> int:
         removed = remove_rows(place.target(), condition, values)
-        prove_version(place.connection, place.pipeline.name, place.version)
+        check_pipeline_version(place.connection, place.pipeline.name, place.version)
         return removed
 
-    prepare_gone(Target(place.connection, place.schema, place.pipeline, place.name))
+    prepare_tombstones(TableTarget(place.connection, place.schema, place.pipeline, place.name))
     return _walk(place, (condition, values), remove, rows=rows)
 
 
@@ -83,7 +83,7 @@ def remove_old_markers(place: Place, commit: int, *, dry_run: bool = False, rows
     source, values, d = identifiers.deleted(place.name), {"commit": commit}, dialect_of(place.connection)
     if dry_run:
         return _count(place.connection, d.count_old(place.schema, source, MARKED_UNTIL), values)
-    prepare_gone(Target(place.connection, place.schema, place.pipeline, place.name))
+    prepare_tombstones(TableTarget(place.connection, place.schema, place.pipeline, place.name))
     statement = d.remove_markers(place.schema, place.name, place.table)
     condition = (MARKED_UNTIL, values)
     return _walk(place, condition, lambda cursor: int(cursor.execute(statement, values)), rows=rows, source=source)
@@ -111,14 +111,14 @@ def _walk(
             last = cursor.fetchone()
         if last is None:
             return removed
-        removed += step(connection, remove)
+        removed += run_step(connection, remove)
         if staged < rows:
             return removed
         reached = {f"k{position}": value for position, value in enumerate(last)}
-        give_way(began)
+        pause_for_others(began)
 
 
-def forget_quarantined(connection: Connection[Any], stream: str, cutoff: datetime, *, dry_run: bool = False) -> int:
+def purge_quarantined(connection: Connection[Any], stream: str, cutoff: datetime, *, dry_run: bool = False) -> int:
     """Remove the records that were quarantined before ``cutoff`` (naive UTC), whatever became of them.
 
     Their commits remember how many they were.
@@ -142,18 +142,18 @@ def forget_quarantined(connection: Connection[Any], stream: str, cutoff: datetim
             ids = [int(row[0]) for row in cursor.fetchall()]
         if not ids:
             return removed
-        gone = step(connection, lambda cursor, ids=ids: _forget(cursor, ids))  # type: ignore[misc]  # ids is bound
+        gone = run_step(connection, lambda cursor, ids=ids: _purge(cursor, ids))  # type: ignore[misc]  # ids is bound
         removed += gone
         if len(ids) < BATCH_RECORDS or not gone:
             return removed
-        give_way(began)
+        pause_for_others(began)
 
 
-def _forget(cursor: Any, ids: list[int]) -> int:
+def _purge(cursor: Any, ids: list[int]) -> int:
     cursor.execute("SELECT id, commit_id FROM quarantine WHERE id IN %s ORDER BY id FOR UPDATE", (ids,))
     found = cursor.fetchall()
     for commit, records in sorted(Counter(int(commit) for _, commit in found).items()):
-        cursor.execute("UPDATE commits SET forgotten_rows = forgotten_rows + %s WHERE id = %s", (records, commit))
+        cursor.execute("UPDATE commits SET purged_rows = purged_rows + %s WHERE id = %s", (records, commit))
     return int(cursor.execute("DELETE FROM quarantine WHERE id IN %s", (ids,)))
 
 

@@ -18,7 +18,7 @@ from tidemill.errors import Contention
 from tidemill.spec.schema import Pipeline
 from tidemill.store.connection import dialect_of, session, translated
 from tidemill.store.sql import identifiers
-from tidemill.store.write.fencing import prove_epoch
+from tidemill.store.write.fencing import check_fencing_token
 
 STEP_ROWS = 20_000
 """Rows that the first step counts: commits wait as long as it takes."""
@@ -59,7 +59,7 @@ def abandon_undeclared(connection: Connection[Any], pipeline: Pipeline) -> None:
         )
 
 
-def begin_again(connection: Connection[Any], schema: str, pipeline: Pipeline, name: str) -> None:
+def restart_backfill(connection: Connection[Any], schema: str, pipeline: Pipeline, name: str) -> None:
     """Empty a rollup that was abandoned, to be built anew; one that was not stays as it is."""
     with translated(), connection.cursor() as cursor:
         connection.begin()
@@ -68,7 +68,7 @@ def begin_again(connection: Connection[Any], schema: str, pipeline: Pipeline, na
         )
         row = cursor.fetchone()
         if row and row[0] == "abandoned":
-            for table in (name, identifiers.built(name)):
+            for table in (name, identifiers.cursor_of(name)):
                 cursor.execute(dialect_of(connection).empty(schema, table))
             cursor.execute(
                 "UPDATE rollups SET state = 'building', rows_built = 0, changed_at = UTC_TIMESTAMP(6)"
@@ -78,7 +78,7 @@ def begin_again(connection: Connection[Any], schema: str, pipeline: Pipeline, na
         connection.commit()
 
 
-def build_all(
+def backfill_all(
     settings: Settings, pipeline: Pipeline, epoch: int, go_on: Callable[[], bool], rows: int = STEP_ROWS
 ) -> list[str]:
     """Build the pipeline's rollups that are under construction, beside the running stream.
@@ -146,7 +146,7 @@ def _step(connection: Connection[Any], settings: Settings, pipeline: Pipeline, n
         if not found or found[0] != "building":
             connection.rollback()
             return True
-        first = not cursor.execute(d.first_row(schema, identifiers.built(name)))
+        first = not cursor.execute(d.first_row(schema, identifiers.cursor_of(name)))
         cursor.execute(d.next_built(schema, name, rollup, table, first=first), {"rows": rows})
         until = cursor.fetchone()
         if until:
@@ -158,6 +158,6 @@ def _step(connection: Connection[Any], settings: Settings, pipeline: Pipeline, n
             " WHERE pipeline = %s AND rollup = %s",
             ("building" if until else "ready", rows if until else 0, pipeline.name, name),
         )
-        prove_epoch(connection, pipeline.name, epoch)
+        check_fencing_token(connection, pipeline.name, epoch)
         connection.commit()
     return until is None

@@ -1,6 +1,6 @@
 """Upkeep of one pipeline's part of the database: a shorter ledger, and nothing kept for longer than it is of use.
 
-Safe beside running streams, replays and other upkeep: every step is a small transaction that leaves all sums as
+Safe beside running streams, replays and other maintenance: every step is a small transaction that leaves all sums as
 they were, and what a step did not come to is left to the next run.
 """
 
@@ -18,13 +18,13 @@ from tidemill.spec.checks.tables import deletes_from
 from tidemill.spec.schema import Pipeline
 from tidemill.store.connection import translated
 from tidemill.store.maintenance.compaction import compact
-from tidemill.store.maintenance.retention import Place, forget_quarantined, remove_old_markers, remove_old_rows
+from tidemill.store.maintenance.retention import Place, purge_quarantined, remove_old_markers, remove_old_rows
 from tidemill.store.migrations import pipeline_version
 
 
 @dataclass
-class Kept:
-    """What upkeep did for one pipeline, or would do."""
+class MaintenanceResult:
+    """What maintenance did for one pipeline, or would do."""
 
     pipeline: str
     merged_commits: int = 0
@@ -39,8 +39,10 @@ class Kept:
     """What was left for another time, and why."""
 
 
-def keep(connection: Connection[Any], settings: Settings, pipeline: Pipeline, *, dry_run: bool = False) -> Kept:
-    """Do the upkeep of one pipeline.
+def maintain(
+    connection: Connection[Any], settings: Settings, pipeline: Pipeline, *, dry_run: bool = False
+) -> MaintenanceResult:
+    """Maintain one pipeline.
 
     Args:
         connection: as the stream account, in autocommit mode, in the control schema.
@@ -52,7 +54,7 @@ def keep(connection: Connection[Any], settings: Settings, pipeline: Pipeline, *,
         Contention: a step never had its turn; all before it stays done.
     """
     now = _now(connection)
-    kept = Kept(pipeline.name)
+    kept = MaintenanceResult(pipeline.name)
     kept.merged_commits = compact(
         connection, pipeline.name, now - timedelta(days=settings.ledger_days), dry_run=dry_run
     )
@@ -61,12 +63,16 @@ def keep(connection: Connection[Any], settings: Settings, pipeline: Pipeline, *,
         kept.notes.append("a replay is under way: deletion markers and quarantine stay as they are")
         return kept
     cutoff = now - timedelta(days=settings.quarantine_days)
-    kept.forgotten_records = forget_quarantined(connection, pipeline.name, cutoff, dry_run=dry_run)
+    kept.forgotten_records = purge_quarantined(connection, pipeline.name, cutoff, dry_run=dry_run)
     return kept
 
 
 def _keep_tables(
-    connection: Connection[Any], settings: Settings, pipeline: Pipeline, at: tuple[datetime, bool], kept: Kept
+    connection: Connection[Any],
+    settings: Settings,
+    pipeline: Pipeline,
+    at: tuple[datetime, bool],
+    kept: MaintenanceResult,
 ) -> None:
     now, dry_run = at
     version = pipeline_version(connection, pipeline)
@@ -116,8 +122,8 @@ def _replaying(connection: Connection[Any], stream: str) -> bool:
     with translated(), connection.cursor() as cursor:
         return bool(
             cursor.execute(
-                "SELECT 1 FROM replays WHERE stream = %s AND state IN ('asked', 'running')"
-                " AND asked_at > UTC_TIMESTAMP(6) - INTERVAL 7 DAY LIMIT 1",
+                "SELECT 1 FROM replays WHERE stream = %s AND state IN ('requested', 'running')"
+                " AND requested_at > UTC_TIMESTAMP(6) - INTERVAL 7 DAY LIMIT 1",
                 (stream,),
             )
         )

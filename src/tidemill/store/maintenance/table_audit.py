@@ -32,7 +32,7 @@ _STRAY = """
 SELECT t.commit_id, t.table_name FROM commit_tables AS t LEFT JOIN commits AS c ON c.id = t.commit_id
 WHERE t.table_name IN %(tables)s AND c.id IS NULL ORDER BY t.commit_id LIMIT 1
 """
-_INCARNATION = "SELECT generation, since FROM topics WHERE stream = %(stream)s AND topic = %(topic)s"
+_INCARNATION = "SELECT generation, since_commit FROM topics WHERE stream = %(stream)s AND topic = %(topic)s"
 _BEGINNINGS = """
 SELECT partition_id, MIN(from_offset) FROM commits
 WHERE stream = %(stream)s AND topic = %(topic)s AND generation = %(generation)s GROUP BY partition_id
@@ -40,14 +40,14 @@ WHERE stream = %(stream)s AND topic = %(topic)s AND generation = %(generation)s 
 
 
 @dataclass(frozen=True)
-class Recount:
+class TableAudit:
     """What the tables say."""
 
     differences: tuple[str, ...]
     notes: tuple[str, ...]
 
 
-def recount(cursor: Any, settings: Settings, pipeline: Pipeline, positions: dict[int, int]) -> Recount:
+def audit_tables(cursor: Any, settings: Settings, pipeline: Pipeline, positions: dict[int, int]) -> TableAudit:
     """Compare tables with the ledger and rollups with tables, inside the caller's snapshot.
 
     Args:
@@ -62,7 +62,7 @@ def recount(cursor: Any, settings: Settings, pipeline: Pipeline, positions: dict
         *_rows(cursor, settings, pipeline, positions),
         *_rollups(cursor, settings, pipeline, notes),
     ]
-    return Recount(tuple(differences), tuple(notes))
+    return TableAudit(tuple(differences), tuple(notes))
 
 
 def _commit_tables(cursor: Any, pipeline: Pipeline) -> Iterator[str]:
@@ -84,7 +84,7 @@ def _rows(cursor: Any, settings: Settings, pipeline: Pipeline, positions: dict[i
     """No row is newer than the ledger, and each comes from an offset that the ledger covers."""
     values: dict[str, Any] = {"stream": pipeline.name, "topic": pipeline.source.topic}
     cursor.execute(_INCARNATION, values)
-    generation, values["since"] = cursor.fetchone() or (1, 0)
+    generation, values["since_commit"] = cursor.fetchone() or (1, 0)
     cursor.execute(_BEGINNINGS, values | {"generation": generation})
     begins = {int(partition): int(offset) for partition, offset in cursor.fetchall()}
     cursor.execute("SELECT COALESCE(MAX(id), 0) FROM commits WHERE stream = %(stream)s", values)

@@ -11,7 +11,7 @@ from pymysql.connections import Connection
 from tidemill.config import Settings
 from tidemill.spec.schema import Pipeline
 from tidemill.store.connection import dialect_of, translated
-from tidemill.store.maintenance.table_audit import recount
+from tidemill.store.maintenance.table_audit import audit_tables
 
 _NAMED = 5
 """Differences of one sort that are told; the first is what counts."""
@@ -35,12 +35,12 @@ WHERE c.stream = %(stream)s AND c.replay_id IS NULL AND c.generation = COALESCE(
 GROUP BY c.topic, c.partition_id ORDER BY c.topic, c.partition_id
 """
 _QUARANTINE = f"""
-SELECT c.id, c.partition_id, c.from_offset, c.until_offset, c.quarantined_rows, c.forgotten_rows, COALESCE(q.kept, 0)
+SELECT c.id, c.partition_id, c.from_offset, c.until_offset, c.quarantined_rows, c.purged_rows, COALESCE(q.kept, 0)
 FROM commits AS c LEFT JOIN (
     SELECT commit_id, COUNT(*) AS kept FROM quarantine
     WHERE stream = %(stream)s AND replay_id IS NULL GROUP BY commit_id
 ) AS q ON q.commit_id = c.id
-WHERE c.stream = %(stream)s AND c.replay_id IS NULL AND c.quarantined_rows <> c.forgotten_rows + COALESCE(q.kept, 0)
+WHERE c.stream = %(stream)s AND c.replay_id IS NULL AND c.quarantined_rows <> c.purged_rows + COALESCE(q.kept, 0)
 ORDER BY c.id LIMIT {_NAMED}
 """
 _STRAY = f"""
@@ -77,10 +77,10 @@ def verify(
         ends: Kafka partition -> end offset of a stream that stands still. None leaves Kafka out.
     """
     known = None if ends is None else {"earliest": {}, "latest": ends}
-    return list(examine(connection, settings, pipeline, known.__getitem__ if known else None).differences)
+    return list(verify_snapshot(connection, settings, pipeline, known.__getitem__ if known else None).differences)
 
 
-def examine(
+def verify_snapshot(
     connection: Connection[Any], settings: Settings, pipeline: Pipeline, offsets: Offsets | None = None
 ) -> Findings:
     """Check one pipeline beside its running stream and its replays, all in one snapshot of the database.
@@ -102,7 +102,7 @@ def examine(
             found = [*_ledger(cursor, pipeline.name, positions), *_quarantine(cursor, pipeline.name)]
             if offsets:
                 found += _kafka(own, starts, offsets("latest"))
-            counted = recount(cursor, settings, pipeline, own)
+            counted = audit_tables(cursor, settings, pipeline, own)
         finally:
             connection.rollback()
     return Findings((*found, *counted.differences), counted.notes)
@@ -139,7 +139,7 @@ def _ledger(cursor: Any, stream: str, positions: dict[tuple[str, int], int]) -> 
 def _quarantine(cursor: Any, stream: str) -> Iterator[str]:
     cursor.execute(_QUARANTINE, {"stream": stream})
     for commit, partition, begins, until, counted, forgotten, kept in cursor.fetchall():
-        removed = f", of which upkeep removed {forgotten}" if forgotten else ""
+        removed = f", of which maintenance removed {forgotten}" if forgotten else ""
         yield (
             f"partition {partition}: commit {commit} of offsets {begins} to {until} counts {counted} quarantined"
             f" records{removed}, the quarantine holds {kept}"

@@ -40,7 +40,7 @@ _KEPT = 32
 
 
 @dataclass(frozen=True)
-class Commit:
+class ScoredCommit:
     """What is being committed."""
 
     settings: Settings
@@ -64,7 +64,7 @@ def prepare_scores(connection: Connection[Any], settings: Settings, pipeline: Pi
                 cursor.execute(sql)
 
 
-def score_commit(connection: Connection[Any], commit: Commit, models: Iterable[str]) -> dict[str, str]:
+def score_commit(connection: Connection[Any], commit: ScoredCommit, models: Iterable[str]) -> dict[str, str]:
     """Score what a commit has written. Inside its transaction, after all of its rows are settled.
 
     Args:
@@ -78,7 +78,7 @@ def score_commit(connection: Connection[Any], commit: Commit, models: Iterable[s
     Raises:
         Transient: the transaction has to run again.
     """
-    untold: dict[str, str] = {}
+    pending_notifications: dict[str, str] = {}
     for name in models:
         try:
             _score(connection, commit, name)
@@ -86,11 +86,11 @@ def score_commit(connection: Connection[Any], commit: Commit, models: Iterable[s
             if isinstance(error, Transient):
                 raise
             # One statement that failed has changed nothing; the transaction is as sound as before.
-            untold[name] = str(error) if isinstance(error, TidemillError) else repr(error)
-    return untold
+            pending_notifications[name] = str(error) if isinstance(error, TidemillError) else repr(error)
+    return pending_notifications
 
 
-def _score(connection: Connection[Any], commit: Commit, name: str) -> None:
+def _score(connection: Connection[Any], commit: ScoredCommit, name: str) -> None:
     scorers = {}
     for version in _versions(connection, commit.pipeline.name, name):
         scorer = scorer_of(connection, (commit.pipeline.name, name, version))
@@ -130,7 +130,9 @@ _told: dict[tuple[str, str], tuple[str | None, float]] = {}
 _TOLD_SECONDS = 60.0
 
 
-def tell(settings: Settings, pipeline: Pipeline, models: Iterable[str], untold: Mapping[str, str]) -> None:
+def notify_unscored(
+    settings: Settings, pipeline: Pipeline, models: Iterable[str], pending_notifications: Mapping[str, str]
+) -> None:
     """Open an incident about each model that does not score, and close that of one that does.
 
     A process says so when something changes, and what goes on once a minute: this is asked with every commit, and
@@ -141,10 +143,10 @@ def tell(settings: Settings, pipeline: Pipeline, models: Iterable[str], untold: 
         settings: where the database is.
         pipeline: whose models.
         models: those that were to score.
-        untold: what :func:`score_commit` returned.
+        pending_notifications: what :func:`score_commit` returned.
     """
     for name in models:
-        reason, place, now = untold.get(name), (pipeline.name, name), time.monotonic()
+        reason, place, now = pending_notifications.get(name), (pipeline.name, name), time.monotonic()
         known, since = _told.get(place, ("", 0.0))
         if known == reason and (reason is None or now - since < _TOLD_SECONDS):
             continue
@@ -169,7 +171,9 @@ def scorer_of(connection: Connection[Any], of: tuple[str, str, int]) -> Scorer |
     place = (connection.host, connection.port, connection.db, *of)
     if place not in _scorers:
         with translated(), connection.cursor() as cursor:
-            cursor.execute("SELECT content FROM scorers WHERE pipeline = %s AND model = %s AND version = %s", of)
+            cursor.execute(
+                "SELECT content FROM portable_models WHERE pipeline = %s AND model = %s AND version = %s", of
+            )
             found = cursor.fetchone()
         while len(_scorers) >= _KEPT:
             del _scorers[next(iter(_scorers))]
@@ -191,7 +195,7 @@ def _query(connection: Connection[Any], pipeline: Pipeline, name: str) -> tuple[
     return _queries[place]
 
 
-def _features(connection: Connection[Any], commit: Commit, name: str, features: Iterable[str]) -> pa.Table:
+def _features(connection: Connection[Any], commit: ScoredCommit, name: str, features: Iterable[str]) -> pa.Table:
     """Key, features and ``_commit`` of the rows that the commit has written."""
     pipeline, schema = commit.pipeline, commit.settings.db_data
     model = pipeline.models[name]

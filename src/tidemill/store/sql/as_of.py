@@ -19,7 +19,7 @@ from tidemill.store.sql.identifiers import quote
 from tidemill.store.sql.rollups import Rollups
 
 
-class Hindsight(Rollups):
+class AsOf(Rollups):
     """What a feature query must not change by."""
 
     __slots__ = ()

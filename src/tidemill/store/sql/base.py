@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from tidemill.store.sql.as_of import Hindsight
+from tidemill.store.sql.as_of import AsOf
 from tidemill.store.sql.maintenance import Upkeep
 from tidemill.store.sql.replay import Replay
 from tidemill.store.sql.scores import Learning
 
 
-class Dialect(Upkeep, Replay, Hindsight, Learning):
+class Dialect(Upkeep, Replay, AsOf, Learning):
     """One database that speaks MySQL's protocol. It holds no state: statements come out, nothing is sent.
 
     Names are quoted; values are bound as parameters (``%(commit)s``).

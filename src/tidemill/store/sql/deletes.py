@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from tidemill.spec.schema import Table
 from tidemill.store.sql.expressions import equal
-from tidemill.store.sql.identifiers import columns_of, deleted, gone, held, in_schema, quote, stage
+from tidemill.store.sql.identifiers import columns_of, deleted, in_schema, locked, quote, stage, tombstones
 from tidemill.store.sql.rollups import Rollups
 
 
@@ -21,28 +21,30 @@ class Removal(Rollups):
         body = ", ".join([*columns, "`_offset` BIGINT UNSIGNED NOT NULL", key])
         whole = f"({body}){self.table_options()}"
         return (
-            *self.temporary(in_schema(schema, gone(name)), whole),
-            *self.temporary(in_schema(schema, held(name)), whole),
+            *self.temporary(in_schema(schema, tombstones(name)), whole),
+            *self.temporary(in_schema(schema, locked(name)), whole),
         )
 
     def lock_gone(self, schema: str, name: str, table: Table, condition: str) -> str:
         """Lock the rows that are to leave, in key order, and name their keys and offsets."""
         chosen = columns_of([*table.key, "_offset"], "g.")
-        return f"SELECT {chosen} FROM {self.leaving(schema, name, table, gone(name))} WHERE {condition} FOR UPDATE"
+        return (
+            f"SELECT {chosen} FROM {self.leaving(schema, name, table, tombstones(name))} WHERE {condition} FOR UPDATE"
+        )
 
     def note_held(self, schema: str, name: str, table: Table) -> str:
         """Note a key whose row is locked; its parameters are the key's columns and the offset."""
         columns = [*table.key, "_offset"]
         marks = ", ".join(["%s"] * len(columns))
-        return f"INSERT INTO {in_schema(schema, held(name))} ({columns_of(columns)}) VALUES ({marks})"
+        return f"INSERT INTO {in_schema(schema, locked(name))} ({columns_of(columns)}) VALUES ({marks})"
 
     def remove_held(self, schema: str, name: str, table: Table) -> str:
         """Delete the rows that are held."""
-        return f"DELETE t FROM {self.leaving(schema, name, table, held(name))}"
+        return f"DELETE t FROM {self.leaving(schema, name, table, locked(name))}"
 
     def drop_known_tombstones(self, schema: str, name: str, table: Table) -> str:
         """Forget the staged tombstones that are known."""
-        return f"DELETE g FROM {in_schema(schema, gone(name))} AS g {self._known(schema, name, table, 'g')}"
+        return f"DELETE g FROM {in_schema(schema, tombstones(name))} AS g {self._known(schema, name, table, 'g')}"
 
     def drop_deleted(self, schema: str, name: str, table: Table) -> str:
         """Forget the staged rows whose key was deleted by a later record."""
@@ -52,10 +54,10 @@ class Removal(Rollups):
         """Remember the staged tombstones. One of a later record, which came meanwhile, stays: the commit tells the
         assignments after it which of the two it is."""
         keys, memory = columns_of(table.key), deleted(name)
-        query = f"SELECT {keys}, %(commit)s, %(partition)s, `_offset` FROM {in_schema(schema, gone(name))}"
+        query = f"SELECT {keys}, %(commit)s, %(partition)s, `_offset` FROM {in_schema(schema, tombstones(name))}"
         changed = ("_commit", "_partition", "_offset")
         commit, partition, offset = (self.own(schema, memory, column) for column in changed)
-        later = f"{partition} = %(partition)s AND {offset} > {self.incoming('_offset')} AND {commit} > %(since)s"
+        later = f"{partition} = %(partition)s AND {offset} > {self.incoming('_offset')} AND {commit} > %(since_commit)s"
         choices = {column: f"IF({commit} = %(commit)s, {self.incoming(column)}, {self.own(schema, memory, column)})"
                    for column in ("_offset", "_partition")}  # fmt: skip
         changes = f"`_commit` = IF({later}, {commit}, %(commit)s), " + ", ".join(
@@ -68,11 +70,12 @@ class Removal(Rollups):
         known = f"{self.join} {in_schema(schema, deleted(name))} AS d ON {equal(table.key, 'd', 's')}"
         return (
             f"SELECT {columns_of(table.key, 's.')}, d.`_offset` FROM {in_schema(schema, stage(name))} AS s {known}"
-            " WHERE d.`_partition` = %(partition)s AND d.`_commit` > %(since)s"
+            " WHERE d.`_partition` = %(partition)s AND d.`_commit` > %(since_commit)s"
         )
 
     def _known(self, schema: str, name: str, table: Table, alias: str) -> str:
         return (
             f"{self.join} {in_schema(schema, deleted(name))} AS d ON {equal(table.key, 'd', alias)}"
-            f" WHERE d.`_partition` = %(partition)s AND d.`_offset` >= {alias}.`_offset` AND d.`_commit` > %(since)s"
+            f" WHERE d.`_partition` = %(partition)s AND d.`_offset` >= {alias}.`_offset`"
+            " AND d.`_commit` > %(since_commit)s"
         )

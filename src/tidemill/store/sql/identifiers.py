@@ -26,7 +26,9 @@ is never taken for one of the topic that is there now, whatever its offset."""
 SCORE_COLUMNS = ("model_version", "score", "scored_commit", "as_of_commit")
 """What a table of scores holds beside the key."""
 
-OLDER_THAN_TOMBSTONE = "NOT (t.`_partition` = %(partition)s AND t.`_offset` > g.`_offset` AND t.`_commit` > %(since)s)"
+OLDER_THAN_TOMBSTONE = (
+    "NOT (t.`_partition` = %(partition)s AND t.`_offset` > g.`_offset` AND t.`_commit` > %(since_commit)s)"
+)
 """Which rows a tombstone deletes: all but those of a later record of its partition, which a replay may find."""
 
 
@@ -55,17 +57,17 @@ def delta(name: str) -> str:
     return f"_delta_{name}"
 
 
-def built(name: str) -> str:
+def cursor_of(name: str) -> str:
     """Name of the table that holds a rollup's cursor: the greatest key of its table that it counts."""
     return f"_built_{name}"
 
 
-def held(name: str) -> str:
+def locked(name: str) -> str:
     """Name of the temporary table with the keys whose rows are locked to leave a table."""
     return f"_held_{name}"
 
 
-def gone(name: str) -> str:
+def tombstones(name: str) -> str:
     """Name of the temporary table with the keys that are to leave a table."""
     return f"_gone_{name}"
 

@@ -1,4 +1,4 @@
-"""What verification and upkeep ask of a database: the groups that differ, rows and scores that leave by their age.
+"""What verification and maintenance ask of a database: the groups that differ, rows and scores that leave by their age.
 
 ``k0``, ``k1``, … are the key that a walk in key order has reached.
 """
@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from tidemill.spec.schema import Model, Rollup, Table
 from tidemill.store.sql.deletes import Removal
 from tidemill.store.sql.expressions import equal
-from tidemill.store.sql.identifiers import NO_PARTITION, columns_of, deleted, gone, in_schema, quote
+from tidemill.store.sql.identifiers import NO_PARTITION, columns_of, deleted, in_schema, quote, tombstones
 
 MARKED_UNTIL = "t.`_commit` <= %(commit)s"
 """Whether the deletion marker ``t`` is of an old commit."""
@@ -31,7 +31,7 @@ def _beyond(key: Sequence[str]) -> str:
 
 
 class Upkeep(Removal):
-    """The statements of verification and upkeep."""
+    """The statements of verification and maintenance."""
 
     __slots__ = ()
 
@@ -47,8 +47,8 @@ class Upkeep(Removal):
 
     def row_bounds(self, schema: str, name: str) -> str:
         """For each partition the smallest and greatest offset among the rows of this incarnation of the topic, those
-        of commits after ``since``, and the newest commit of all its rows."""
-        offset = f"CASE WHEN `_commit` > %(since)s AND `_partition` <> {NO_PARTITION} THEN `_offset` END"
+        of commits after ``since_commit``, and the newest commit of all its rows."""
+        offset = f"CASE WHEN `_commit` > %(since_commit)s AND `_partition` <> {NO_PARTITION} THEN `_offset` END"
         return (
             f"SELECT `_partition`, MIN({offset}), MAX({offset}), MAX(`_commit`) FROM {in_schema(schema, name)}"
             " GROUP BY `_partition` ORDER BY `_partition`"
@@ -60,13 +60,13 @@ class Upkeep(Removal):
 
     def empty_gone(self, schema: str, name: str) -> str:
         """Empty the table of keys that are to leave."""
-        return self.empty(schema, gone(name))
+        return self.empty(schema, tombstones(name))
 
     def put_gone(self, schema: str, name: str, table: Table) -> str:
         """Add one key and its ``_offset``, bound in this order, to those that are to leave."""
         columns = [*table.key, "_offset"]
         marks = ", ".join(["%s"] * len(columns))
-        return f"INSERT INTO {in_schema(schema, gone(name))} ({columns_of(columns)}) VALUES ({marks})"
+        return f"INSERT INTO {in_schema(schema, tombstones(name))} ({columns_of(columns)}) VALUES ({marks})"
 
     def stage_old(self, schema: str, name: str, table: Table, condition: str, *, source: str, first: bool) -> str:
         """Put the next ``rows`` keys of ``source``, the table or its deletion markers, that meet a condition among
@@ -77,7 +77,7 @@ class Upkeep(Removal):
         beyond = "" if first else f" AND {_beyond(table.key)}"
         keys = columns_of(table.key, "t.")
         return (
-            f"INSERT INTO {in_schema(schema, gone(name))} ({columns_of(table.key)}, `_offset`)"
+            f"INSERT INTO {in_schema(schema, tombstones(name))} ({columns_of(table.key)}, `_offset`)"
             f" SELECT {keys}, t.`_offset` FROM {in_schema(schema, source)} AS t"
             f" WHERE {condition}{beyond} ORDER BY {keys} LIMIT %(rows)s"
         )
@@ -85,12 +85,13 @@ class Upkeep(Removal):
     def last_gone(self, schema: str, name: str, table: Table) -> str:
         """The greatest key among those that are to leave."""
         backwards = ", ".join(f"{quote(column)} DESC" for column in table.key)
-        return f"SELECT {columns_of(table.key)} FROM {in_schema(schema, gone(name))} ORDER BY {backwards} LIMIT 1"
+        return f"SELECT {columns_of(table.key)} FROM {in_schema(schema, tombstones(name))} ORDER BY {backwards} LIMIT 1"
 
     def remove_markers(self, schema: str, name: str, table: Table) -> str:
         """Delete the deletion markers that are to leave."""
         return (
-            f"DELETE t FROM {in_schema(schema, gone(name))} AS g {self.join} {in_schema(schema, deleted(name))} AS t"
+            f"DELETE t FROM {in_schema(schema, tombstones(name))} AS g"
+            f" {self.join} {in_schema(schema, deleted(name))} AS t"
             f" ON {equal(table.key, 't', 'g')} WHERE {MARKED_UNTIL}"
         )
 

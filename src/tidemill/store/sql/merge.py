@@ -14,7 +14,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
-from tidemill.spec.schema import Kind, Table
+from tidemill.spec.schema import Table, TableKind
 from tidemill.store.sql.capabilities import Hooks
 from tidemill.store.sql.expressions import equal
 from tidemill.store.sql.identifiers import SYSTEM_COLUMNS, columns_of, in_schema, quote, stage
@@ -88,12 +88,11 @@ def newer(table: Table) -> str:
     """Whether the staged row ``s`` should replace the row ``t``: a newer version, or a newer pipeline's view of the
     same record. Of events the first in Kafka stays, even if a corrected pipeline sees it last."""
     replayed = (
-        "(t.`_partition` = %(partition)s AND t.`_offset` = s.`_offset` AND t.`_commit` > %(since)s"
+        "(t.`_partition` = %(partition)s AND t.`_offset` = s.`_offset` AND t.`_commit` > %(since_commit)s"
         " AND t.`_pipeline_version` < %(pipeline_version)s)"
     )
-    if table.kind is Kind.EVENT:
-        return (
-            f"(t.`_partition` = %(partition)s AND t.`_offset` > s.`_offset` AND t.`_commit` > %(since)s OR {replayed})"
-        )
+    if table.kind is TableKind.EVENT:
+        later = "t.`_partition` = %(partition)s AND t.`_offset` > s.`_offset` AND t.`_commit` > %(since_commit)s"
+        return f"({later} OR {replayed})"
     version = quote(str(table.version))
     return f"(s.{version} > t.{version} OR {replayed})"

@@ -11,7 +11,7 @@ from tidemill.store.sql.expressions import equal
 from tidemill.store.sql.identifiers import columns_of, deleted, in_schema, quote, stage
 
 STILL_OUTDATED = (
-    "t.`_partition` = %(partition)s AND t.`_offset` = g.`_offset` AND t.`_commit` > %(since)s"
+    "t.`_partition` = %(partition)s AND t.`_offset` = g.`_offset` AND t.`_commit` > %(since_commit)s"
     " AND t.`_pipeline_version` < %(pipeline_version)s"
 )
 """Which of the rows that were found still are as they were: a stream may have written them since."""
@@ -25,8 +25,8 @@ class Replay(Removal):
     def outdated_rows(self, schema: str, name: str, table: Table, ranges: int, *, after: bool) -> str:
         """The next rows of older pipeline versions whose records are in one of several ranges, in key order.
 
-        Parameters: ``since``, ``pipeline_version``, ``rows``; ``p0``, ``a0``, ``b0`` … for partition, start and end
-        of each range; ``k0`` … for the key that they come after.
+        Parameters: ``since_commit``, ``pipeline_version``, ``rows``; ``p0``, ``a0``, ``b0`` … for partition, start and
+        end of each range; ``k0`` … for the key that they come after.
         """
         keys = columns_of(table.key)
         inside = " OR ".join(
@@ -35,7 +35,7 @@ class Replay(Removal):
         begin = f"{_beyond(table)} AND " if after else ""
         return (
             f"SELECT {keys}, `_partition`, `_offset` FROM {in_schema(schema, name)}"
-            f" WHERE {begin}`_pipeline_version` < %(pipeline_version)s AND `_commit` > %(since)s AND ({inside})"
+            f" WHERE {begin}`_pipeline_version` < %(pipeline_version)s AND `_commit` > %(since_commit)s AND ({inside})"
             f" ORDER BY {keys} LIMIT %(rows)s"
         )
 
@@ -43,7 +43,7 @@ class Replay(Removal):
         """How many rows of older versions the staged rows would rewrite: the same record, under the same key."""
         return (
             f"SELECT COUNT(*) FROM {self.staged(schema, name, table)}"
-            " WHERE t.`_partition` = %(partition)s AND t.`_offset` = s.`_offset` AND t.`_commit` > %(since)s"
+            " WHERE t.`_partition` = %(partition)s AND t.`_offset` = s.`_offset` AND t.`_commit` > %(since_commit)s"
             " AND t.`_pipeline_version` < %(pipeline_version)s"
         )
 
@@ -52,7 +52,7 @@ class Replay(Removal):
         return (
             f"SELECT 1 FROM {in_schema(schema, stage(name))} AS s"
             f" {self.join} {in_schema(schema, deleted(name))} AS d ON {equal(table.key, 'd', 's')}"
-            " WHERE d.`_partition` = %(partition)s AND d.`_offset` >= s.`_offset` AND d.`_commit` > %(since)s"
+            " WHERE d.`_partition` = %(partition)s AND d.`_offset` >= s.`_offset` AND d.`_commit` > %(since_commit)s"
             f" LIMIT 1 {self.share_lock}"
         )
 

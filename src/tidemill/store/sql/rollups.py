@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from tidemill.spec.schema import Rollup, Table
 from tidemill.store.sql.expressions import after, bound, equal, summands, up_to
-from tidemill.store.sql.identifiers import built, columns_of, delta, held, in_schema, quote, stage
+from tidemill.store.sql.identifiers import columns_of, cursor_of, delta, in_schema, locked, quote, stage
 from tidemill.store.sql.merge import WritePath, newer
 from tidemill.store.sql.tables import Tables
 
@@ -61,7 +61,7 @@ class Rollups(WritePath, Tables):
 
         They bind no parameters.
         """
-        joined = self.leaving(schema, rollup.of, table, held(rollup.of))
+        joined = self.leaving(schema, rollup.of, table, locked(rollup.of))
         joined += "" if built else _counted(schema, name, table, "t")
         changes = f"SELECT {summands(rollup, table, 't', '-')} FROM {joined}"
         return (*self._moved(schema, name, rollup, (changes,)), self.empty(schema, delta(name)))
@@ -78,12 +78,12 @@ class Rollups(WritePath, Tables):
         """The statements of one step: count the rows beyond the cursor up to the key ``k0``, ``k1``, …"""
         where = up_to(table.key) if first else f"{_beyond(schema, name, table)} AND {up_to(table.key)}"
         rows = f"SELECT {bound(summands(rollup, table, 't'))} FROM {in_schema(schema, rollup.of)} AS t WHERE {where}"
-        cursor = in_schema(schema, built(name))
+        cursor = in_schema(schema, cursor_of(name))
         marks = ", ".join(f"%(k{i})s" for i in range(len(table.key)))
         return (
             *self.take(schema, name, rollup, (rows,)),
             self.add(schema, name, rollup),
-            self.empty(schema, built(name)),
+            self.empty(schema, cursor_of(name)),
             f"INSERT INTO {cursor} ({columns_of(table.key)}) VALUES ({marks})",
         )
 
@@ -143,11 +143,11 @@ class Rollups(WritePath, Tables):
 
 def _counted(schema: str, name: str, table: Table, alias: str) -> str:
     """A join that leaves the rows that a rollup under construction counts: those up to its cursor."""
-    return f" JOIN {in_schema(schema, built(name))} AS b ON {after(table.key, 'b', alias, or_equal=True)}"
+    return f" JOIN {in_schema(schema, cursor_of(name))} AS b ON {after(table.key, 'b', alias, or_equal=True)}"
 
 
 def _beyond(schema: str, name: str, table: Table) -> str:
-    cursor = in_schema(schema, built(name))
+    cursor = in_schema(schema, cursor_of(name))
     first = quote(table.key[0])
     # The first condition alone is a range of the primary key; the second is exact.
     exact = f"EXISTS (SELECT 1 FROM {cursor} AS b WHERE {after(table.key, 't', 'b')})"

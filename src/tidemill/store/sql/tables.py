@@ -9,8 +9,8 @@ from tidemill.store.sql.capabilities import Hooks, Use
 from tidemill.store.sql.expressions import equal
 from tidemill.store.sql.identifiers import (
     SYSTEM_COLUMNS,
-    built,
     columns_of,
+    cursor_of,
     definition,
     deleted,
     in_schema,
@@ -54,7 +54,7 @@ class Tables(Hooks):
         """DDL of a rollup's cursor: no row, or one."""
         columns = [f"{quote(column)} {table.columns[column]}" for column in table.key]
         items = [*columns, *self.key_items(table.key, Use.CURSOR)]
-        return self._create(Use.CURSOR, schema, built(name), items, lines=False)
+        return self._create(Use.CURSOR, schema, cursor_of(name), items, lines=False)
 
     def create_deleted(self, schema: str, name: str, table: Table) -> str:
         """DDL of the memory of deleted keys."""

@@ -13,17 +13,19 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from tidemill.errors import StoreError, Transient
-from tidemill.spec.schema import Kind, Table
+from tidemill.spec.schema import Table, TableKind
 from tidemill.store.connection import translated
 from tidemill.store.sql import identifiers
 from tidemill.store.write.bulk_load import reason_of, refusals
-from tidemill.store.write.merge import Target, after_deletion
+from tidemill.store.write.merge import TableTarget, after_deletion
 
 _ROWS = 1_000
 """Rows that are loaded and searched at a time: every attempt reads all that are loaded."""
 
 
-def unfit(target: Target, rows: pa.Table, deleted: pa.Table | None, values: dict[str, int]) -> dict[int, str]:
+def rejected_by_rollups(
+    target: TableTarget, rows: pa.Table, deleted: pa.Table | None, values: dict[str, int]
+) -> dict[int, str]:
     """The rows that would be written and that a rollup of the table cannot count. Outside a transaction.
 
     A row behind a newer one that all rollups count is stale whether they would count it or not. The stage holds
@@ -33,7 +35,7 @@ def unfit(target: Target, rows: pa.Table, deleted: pa.Table | None, values: dict
         target: after :func:`tidemill.store.write.merge.prepare`.
         rows: the table's columns and ``_offset``.
         deleted: keys that tombstones delete and ``_offset``; None without any.
-        values: ``partition``, ``pipeline_version`` and ``since`` of the rows.
+        values: ``partition``, ``pipeline_version`` and ``since_commit`` of the rows.
 
     Returns:
         Offset -> the rollup and what the database says.
@@ -47,7 +49,7 @@ def unfit(target: Target, rows: pa.Table, deleted: pa.Table | None, values: dict
     return {offset: found[offset] for offset in _ahead(target.table, fresh, found)} if found else {}
 
 
-def _among(target: Target, rows: pa.Table, values: dict[str, int]) -> dict[int, str]:
+def _among(target: TableTarget, rows: pa.Table, values: dict[str, int]) -> dict[int, str]:
     """Offset -> reason of the rows that a rollup cannot count, whatever else the batch holds."""
     d, schema, name, table = target.dialect, target.schema, target.name, target.table
     columns = [*table.columns, "_offset"]
@@ -67,7 +69,7 @@ def _among(target: Target, rows: pa.Table, values: dict[str, int]) -> dict[int, 
     return found
 
 
-def _searched(target: Target, rollup: str, offsets: list[int], values: dict[str, int]) -> dict[int, str]:
+def _searched(target: TableTarget, rollup: str, offsets: list[int], values: dict[str, int]) -> dict[int, str]:
     """The rows that one rollup cannot count, found by halving what fails."""
     declared = target.pipeline.rollups[rollup]
     statements = target.dialect.probe_rollup(target.schema, rollup, declared, target.table)
@@ -94,7 +96,7 @@ def _ahead(table: Table, rows: pa.Table, bad: Collection[int]) -> list[int]:
     """Which of the bad rows no good row of their keys makes stale: the order is that of ``newest``."""
     key = list(table.key)
     order = [("_offset", "descending")]
-    if table.kind is Kind.ENTITY:
+    if table.kind is TableKind.ENTITY:
         order.insert(0, (str(table.version), "ascending"))
     ranked = rows.take(pc.sort_indices(rows, sort_keys=order)).select([*key, "_offset"])
     ranks = pa.array(np.arange(ranked.num_rows))

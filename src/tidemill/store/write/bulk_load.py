@@ -22,7 +22,7 @@ import pymysql
 from pymysql.connections import Connection
 from pymysql.constants import ER
 
-from tidemill.errors import DatabaseAway, DatabaseFull, StoreError, Transient
+from tidemill.errors import DatabaseFull, DatabaseUnavailable, StoreError, Transient
 from tidemill.store.connection import translated
 from tidemill.store.sql.identifiers import quote
 from tidemill.store.write.encoding import VALUES, encode, lines_of, pieces
@@ -96,7 +96,7 @@ def bulk_load(connection: Connection[Any], statement: str, table: pa.Table, colu
         Rows affected, as the database counts them (a replaced row counts twice).
 
     Raises:
-        DatabaseAway, DatabaseFull: transient; no row is at fault.
+        DatabaseUnavailable, DatabaseFull: transient; no row is at fault.
         StoreError: a value does not fit. Rows before it may have been loaded.
     """
     rows = table.select(list(columns))
@@ -218,7 +218,9 @@ def _load(connection: Connection[Any], statement: str, rows: pa.Table) -> tuple[
             # PyMySQL ends the file over a connection that it closed because it broke meanwhile.
             if connection.open:
                 raise
-            raise DatabaseAway("the database cannot be reached", value="lost in the middle of a bulk load") from error
+            raise DatabaseUnavailable(
+                "the database cannot be reached", value="lost in the middle of a bulk load"
+            ) from error
         except pymysql.Error as error:
             number = error.args[0] if error.args else None
             if number == ER.FILE_NOT_FOUND:

@@ -11,13 +11,13 @@ from pymysql.connections import Connection
 
 from tidemill.errors import Fenced
 from tidemill.store.connection import dialect_of, translated
-from tidemill.store.write.ledger_rows import Claimant
+from tidemill.store.write.ledger_rows import WriteContext
 
-NO_INCARNATION = 2**63 - 1
-"""As ``since`` of a topic that is no more: no row is taken for one of its records, no deletion for a later one."""
+NO_GENERATION = 2**63 - 1
+"""As ``since_commit`` of a topic that is no more: no row counts as one of its records, no deletion as later."""
 
 
-def prove_epoch(connection: Connection[Any], stream: str, epoch: int) -> None:
+def check_fencing_token(connection: Connection[Any], stream: str, epoch: int) -> None:
     """Hold a shared lock on the lease until the transaction ends, or refuse.
 
     A take-over waits for the lock, so that no commit of an older epoch can come after it.
@@ -33,7 +33,7 @@ def prove_epoch(connection: Connection[Any], stream: str, epoch: int) -> None:
         raise Fenced(f"stream {stream} was taken over", value=f"epoch {epoch}, now {row[0] if row else 'none'}")
 
 
-def prove_version(connection: Connection[Any], stream: str, version: int) -> None:
+def check_pipeline_version(connection: Connection[Any], stream: str, version: int) -> None:
     """Hold a shared lock on the lease until the transaction ends, or refuse a pipeline version that is outdated.
 
     Raises:
@@ -49,7 +49,7 @@ def prove_version(connection: Connection[Any], stream: str, version: int) -> Non
         )
 
 
-def prove_incarnation(connection: Connection[Any], claimant: Claimant) -> str | None:
+def check_topic_generation(connection: Connection[Any], write_context: WriteContext) -> str | None:
     """Hold a shared lock on the topic's row until the transaction ends, or refuse a replay of another incarnation.
 
     Returns:
@@ -59,22 +59,22 @@ def prove_incarnation(connection: Connection[Any], claimant: Claimant) -> str | 
     Raises:
         Fenced: the topic was made again since the replay was asked for, and the stream has gone on to the new one.
     """
-    if claimant.since == NO_INCARNATION:
+    if write_context.since_commit == NO_GENERATION:
         return None
     with translated(), connection.cursor() as cursor:
         lock = dialect_of(connection).share_lock
         cursor.execute(
-            f"SELECT topic_id, generation, since FROM topics WHERE stream = %s AND topic = %s {lock}",
-            (claimant.stream, claimant.topic),
+            f"SELECT topic_id, generation, since_commit FROM topics WHERE stream = %s AND topic = %s {lock}",
+            (write_context.stream, write_context.topic),
         )
         row = cursor.fetchone()
-    known, generation, since = row or (None, 1, 0)
-    if (int(generation), int(since)) != (claimant.generation, claimant.since):
-        asked = f"generation {claimant.generation} after commit {claimant.since}"
-        raise made_again(claimant.topic, f"{asked}, now {generation} after commit {since}")
+    known, generation, since_commit = row or (None, 1, 0)
+    if (int(generation), int(since_commit)) != (write_context.generation, write_context.since_commit):
+        asked = f"generation {write_context.generation} after commit {write_context.since_commit}"
+        raise topic_recreated(write_context.topic, f"{asked}, now {generation} after commit {since_commit}")
     return None if known is None else str(known)
 
 
-def made_again(topic: str, value: str) -> Fenced:
+def topic_recreated(topic: str, value: str) -> Fenced:
     """Why a replay is refused whose records Kafka does not hold any more under these offsets."""
     return Fenced(f"topic {topic} was made again since the replay was asked for", value=value, remedy="ask again")

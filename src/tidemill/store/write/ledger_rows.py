@@ -19,7 +19,7 @@ KEPT_BYTES = 65_536
 
 
 @dataclass(frozen=True)
-class Claimant:
+class WriteContext:
     """On whose behalf a commit is made."""
 
     stream: str
@@ -28,7 +28,7 @@ class Claimant:
     topic: str
     generation: int = 1
     """Which incarnation of the topic."""
-    since: int = 0
+    since_commit: int = 0
     """The newest commit when this incarnation was met: offsets of older commits mean other records."""
     replay_id: int | None = None
     """A replay writes beside the stream: it moves no position."""
@@ -113,33 +113,33 @@ _COUNTS = (
 )
 
 
-def committed(connection: Connection[Any], claimant: Claimant, batch_id: int, span: Range) -> Counts | None:
+def committed(connection: Connection[Any], write_context: WriteContext, batch_id: int, span: Range) -> Counts | None:
     """The counts of this very commit, if an earlier attempt of this driver or replay made it and did not hear of it.
 
     Of the stream the position is asked: it stands at the end of a commit if, and only if, the commit happened.
     """
     with translated(), connection.cursor() as cursor:
-        if claimant.replay_id is None:
-            place = (claimant.stream, claimant.topic, span.partition, span.until)
+        if write_context.replay_id is None:
+            place = (write_context.stream, write_context.topic, span.partition, span.until)
             cursor.execute(
                 f"SELECT {_COUNTS} FROM commits AS c WHERE stream = %s AND topic = %s AND partition_id = %s"
                 " AND until_offset = %s AND epoch = %s AND batch_id = %s AND from_offset = %s AND generation = %s"
                 " AND replay_id IS NULL AND EXISTS (SELECT 1 FROM offsets AS o WHERE o.stream = c.stream"
                 " AND o.topic = c.topic AND o.partition_id = c.partition_id AND o.position >= c.until_offset)",
-                (*place, claimant.epoch, batch_id, span.start, claimant.generation),
+                (*place, write_context.epoch, batch_id, span.start, write_context.generation),
             )
         else:
             cursor.execute(
                 # A correcting replay reads its ranges twice, in other batches.
                 f"SELECT {_COUNTS} FROM commits WHERE replay_id = %s AND partition_id = %s AND from_offset = %s"
                 " AND until_offset = %s AND batch_id = %s AND generation = %s",
-                (claimant.replay_id, span.partition, span.start, span.until, batch_id, claimant.generation),
+                (write_context.replay_id, span.partition, span.start, span.until, batch_id, write_context.generation),
             )
         row = cursor.fetchone()
     return Counts(*map(int, row)) if row else None
 
 
-def await_outcome(connection: Connection[Any], claimant: Claimant, span: Range) -> None:
+def await_outcome(connection: Connection[Any], write_context: WriteContext, span: Range) -> None:
     """Wait until a transaction of ours that was cut off has come to its end, whichever.
 
     The server may not have noticed yet, or have COMMIT before it. By then it holds the lock of the position, or the
@@ -147,32 +147,34 @@ def await_outcome(connection: Connection[Any], claimant: Claimant, span: Range) 
     """
     lock = dialect_of(connection).share_lock
     with translated(), connection.cursor() as cursor:
-        if claimant.replay_id is None:
+        if write_context.replay_id is None:
             cursor.execute(
                 f"SELECT position FROM offsets WHERE stream = %s AND topic = %s AND partition_id = %s {lock}",
-                (claimant.stream, claimant.topic, span.partition),
+                (write_context.stream, write_context.topic, span.partition),
             )
         else:
             cursor.execute(
                 f"SELECT id FROM commits WHERE replay_id = %s AND partition_id = %s AND from_offset = %s {lock}",
-                (claimant.replay_id, span.partition, span.start),
+                (write_context.replay_id, span.partition, span.start),
             )
         cursor.fetchall()
 
 
-def resume(connection: Connection[Any], claimant: Claimant, batch_id: int, span: Range) -> tuple[int, Counts | None]:
+def resume(
+    connection: Connection[Any], write_context: WriteContext, batch_id: int, span: Range
+) -> tuple[int, Counts | None]:
     """Where a task goes on that an earlier attempt began: the next offset, and what is committed by now."""
-    if claimant.replay_id is None:
-        whose, values = "epoch = %s AND batch_id = %s AND replay_id IS NULL", (claimant.epoch, batch_id)
+    if write_context.replay_id is None:
+        whose, values = "epoch = %s AND batch_id = %s AND replay_id IS NULL", (write_context.epoch, batch_id)
     else:
-        whose, values = "replay_id = %s AND batch_id = %s", (claimant.replay_id, batch_id)
+        whose, values = "replay_id = %s AND batch_id = %s", (write_context.replay_id, batch_id)
     with translated(), connection.cursor() as cursor:
         cursor.execute(
             f"SELECT until_offset, {_COUNTS} FROM commits WHERE stream = %s AND topic = %s AND partition_id = %s"
             f" AND generation = %s AND from_offset >= %s AND until_offset BETWEEN %s AND %s AND {whose}"
             f" ORDER BY from_offset",
             (
-                *(claimant.stream, claimant.topic, span.partition, claimant.generation),
+                *(write_context.stream, write_context.topic, span.partition, write_context.generation),
                 *(span.start, span.start + 1, span.until, *values),
             ),
         )
@@ -184,7 +186,7 @@ def resume(connection: Connection[Any], claimant: Claimant, batch_id: int, span:
     return position, counts
 
 
-def open_row(connection: Connection[Any], claimant: Claimant, batch: Batch) -> int:
+def open_row(connection: Connection[Any], write_context: WriteContext, batch: Batch) -> int:
     """Insert the commit, all of it a gap for now, and return its id: rows carry it."""
     span = batch.range
     with connection.cursor() as cursor:
@@ -193,8 +195,14 @@ def open_row(connection: Connection[Any], claimant: Claimant, batch: Batch) -> i
             " partition_id, from_offset, until_offset, gap_rows, newest_at)"
             " VALUES (%s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s, FROM_UNIXTIME(%s * 0.000001))",
             (
-                *(claimant.stream, claimant.replay_id, claimant.epoch, claimant.pipeline_version, batch.batch_id),
-                *(claimant.topic, claimant.generation, span.partition, span.start, span.until),
+                *(
+                    write_context.stream,
+                    write_context.replay_id,
+                    write_context.epoch,
+                    write_context.pipeline_version,
+                    batch.batch_id,
+                ),
+                *(write_context.topic, write_context.generation, span.partition, span.start, span.until),
                 *(span.until - span.start, batch.newest_us),
             ),
         )
@@ -224,7 +232,7 @@ def count_tables(connection: Connection[Any], counts: Counts, tables: dict[str, 
         )
 
 
-def move_position(connection: Connection[Any], claimant: Claimant, span: Range) -> None:
+def move_position(connection: Connection[Any], write_context: WriteContext, span: Range) -> None:
     """Move the position by compare-and-set.
 
     Raises:
@@ -233,21 +241,21 @@ def move_position(connection: Connection[Any], claimant: Claimant, span: Range) 
     with connection.cursor() as cursor:
         moved = cursor.execute(
             "UPDATE offsets SET position = %s WHERE stream = %s AND topic = %s AND partition_id = %s AND position = %s",
-            (span.until, claimant.stream, claimant.topic, span.partition, span.start),
+            (span.until, write_context.stream, write_context.topic, span.partition, span.start),
         )
     if moved != 1:
         raise Fenced(
-            f"stream {claimant.stream}: another driver moved the position of partition {span.partition}",
+            f"stream {write_context.stream}: another driver moved the position of partition {span.partition}",
             value=f"expected {span.start}",
         )
 
 
 def quarantine(
-    connection: Connection[Any], claimant: Claimant, batch: Batch, rejected: list[Rejected], commit_id: int
+    connection: Connection[Any], write_context: WriteContext, batch: Batch, rejected: list[Rejected], commit_id: int
 ) -> None:
     """Set records aside, each once; a replay says of those that were set aside before how they fare now."""
-    place = (claimant.stream, claimant.topic, claimant.generation, batch.range.partition)
-    if claimant.replay_id is not None:
+    place = (write_context.stream, write_context.topic, write_context.generation, batch.range.partition)
+    if write_context.replay_id is not None:
         _resolve(connection, place, batch, {bad.offset for bad in rejected}, commit_id)
     if not rejected:
         return
@@ -260,7 +268,7 @@ def quarantine(
             " resolved_commit = NULL, resolved_at = NULL",
             [
                 (*place, bad.offset, bad.timestamp_us, _cut(bad.key), _cut(bad.value), _short(bad.headers), _size(bad),
-                 bad.reason[:1000], claimant.pipeline_version, commit_id, claimant.replay_id)
+                 bad.reason[:1000], write_context.pipeline_version, commit_id, write_context.replay_id)
                 for bad in rejected
             ],
         )  # fmt: skip

@@ -16,14 +16,14 @@ from pymysql.connections import Connection
 
 from tidemill.errors import Contention, StoreError, Transient
 from tidemill.spec.checks.tables import deletes_from
-from tidemill.spec.schema import Kind, Pipeline, Table
+from tidemill.spec.schema import Pipeline, Table, TableKind
 from tidemill.store.connection import dialect_of, translated
 from tidemill.store.sql import Dialect, identifiers
 from tidemill.store.write.bulk_load import bulk_load, refusals
 
 
 @dataclass(frozen=True)
-class Target:
+class TableTarget:
     """One table of a pipeline, over the connection that writes it."""
 
     connection: Connection[Any]
@@ -36,7 +36,7 @@ class Target:
     """Whether the stream's own driver may write at the same time: a replay."""
     partition: int = 0
     """The Kafka partition of the batch."""
-    since: int = 0
+    since_commit: int = 0
     """The commits after it are of this incarnation of the topic."""
 
     @property
@@ -70,7 +70,7 @@ class Staged:
 
 
 @dataclass(frozen=True)
-class Settled:
+class Merged:
     """What became of the rows and tombstones of one table."""
 
     written: int
@@ -87,7 +87,7 @@ def newest(table: Table, rows: pa.Table) -> pa.Table:
     all the same comes in such an order that the row to keep is last, for REPLACE keeps what it loads last.
     """
     order = [("_offset", "descending")]
-    if table.kind is Kind.ENTITY:
+    if table.kind is TableKind.ENTITY:
         order.insert(0, (str(table.version), "ascending"))
     places = pc.sort_indices(rows, sort_keys=order)
     keys = rows.select(list(table.key)).take(places).append_column("_last", pa.array(np.arange(rows.num_rows)))
@@ -110,7 +110,7 @@ def after_deletion(table: Table, rows: pa.Table, deleted: pa.Table) -> pa.Table:
     return rows.take(places.take(pc.sort_indices(places)))
 
 
-def prepare(target: Target, rows: pa.Table, deleted: pa.Table | None = None) -> Staged:
+def prepare(target: TableTarget, rows: pa.Table, deleted: pa.Table | None = None) -> Staged:
     """Make the temporary tables of one table and load its rows. Outside a transaction.
 
     Args:
@@ -142,15 +142,15 @@ def prepare(target: Target, rows: pa.Table, deleted: pa.Table | None = None) -> 
         if isinstance(first, Transient):
             raise
         try:
-            kept, refused = _takeable(target, fresh)
+            kept, refused = _loadable(target, fresh)
             affected = bulk_load(target.connection, load, kept, columns)
         except StoreError as second:
             if isinstance(second, Transient):
                 raise
             # No warning told all: the database is asked row by row.
-            kept, refused = _takeable(target, fresh, one_by_one=True)
+            kept, refused = _loadable(target, fresh, one_by_one=True)
             affected = bulk_load(target.connection, load, kept, columns)
-    if buried := _buried(target, fresh):
+    if buried := _deleted_later(target, fresh):
         # They may have hidden newer records of their keys, which have a lower version.
         again = prepare(target, without(fresh, buried), deleted)
         unchanged = rows.num_rows - fresh.num_rows + len(buried)
@@ -159,14 +159,14 @@ def prepare(target: Target, rows: pa.Table, deleted: pa.Table | None = None) -> 
     return Staged(rows.num_rows - len(refused), 2 * kept.num_rows - affected, tombstones, keyless | refused)
 
 
-def _buried(target: Target, rows: pa.Table) -> set[int]:
+def _deleted_later(target: TableTarget, rows: pa.Table) -> set[int]:
     """The offsets of a replay's rows whose key a later record deleted in an earlier commit.
 
     A stream has none: what it reads comes after all it has read of the partition.
     """
     if not target.beside or not target.marks_deleted or not _any(target, identifiers.deleted(target.name)):
         return set()
-    key, values = list(target.table.key), {"partition": target.partition, "since": target.since}
+    key, values = list(target.table.key), {"partition": target.partition, "since_commit": target.since_commit}
     with translated(), target.connection.cursor() as cursor:
         cursor.execute(target.dialect.markers_of(target.schema, target.name, target.table), values)
         found = cursor.fetchall()
@@ -179,7 +179,7 @@ def _buried(target: Target, rows: pa.Table) -> set[int]:
     return {*rows["_offset"].to_pylist()} - {*alive["_offset"].to_pylist()}
 
 
-def _takeable(target: Target, rows: pa.Table, *, one_by_one: bool = False) -> tuple[pa.Table, dict[int, str]]:
+def _loadable(target: TableTarget, rows: pa.Table, *, one_by_one: bool = False) -> tuple[pa.Table, dict[int, str]]:
     """Of each key the newest row that the database takes, and the newer ones that it does not, with the reasons.
 
     An older row that fits must not be lost with a newer one that does not. What is behind a row that fits is stale
@@ -208,53 +208,53 @@ def _declared(table: Table) -> dict[str, str]:
     return {**table.columns, "_offset": "BIGINT UNSIGNED NOT NULL"}
 
 
-def _make_temporary(target: Target) -> None:
+def _make_temporary(target: TableTarget) -> None:
     _make_stage(target)
     _make_deltas(target)
 
 
-def _make_stage(target: Target, *, keyed: bool = True) -> None:
+def _make_stage(target: TableTarget, *, keyed: bool = True) -> None:
     _run(target, target.dialect.create_stage(target.schema, target.name, target.table, keyed=keyed))
 
 
-def _make_deltas(target: Target) -> None:
+def _make_deltas(target: TableTarget) -> None:
     for name, rollup in target.pipeline.rollups_of(target.name).items():
         _run(target, target.dialect.create_delta(target.schema, name, rollup, target.table))
 
 
-def _run(target: Target, statements: Iterable[str]) -> None:
+def _run(target: TableTarget, statements: Iterable[str]) -> None:
     with translated(), target.connection.cursor() as cursor:
         for sql in statements:
             cursor.execute(sql)
 
 
-def prepare_gone(target: Target) -> None:
+def prepare_tombstones(target: TableTarget) -> None:
     """Make the temporary tables that :func:`remove_rows` reads and needs. Outside a transaction."""
     _run(target, target.dialect.create_gone(target.schema, target.name, target.table))
     _make_deltas(target)
 
 
-def _stage_deleted(target: Target, deleted: pa.Table) -> dict[int, str]:
+def _stage_deleted(target: TableTarget, deleted: pa.Table) -> dict[int, str]:
     """Load the keys that tombstones delete; returns those that no row can have, with the reasons."""
     table = target.table
-    prepare_gone(target)
+    prepare_tombstones(target)
     columns = {name: table.columns[name] for name in table.key} | {"_offset": "BIGINT UNSIGNED NOT NULL"}
     # REPLACE keeps what it loads last: the newest tombstone of a key.
     ordered = deleted.take(pc.sort_indices(deleted, sort_keys=[("_offset", "ascending")]))
-    load = target.dialect.load(target.schema, identifiers.gone(target.name), columns)
+    load = target.dialect.load(target.schema, identifiers.tombstones(target.name), columns)
     try:
         bulk_load(target.connection, load, ordered, [*columns])
     except StoreError as error:
         if isinstance(error, Transient):
             raise
         refused = refusals(target.connection, load, ordered, [*columns], one_by_one=True)
-        prepare_gone(target)
+        prepare_tombstones(target)
         bulk_load(target.connection, load, without(ordered, refused), [*columns])
         return refused
     return {}
 
 
-def _refused(target: Target, rows: pa.Table, *, one_by_one: bool) -> dict[int, str]:
+def _refused(target: TableTarget, rows: pa.Table, *, one_by_one: bool) -> dict[int, str]:
     """Offset -> reason of every row that does not fit. MariaDB lists at most 65,535 warnings, hence the slices."""
     columns = [*target.table.columns, "_offset"]
     size = max(1, 65_535 // len(columns))
@@ -267,15 +267,15 @@ def _refused(target: Target, rows: pa.Table, *, one_by_one: bool) -> dict[int, s
     return refused
 
 
-def settle(target: Target, staged: Staged, values: dict[str, int], *, tell_offsets: bool = False) -> Settled:
+def merge_rows(target: TableTarget, staged: Staged, values: dict[str, int], *, with_offsets: bool = False) -> Merged:
     """Apply the deletions, settle the staged rows against the table and move its rollups. Inside a transaction.
 
     Args:
         target: with the stage that :func:`prepare` made.
         staged: what :func:`prepare` returned.
-        values: ``commit``, ``partition``, ``pipeline_version`` and ``since`` of the rows: of this incarnation of the
-            topic are the commits after ``since``.
-        tell_offsets: whether to name the records that were written.
+        values: ``commit``, ``partition``, ``pipeline_version`` and ``since_commit`` of the rows. The commits after
+            ``since_commit`` belong to this generation of the topic.
+        with_offsets: whether to name the records that were written.
     """
     d, schema, name, table = target.dialect, target.schema, target.name, target.table
     with translated(), target.connection.cursor() as cursor:
@@ -298,23 +298,23 @@ def settle(target: Target, staged: Staged, values: dict[str, int], *, tell_offse
             if not all_new:
                 written += int(cursor.execute(d.update(schema, name, table), values))
         offsets: frozenset[int] = frozenset()
-        if tell_offsets:
+        if with_offsets:
             cursor.execute(d.written_offsets(schema, name, table), values)
             found = [int(row[0]) for row in cursor.fetchall()]
             if deleted:
-                cursor.execute(d.offsets_in(schema, identifiers.gone(name)))
+                cursor.execute(d.offsets_in(schema, identifiers.tombstones(name)))
                 found += [int(row[0]) for row in cursor.fetchall()]
             offsets = frozenset(found)
     written += deleted
-    return Settled(written, staged.rows + staged.tombstones - written, offsets)
+    return Merged(written, staged.rows + staged.tombstones - written, offsets)
 
 
-def _any(target: Target, table: str) -> bool:
+def _any(target: TableTarget, table: str) -> bool:
     with target.connection.cursor() as cursor:
         return bool(cursor.execute(target.dialect.first_row(target.schema, table)))
 
 
-def _refuse_deleted_meanwhile(target: Target, values: dict[str, int]) -> None:
+def _refuse_deleted_meanwhile(target: TableTarget, values: dict[str, int]) -> None:
     """A key that the stream deleted after this batch had looked for deletions, and before it claimed the key.
 
     Raises:
@@ -325,7 +325,7 @@ def _refuse_deleted_meanwhile(target: Target, values: dict[str, int]) -> None:
             raise Contention("a key was deleted while an older record of it was written", value=target.name)
 
 
-def _delete(target: Target, values: dict[str, int]) -> int:
+def _delete(target: TableTarget, values: dict[str, int]) -> int:
     """Apply the staged tombstones; returns how many were not known before."""
     d, schema, name, table = target.dialect, target.schema, target.name, target.table
     with target.connection.cursor() as cursor:
@@ -333,12 +333,12 @@ def _delete(target: Target, values: dict[str, int]) -> int:
         # Marked before it is removed: whoever claims a key beside us and then asks for its mark finds it, or is found.
         cursor.execute(d.mark_deleted(schema, name, table), values)
         remove_rows(target, identifiers.OLDER_THAN_TOMBSTONE, values)
-        cursor.execute(d.count_rows(schema, identifiers.gone(name)))
+        cursor.execute(d.count_rows(schema, identifiers.tombstones(name)))
         row = cursor.fetchone()
     return int(row[0]) if row else 0
 
 
-def remove_rows(target: Target, condition: str, values: dict[str, Any]) -> int:
+def remove_rows(target: TableTarget, condition: str, values: dict[str, Any]) -> int:
     """Take rows out of a table and out of its rollups. Inside a transaction.
 
     Args:
@@ -351,7 +351,7 @@ def remove_rows(target: Target, condition: str, values: dict[str, Any]) -> int:
     """
     d, schema, name, table = target.dialect, target.schema, target.name, target.table
     with translated(), target.connection.cursor() as cursor:
-        _hold(target, condition, values)
+        _lock_leaving_rows(target, condition, values)
         for rollup_name, rollup in target.pipeline.rollups_of(name).items():
             built = rollup_name not in target.building
             for sql in d.remove_from_rollup(schema, rollup_name, rollup, table, built=built):
@@ -359,7 +359,7 @@ def remove_rows(target: Target, condition: str, values: dict[str, Any]) -> int:
         return int(cursor.execute(d.remove_held(schema, name, table)))
 
 
-def _hold(target: Target, condition: str, values: dict[str, Any]) -> None:
+def _lock_leaving_rows(target: TableTarget, condition: str, values: dict[str, Any]) -> None:
     """Lock the rows that are to leave and note their keys.
 
     A row that comes under one of the other keys meanwhile stays: it would leave the table and not the rollups. The
@@ -367,7 +367,7 @@ def _hold(target: Target, condition: str, values: dict[str, Any]) -> None:
     """
     d, schema, name, table = target.dialect, target.schema, target.name, target.table
     with target.connection.cursor() as cursor:
-        cursor.execute(d.empty(schema, identifiers.held(name)))
+        cursor.execute(d.empty(schema, identifiers.locked(name)))
         cursor.execute(d.lock_gone(schema, name, table, condition), values)
         if found := cursor.fetchall():
             cursor.executemany(d.note_held(schema, name, table), found)

@@ -23,9 +23,9 @@ from tidemill.store.connection import dialect_of, translated, worker_connection
 from tidemill.store.control import replays
 from tidemill.store.maintenance.rollup_backfill import under_construction
 from tidemill.store.sql.replay import STILL_OUTDATED
-from tidemill.store.write.fencing import prove_incarnation, prove_version
-from tidemill.store.write.ledger_rows import Claimant, Range
-from tidemill.store.write.merge import Target, prepare_gone, remove_rows
+from tidemill.store.write.fencing import check_pipeline_version, check_topic_generation
+from tidemill.store.write.ledger_rows import Range, WriteContext
+from tidemill.store.write.merge import TableTarget, prepare_tombstones, remove_rows
 
 ROWS = 2_000
 """Rows that leave in one transaction."""
@@ -33,7 +33,7 @@ _ATTEMPTS = 20
 
 
 @dataclass(frozen=True)
-class Outdated:
+class OutdatedRows:
     """A row of an older version: its key and the record that made it."""
 
     key: tuple[Any, ...]
@@ -41,19 +41,27 @@ class Outdated:
     offset: int
 
 
-Spare = Callable[[list[Outdated]], list[Outdated]]
+Spare = Callable[[list[OutdatedRows]], list[OutdatedRows]]
 """Leaves out the rows that stay although the new version does not make them."""
 
 
 def find_outdated(
-    connection: Connection[Any], settings: Settings, pipeline: Pipeline, claimant: Claimant, ranges: Iterable[Range]
-) -> Iterator[tuple[str, list[Outdated]]]:
+    connection: Connection[Any],
+    settings: Settings,
+    pipeline: Pipeline,
+    write_context: WriteContext,
+    ranges: Iterable[Range],
+) -> Iterator[tuple[str, list[OutdatedRows]]]:
     """The rows of older versions than the claimant's whose records are in the ranges: table after table, in parts.
 
     Reads every table once. No part is read before the one before it was dealt with.
     """
     spans = list(ranges)
-    values: dict[str, Any] = {"since": claimant.since, "pipeline_version": claimant.pipeline_version, "rows": ROWS}
+    values: dict[str, Any] = {
+        "since_commit": write_context.since_commit,
+        "pipeline_version": write_context.pipeline_version,
+        "rows": ROWS,
+    }
     for place, span in enumerate(spans):
         values |= {f"p{place}": span.partition, f"a{place}": span.start, f"b{place}": span.until}
     for name, table in pipeline.tables.items():
@@ -62,7 +70,7 @@ def find_outdated(
             sql = dialect_of(connection).outdated_rows(settings.db_data, name, table, len(spans), after=bool(last))
             with translated(), connection.cursor() as cursor:
                 cursor.execute(sql, values | last)
-                found = [Outdated(tuple(row[:-2]), int(row[-2]), int(row[-1])) for row in cursor.fetchall()]
+                found = [OutdatedRows(tuple(row[:-2]), int(row[-2]), int(row[-1])) for row in cursor.fetchall()]
             if found:
                 yield name, found
             if len(found) < ROWS:
@@ -74,19 +82,19 @@ def count_outdated(
     connection: Connection[Any],
     settings: Settings,
     pipeline: Pipeline,
-    claimant: Claimant,
+    write_context: WriteContext,
     ranges: Iterable[Range],
     spare: Spare,
 ) -> int:
     """How many rows of older versions there are whose records are in the ranges and are not spared."""
-    return sum(len(spare(rows)) for _, rows in find_outdated(connection, settings, pipeline, claimant, ranges))
+    return sum(len(spare(rows)) for _, rows in find_outdated(connection, settings, pipeline, write_context, ranges))
 
 
 def retract_outdated(
     connection: Connection[Any],
     settings: Settings,
     pipeline: Pipeline,
-    claimant: Claimant,
+    write_context: WriteContext,
     ranges: Iterable[Range],
     spare: Spare,
 ) -> int:
@@ -109,18 +117,18 @@ def retract_outdated(
         Fenced: the stream has a newer version meanwhile, or its topic was made again.
     """
     gone = 0
-    for name, rows in find_outdated(connection, settings, pipeline, claimant, ranges):
+    for name, rows in find_outdated(connection, settings, pipeline, write_context, ranges):
         if leaving := spare(rows):
-            target = Target(connection, settings.db_data, pipeline, name)
-            gone += _retract_through_contention(target, claimant, leaving)
+            target = TableTarget(connection, settings.db_data, pipeline, name)
+            gone += _retract_through_contention(target, write_context, leaving)
     return gone
 
 
-def _retract_through_contention(target: Target, claimant: Claimant, rows: list[Outdated]) -> int:
-    prepare_gone(target)
+def _retract_through_contention(target: TableTarget, write_context: WriteContext, rows: list[OutdatedRows]) -> int:
+    prepare_tombstones(target)
     for attempt in range(1, _ATTEMPTS + 1):
         try:
-            return _retract(target, claimant, rows)
+            return _retract(target, write_context, rows)
         except Contention:
             target.connection.rollback()
             if attempt == _ATTEMPTS:
@@ -133,12 +141,15 @@ def _retract_through_contention(target: Target, claimant: Claimant, rows: list[O
     raise AssertionError("unreachable: the last attempt raises")
 
 
-def _retract(target: Target, claimant: Claimant, rows: list[Outdated]) -> int:
+def _retract(target: TableTarget, write_context: WriteContext, rows: list[OutdatedRows]) -> int:
     """One transaction. Rows that were written since they were found stay."""
     connection = target.connection
     empty = target.dialect.empty_gone(target.schema, target.name)
     put = target.dialect.put_gone(target.schema, target.name, target.table)
-    values: dict[str, Any] = {"since": claimant.since, "pipeline_version": claimant.pipeline_version}
+    values: dict[str, Any] = {
+        "since_commit": write_context.since_commit,
+        "pipeline_version": write_context.pipeline_version,
+    }
     removed = 0
     with translated(), connection.cursor() as cursor:
         connection.begin()
@@ -147,20 +158,20 @@ def _retract(target: Target, claimant: Claimant, rows: list[Outdated]) -> int:
             cursor.execute(empty)
             cursor.executemany(put, [(*row.key, row.offset) for row in found])
             removed += remove_rows(target, STILL_OUTDATED, values | {"partition": partition})
-        assert claimant.replay_id is not None  # nobody else retracts
-        replays.count_retracted(connection, claimant.replay_id, removed)
-        prove_incarnation(connection, claimant)
-        prove_version(connection, claimant.stream, claimant.pipeline_version)
+        assert write_context.replay_id is not None  # nobody else retracts
+        replays.count_retracted(connection, write_context.replay_id, removed)
+        check_topic_generation(connection, write_context)
+        check_pipeline_version(connection, write_context.stream, write_context.pipeline_version)
         connection.commit()
     return removed
 
 
-def count_rewritable(settings: Settings, pipeline: Pipeline, claimant: Claimant, partition: int) -> int:
+def count_rewritable(settings: Settings, pipeline: Pipeline, write_context: WriteContext, partition: int) -> int:
     """Of the rows that this worker staged last: how many would rewrite the row that an older version made."""
     values = {
         "partition": partition,
-        "since": claimant.since,
-        "pipeline_version": claimant.pipeline_version,
+        "since_commit": write_context.since_commit,
+        "pipeline_version": write_context.pipeline_version,
     }
     found, connection = 0, worker_connection(settings)
     with translated(), connection.cursor() as cursor:

@@ -11,20 +11,25 @@ import pyarrow as pa
 from pymysql.connections import Connection
 
 from tidemill.config import Settings
-from tidemill.errors import Contention, DatabaseAway, DatabaseFull, StoreError, Transient
+from tidemill.errors import Contention, DatabaseFull, DatabaseUnavailable, StoreError, Transient
 from tidemill.failpoints import reach
-from tidemill.spec.schema import Kind, Pipeline
+from tidemill.spec.schema import Pipeline, TableKind
 from tidemill.store.connection import drop_worker_connection, translated, worker_connection
 from tidemill.store.maintenance.rollup_backfill import under_construction
-from tidemill.store.scoring.live_scoring import Commit, live_models, prepare_scores, score_commit, tell
+from tidemill.store.scoring.live_scoring import ScoredCommit, live_models, notify_unscored, prepare_scores, score_commit
 from tidemill.store.sql.identifiers import NO_PARTITION
 from tidemill.store.write import ledger_rows
-from tidemill.store.write.bad_rows import unfit
-from tidemill.store.write.fencing import NO_INCARNATION, prove_epoch, prove_incarnation, prove_version
-from tidemill.store.write.ledger_rows import Batch, Claimant, Counts, Range, Rejected
-from tidemill.store.write.merge import Settled, Staged, Target, prepare, settle, without
+from tidemill.store.write.bad_rows import rejected_by_rollups
+from tidemill.store.write.fencing import (
+    NO_GENERATION,
+    check_fencing_token,
+    check_pipeline_version,
+    check_topic_generation,
+)
+from tidemill.store.write.ledger_rows import Batch, Counts, Range, Rejected, WriteContext
+from tidemill.store.write.merge import Merged, Staged, TableTarget, merge_rows, prepare, without
 
-__all__ = ["ATTEMPTS", "Batch", "Claimant", "Counts", "Range", "ReadRaw", "Rejected", "write_batch"]
+__all__ = ["ATTEMPTS", "Batch", "Counts", "Range", "ReadRaw", "Rejected", "WriteContext", "write_batch"]
 
 ATTEMPTS = 8
 """How often a transaction is run again from memory after contention or a lost connection."""
@@ -36,7 +41,7 @@ ReadRaw = Callable[[Iterable[int]], dict[int, Rejected]]
 def write_batch(
     settings: Settings,
     pipeline: Pipeline,
-    claimant: Claimant,
+    write_context: WriteContext,
     batch: Batch,
     *,
     read_raw: ReadRaw | None = None,
@@ -63,8 +68,8 @@ def write_batch(
         try:
             connection = worker_connection(settings)
             if attempt > 1:
-                ledger_rows.await_outcome(connection, claimant, batch.range)
-            return _Transaction(connection, settings, pipeline, claimant, batch).run(read_raw, dry_run=dry_run)
+                ledger_rows.await_outcome(connection, write_context, batch.range)
+            return _Transaction(connection, settings, pipeline, write_context, batch).run(read_raw, dry_run=dry_run)
         except Exception as error:
             # Whatever it was, the connection may stand in the middle of a transaction.
             _roll_back(settings, keep=isinstance(error, Contention | DatabaseFull))
@@ -83,7 +88,7 @@ def _roll_back(settings: Settings, *, keep: bool) -> None:
         try:
             with translated():
                 worker_connection(settings).rollback()
-        except DatabaseAway:
+        except DatabaseUnavailable:
             keep = False
     if not keep:
         drop_worker_connection(settings)
@@ -93,13 +98,18 @@ class _Transaction:
     """One attempt to commit a batch over one connection."""
 
     def __init__(
-        self, connection: Connection[Any], settings: Settings, pipeline: Pipeline, claimant: Claimant, batch: Batch
+        self,
+        connection: Connection[Any],
+        settings: Settings,
+        pipeline: Pipeline,
+        write_context: WriteContext,
+        batch: Batch,
     ) -> None:
         self.connection, self.settings, self.pipeline = connection, settings, pipeline
-        self.claimant, self.batch = claimant, batch
+        self.write_context, self.batch = write_context, batch
 
     def run(self, read_raw: ReadRaw | None = None, *, dry_run: bool = False) -> Counts:
-        done = ledger_rows.committed(self.connection, self.claimant, self.batch.batch_id, self.batch.range)
+        done = ledger_rows.committed(self.connection, self.write_context, self.batch.batch_id, self.batch.range)
         if done is not None and not dry_run:
             return done
         reach("before stage")
@@ -134,16 +144,16 @@ class _Transaction:
         with translated(), self.connection.cursor() as cursor:
             self.connection.begin()
             building = under_construction(self.connection, self.pipeline)
-            commit_id = ledger_rows.open_row(self.connection, self.claimant, self.batch)
+            commit_id = ledger_rows.open_row(self.connection, self.write_context, self.batch)
             settled = {
-                name: settle(
-                    self._target(name, building), staged[name], self._values(commit_id), tell_offsets=self._several
+                name: merge_rows(
+                    self._target(name, building), staged[name], self._values(commit_id), with_offsets=self._several
                 )
                 for name in staged
             }
             self._score(commit_id, [name for name, found in settled.items() if found.written], dry_run=dry_run)
             counts = self._count(commit_id, left, settled, rejected)
-            ledger_rows.quarantine(self.connection, self.claimant, self.batch, rejected, commit_id)
+            ledger_rows.quarantine(self.connection, self.write_context, self.batch, rejected, commit_id)
             ledger_rows.close_row(self.connection, counts)
             if self._several:
                 ledger_rows.count_tables(self.connection, counts, self._count_tables(counts, staged, settled))
@@ -156,8 +166,10 @@ class _Transaction:
         """Score what was written, where a model is to score live."""
         models = live_models(self.pipeline, written)
         if models and not dry_run:
-            untold = score_commit(self.connection, Commit(self.settings, self.pipeline, commit_id), models)
-            tell(self.settings, self.pipeline, models, untold)
+            pending_notifications = score_commit(
+                self.connection, ScoredCommit(self.settings, self.pipeline, commit_id), models
+            )
+            notify_unscored(self.settings, self.pipeline, models, pending_notifications)
 
     def _unfit(self, refused: dict[int, str]) -> dict[int, str]:
         """Of a batch that was refused as a whole: offset -> reason of the records that a rollup cannot count."""
@@ -166,32 +178,32 @@ class _Transaction:
         rows, deleted = _without(self.batch.rows, refused), _without(self.batch.deleted, refused)
         found: dict[int, str] = {}
         for name in rows:
-            found |= unfit(self._target(name), rows[name], deleted.get(name), self._values(0))
+            found |= rejected_by_rollups(self._target(name), rows[name], deleted.get(name), self._values(0))
         return found
 
     @property
     def _several(self) -> bool:
         return len(self.pipeline.tables) > 1
 
-    def _target(self, name: str, building: Iterable[str] = ()) -> Target:
-        return Target(
+    def _target(self, name: str, building: Iterable[str] = ()) -> TableTarget:
+        return TableTarget(
             self.connection,
             self.settings.db_data,
             self.pipeline,
             name,
             frozenset(building),
-            beside=self.claimant.replay_id is not None,
+            beside=self.write_context.replay_id is not None,
             partition=self.batch.range.partition,
-            since=self.claimant.since,
+            since_commit=self.write_context.since_commit,
         )
 
     def _values(self, commit_id: int) -> dict[str, int]:
-        unplaced = self.claimant.since == NO_INCARNATION
+        unplaced = self.write_context.since_commit == NO_GENERATION
         return {
             "commit": commit_id,
             "partition": NO_PARTITION if unplaced else self.batch.range.partition,
-            "pipeline_version": self.claimant.pipeline_version,
-            "since": self.claimant.since,
+            "pipeline_version": self.write_context.pipeline_version,
+            "since_commit": self.write_context.since_commit,
         }
 
     def _stage(self, refused: dict[int, str]) -> tuple[list[tuple[str, pa.Table]], dict[str, Staged], dict[int, str]]:
@@ -224,31 +236,31 @@ class _Transaction:
         self,
         commit_id: int,
         left: list[tuple[str, pa.Table]],
-        settled: dict[str, Settled],
+        settled: dict[str, Merged],
         rejected: list[Rejected],
     ) -> Counts:
         """What became of each record: with several tables the best that became of it in any of them."""
         tables = self.pipeline.tables
         if self._several:
             written = frozenset[int]().union(*(found.offsets for found in settled.values()))
-            seen: dict[Kind, set[int]] = {Kind.ENTITY: set(), Kind.EVENT: set()}
+            seen: dict[TableKind, set[int]] = {TableKind.ENTITY: set(), TableKind.EVENT: set()}
             for name, found_rows in left:
                 seen[tables[name].kind].update(found_rows["_offset"].to_pylist())
             unchanged = {
-                Kind.ENTITY: len(seen[Kind.ENTITY] - written),
-                Kind.EVENT: len(seen[Kind.EVENT] - written - seen[Kind.ENTITY]),
+                TableKind.ENTITY: len(seen[TableKind.ENTITY] - written),
+                TableKind.EVENT: len(seen[TableKind.EVENT] - written - seen[TableKind.ENTITY]),
             }
             new = len(written)
         else:
-            unchanged = {Kind.ENTITY: 0, Kind.EVENT: 0}
+            unchanged = {TableKind.ENTITY: 0, TableKind.EVENT: 0}
             new = sum(found.written for found in settled.values())
             for name, found in settled.items():
                 unchanged[tables[name].kind] += found.unchanged
         return Counts(
             commit_id,
             written=new,
-            duplicate=unchanged[Kind.EVENT],
-            stale=unchanged[Kind.ENTITY],
+            duplicate=unchanged[TableKind.EVENT],
+            stale=unchanged[TableKind.ENTITY],
             filtered=self.batch.filtered,
             quarantined=len(rejected),
             gap=self.batch.gap,
@@ -257,24 +269,24 @@ class _Transaction:
         )
 
     def _count_tables(
-        self, counts: Counts, staged: dict[str, Staged], settled: dict[str, Settled]
+        self, counts: Counts, staged: dict[str, Staged], settled: dict[str, Merged]
     ) -> dict[str, dict[str, int]]:
         records = counts.written + counts.duplicate + counts.stale + counts.filtered
         found = {}
         for name, result in settled.items():
             given = staged[name].rows + staged[name].tombstones
-            kind = "duplicate" if self.pipeline.tables[name].kind is Kind.EVENT else "stale"
+            kind = "duplicate" if self.pipeline.tables[name].kind is TableKind.EVENT else "stale"
             found[name] = {"written": result.written, kind: result.unchanged, "filtered": records - given}
         return found
 
     def _finish(self) -> None:
         """The stream moves its position and proves its epoch; a replay proves that topic and version are current."""
-        if self.claimant.replay_id is None:
-            ledger_rows.move_position(self.connection, self.claimant, self.batch.range)
-            prove_epoch(self.connection, self.claimant.stream, self.claimant.epoch)
+        if self.write_context.replay_id is None:
+            ledger_rows.move_position(self.connection, self.write_context, self.batch.range)
+            check_fencing_token(self.connection, self.write_context.stream, self.write_context.epoch)
         else:
-            prove_incarnation(self.connection, self.claimant)
-            prove_version(self.connection, self.claimant.stream, self.claimant.pipeline_version)
+            check_topic_generation(self.connection, self.write_context)
+            check_pipeline_version(self.connection, self.write_context.stream, self.write_context.pipeline_version)
 
 
 def _without(tables: dict[str, pa.Table], offsets: Collection[int]) -> dict[str, pa.Table]:

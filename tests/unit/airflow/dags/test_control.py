@@ -9,61 +9,75 @@ import pytest
 from airflow.sdk.exceptions import AirflowFailException, ParamValidationError
 
 from support.streams import RUNNING, ago
-from tidemill.airflow.dags.control import form, prospect, write_wishes
+from tidemill.airflow.dags.control import form, outcome_of, write_requests
 
-START = {"stream": "flights", "wanted": "running", "by": "airflow: ann, a run", "after": 0}
-STOP = START | {"wanted": "stopped"}
+START = {"stream": "flights", "desired_state": "running", "by": "airflow: ann, a run", "after": 0}
+STOP = START | {"desired_state": "stopped"}
 RESTART = START | {"after": 7}
-STOPPED = replace(RUNNING, wanted="stopped")
-FRESH = {"wanted_at": ago(3), "state": None, "beat_epoch": None, "beat_at": None, "last_error": None}
-NO_DRIVER = {"epoch": 0, "taken_at": None, "pid": None, "host": None, "log_file": None}
+STOPPED = replace(RUNNING, desired_state="stopped")
+FRESH = {"requested_at": ago(3), "state": None, "heartbeat_epoch": None, "heartbeat_at": None, "last_error": None}
+NO_DRIVER = {"epoch": 0, "acquired_at": None, "pid": None, "host": None, "log_file": None}
 
 CASES: list[tuple[str, dict[str, Any], dict[str, Any], bool, bool | None, str]] = [
     # what, wish, changes of a healthy running row, whether the process is gone, verdict, words
     ("runs", START, {}, False, True, ""),
     ("runs, and its process is gone", START, {}, True, None, "its driver"),
-    ("silent", START, {"beat_at": ago(60)}, False, None, ""),
-    ("starting", START, FRESH | {"taken_at": ago(1)}, False, None, "its driver is starting"),
+    ("silent", START, {"heartbeat_at": ago(60)}, False, None, ""),
+    ("starting", START, FRESH | {"acquired_at": ago(1)}, False, None, "its driver is starting"),
     ("no driver yet", START, FRESH | NO_DRIVER, False, None, "is the DAG stream__flights switched on?"),
-    ("waits", START, FRESH | {"taken_at": ago(1), "waiting_for": "Kafka"}, False, None, "waits for Kafka"),
+    ("waits", START, FRESH | {"acquired_at": ago(1), "waiting_for": "Kafka"}, False, None, "waits for Kafka"),
     ("failed", START, {"state": "failed", "last_error": "no room"}, False, None, "its last driver said: no room"),
     ("halted", START, {"halted_reason": "6 drivers broke"}, False, False, "it is halted: 6 drivers broke"),
     ("not applied", START, FRESH | NO_DRIVER | {"newest_version": 0}, False, False, "run ./tidemill apply flights"),
     (
         "stopped meanwhile",
         START,
-        {"wanted": "stopped", "wanted_by": "bob"},
+        {"desired_state": "stopped", "requested_by": "bob"},
         False,
         False,
         "wished stopped meanwhile, by",
     ),
-    ("old driver still there", RESTART, {"leave_epoch": 7}, False, None, "its driver of epoch 7 has not left yet"),
-    ("old driver has left", RESTART, {"state": "stopped", "wanted_at": ago(3)}, False, None, "no driver was started"),
-    ("next driver", RESTART, {"epoch": 8, "beat_epoch": 8}, False, True, ""),
+    ("old driver still there", RESTART, {"exit_epoch": 7}, False, None, "its driver of epoch 7 has not left yet"),
+    (
+        "old driver has left",
+        RESTART,
+        {"state": "stopped", "requested_at": ago(3)},
+        False,
+        None,
+        "no driver was started",
+    ),
+    ("next driver", RESTART, {"epoch": 8, "heartbeat_epoch": 8}, False, True, ""),
     (
         "next driver is starting",
         RESTART,
-        FRESH | {"epoch": 8, "taken_at": ago(1)},
+        FRESH | {"epoch": 8, "acquired_at": ago(1)},
         False,
         None,
         "its driver is starting",
     ),
-    ("runs on", STOP, {"wanted": "stopped"}, False, None, "its driver of epoch 7 is running"),
-    ("has left", STOP, {"wanted": "stopped", "state": "stopped"}, False, True, ""),
-    ("has failed", STOP, {"wanted": "stopped", "state": "failed"}, False, True, ""),
+    ("runs on", STOP, {"desired_state": "stopped"}, False, None, "its driver of epoch 7 is running"),
+    ("has left", STOP, {"desired_state": "stopped", "state": "stopped"}, False, True, ""),
+    ("has failed", STOP, {"desired_state": "stopped", "state": "failed"}, False, True, ""),
     (
         "its last word is an older driver's",
         STOP,
-        {"wanted": "stopped", "state": "stopped", "epoch": 8},
+        {"desired_state": "stopped", "state": "stopped", "epoch": 8},
         False,
         None,
         "",
     ),
-    ("is gone", STOP, {"wanted": "stopped"}, True, True, ""),
-    ("was given up", STOP, {"wanted": "stopped", "last_failed_at": ago(1)}, False, True, ""),
-    ("never ran", STOP, NO_DRIVER | {"wanted": "stopped"}, False, True, ""),
-    ("halted, and not wanted", STOP, {"wanted": "stopped", "state": "failed", "halted_reason": "x"}, False, True, ""),
-    ("started meanwhile", STOP, {"wanted_by": "bob"}, False, False, "it was wished running meanwhile, by bob"),
+    ("is gone", STOP, {"desired_state": "stopped"}, True, True, ""),
+    ("was given up", STOP, {"desired_state": "stopped", "last_failed_at": ago(1)}, False, True, ""),
+    ("never ran", STOP, NO_DRIVER | {"desired_state": "stopped"}, False, True, ""),
+    (
+        "halted, and not wanted",
+        STOP,
+        {"desired_state": "stopped", "state": "failed", "halted_reason": "x"},
+        False,
+        True,
+        "",
+    ),
+    ("started meanwhile", STOP, {"requested_by": "bob"}, False, False, "it was wished running meanwhile, by bob"),
 ]
 
 
@@ -74,7 +88,7 @@ def test_a_wish_has_come_true_or_not_yet_or_never_will(
     wish: dict[str, Any], changes: dict[str, Any], gone: bool, settled: bool | None, why: str
 ) -> None:
     """And the words say which."""
-    found, words = prospect(replace(RUNNING, **changes), wish, gone=gone)
+    found, words = outcome_of(replace(RUNNING, **changes), wish, gone=gone)
     assert found is settled
     assert why in words
     assert bool(words) is not bool(settled)
@@ -82,7 +96,7 @@ def test_a_wish_has_come_true_or_not_yet_or_never_will(
 
 def test_a_stream_of_which_nothing_is_known_any_more_is_not_waited_for() -> None:
     """Its row was removed by hand."""
-    assert prospect(None, START, gone=False)[0] is False
+    assert outcome_of(None, START, gone=False)[0] is False
 
 
 @pytest.mark.parametrize(
@@ -97,7 +111,7 @@ def test_what_there_is_not_is_refused_in_one_sentence_before_anything_is_written
 ) -> None:
     """No database is asked, and Airflow does not try again."""
     with pytest.raises(AirflowFailException) as caught:
-        write_wishes(["flights", "tides"], params=params, run_id="a run", dag_run=None)
+        write_requests(["flights", "tides"], params=params, run_id="a run", dag_run=None)
     assert str(caught.value) == words
 
 

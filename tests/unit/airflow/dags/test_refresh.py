@@ -10,7 +10,7 @@ from support.paths import TIDES
 from tidemill import config
 from tidemill.airflow import assets
 from tidemill.airflow.dags.refresh import refresh_dag, schedule
-from tidemill.deploy.catalog import Standing
+from tidemill.deploy.catalog import CatalogEntry
 from tidemill.spec import load_pipeline
 from tidemill.spec.schema import Model, Promote
 
@@ -26,7 +26,7 @@ def changed(part: str, **values: Any) -> Model:
 def dag_of(model: Model) -> Any:
     """Its DAG."""
     pipeline = PIPELINE.model_copy(update={"models": {"flood": model}})
-    return refresh_dag(config.load(), Standing(pipeline), "flood")
+    return refresh_dag(config.load(), CatalogEntry(pipeline), "flood")
 
 
 def test_a_schedule_alone_is_cron() -> None:

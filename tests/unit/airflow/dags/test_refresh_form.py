@@ -4,8 +4,8 @@ from typing import Any
 
 import pytest
 
-from tidemill.airflow.dags.refresh_form import asked_for, form
-from tidemill.errors import LearnError
+from tidemill.airflow.dags.refresh_form import form, request_of
+from tidemill.errors import ModelError
 
 
 def filled(**given: Any) -> dict[str, Any]:
@@ -15,13 +15,13 @@ def filled(**given: Any) -> dict[str, Any]:
 
 def test_an_untouched_form_asks_for_nothing() -> None:
     """The schedule decides, as in a run that nobody asked for."""
-    asked = asked_for(filled())
+    asked = request_of(filled())
     assert (asked.force, asked.options) == (False, None)
 
 
 def test_train_now_asks_for_nothing_but_training() -> None:
     """Nothing stands in the row of the refresh."""
-    asked = asked_for(filled(force=True))
+    asked = request_of(filled(force=True))
     assert (asked.force, asked.options) == (True, None)
 
 
@@ -35,7 +35,7 @@ def test_train_now_asks_for_nothing_but_training() -> None:
 )
 def test_a_range_of_time_or_parameters_imply_training(given: dict[str, Any], options: dict[str, Any]) -> None:
     """They would otherwise be asked for nothing."""
-    asked = asked_for(filled(**given))
+    asked = request_of(filled(**given))
     assert asked.force
     assert asked.options is not None
     assert asked.options.items() >= options.items()
@@ -51,5 +51,5 @@ def test_a_range_of_time_or_parameters_imply_training(given: dict[str, Any], opt
 )
 def test_what_cannot_be_is_refused_in_one_sentence(given: dict[str, Any], said: str) -> None:
     """The value stands in it, and what to write instead."""
-    with pytest.raises(LearnError, match=said):
-        asked_for(filled(**given))
+    with pytest.raises(ModelError, match=said):
+        request_of(filled(**given))

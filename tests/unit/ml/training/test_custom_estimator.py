@@ -8,8 +8,8 @@ from pathlib import Path
 import pytest
 from pyspark.ml import Pipeline
 
-from tidemill.errors import LearnError
-from tidemill.ml.training.custom_estimator import own_pipeline
+from tidemill.errors import ModelError
+from tidemill.ml.training.custom_estimator import custom_pipeline
 
 EMPTY = "from pyspark.ml import Pipeline\nimport beside\n"
 
@@ -32,7 +32,7 @@ def test_the_folder_comes_first(folder: Path) -> None:
     (folder / "json.py").write_text("from forest import build\n")
     import json  # noqa: PLC0415 -- the installed one, in use before and after
 
-    made = own_pipeline("json:build", folder, ("a", "b"), {"depth": 3})
+    made = custom_pipeline("json:build", folder, ("a", "b"), {"depth": 3})
     assert isinstance(made, Pipeline)
     assert made.given == (["a", "b"], {"depth": 3})
     assert sys.modules["json"] is json
@@ -43,18 +43,18 @@ def test_the_folder_comes_first(folder: Path) -> None:
 
 def test_another_version_is_another_module(folder: Path, tmp_path: Path) -> None:
     """Two folders, and two versions of one, hold modules of one name: each training sees its own."""
-    own_pipeline("forest:build", folder, [], {})
+    custom_pipeline("forest:build", folder, [], {})
     (folder / "forest.py").write_text(f"{EMPTY}def build(features, parameters):\n    return 'the second one'\n")
-    with pytest.raises(LearnError, match=r"estimator forest:build does not return a Pipeline: str; return an unfitted"):
-        own_pipeline("forest:build", folder, [], {})
-    with pytest.raises(LearnError, match=r"cannot be imported: ModuleNotFoundError: No module named 'forest'; put"):
-        own_pipeline("forest:build", tmp_path, [], {})
+    with pytest.raises(ModelError, match=r"estimator forest:build does not return a Pipeline: str; return an unfitted"):
+        custom_pipeline("forest:build", folder, [], {})
+    with pytest.raises(ModelError, match=r"cannot be imported: ModuleNotFoundError: No module named 'forest'; put"):
+        custom_pipeline("forest:build", tmp_path, [], {})
 
 
 def test_then_come_installed_packages(folder: Path) -> None:
     """A module that the folder has not is an installed one, here one that takes no positional arguments."""
-    with pytest.raises(LearnError, match=r"estimator pyspark\.ml:Pipeline raises: TypeError"):
-        own_pipeline("pyspark.ml:Pipeline", folder, [], {})
+    with pytest.raises(ModelError, match=r"estimator pyspark\.ml:Pipeline raises: TypeError"):
+        custom_pipeline("pyspark.ml:Pipeline", folder, [], {})
 
 
 @pytest.mark.parametrize(
@@ -75,6 +75,6 @@ def test_then_come_installed_packages(folder: Path) -> None:
 def test_what_is_wrong_with_it_is_a_sentence(folder: Path, text: str, sentence: str) -> None:
     """Whatever goes wrong in the author's module is one line that names it."""
     (folder / "forest.py").write_text(text)
-    with pytest.raises(LearnError, match=sentence) as raised:
-        own_pipeline("forest:build", folder, [], {})
+    with pytest.raises(ModelError, match=sentence) as raised:
+        custom_pipeline("forest:build", folder, [], {})
     assert "\n" not in str(raised.value)

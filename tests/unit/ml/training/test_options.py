@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from tidemill.errors import LearnError
+from tidemill.errors import ModelError
 from tidemill.ml.training.options import Options, parse_options
 
 
@@ -42,5 +42,5 @@ def test_a_range_and_parameters() -> None:
 )
 def test_what_was_asked_wrongly_is_a_sentence(text: str, sentence: str) -> None:
     """Each wrong value is named with its remedy."""
-    with pytest.raises(LearnError, match=sentence):
+    with pytest.raises(ModelError, match=sentence):
         parse_options(text)

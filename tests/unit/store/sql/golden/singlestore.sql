@@ -60,7 +60,7 @@ INSERT INTO `data`.`orders` (`shop`, `id`, `state`, `amount`, `placed_at`, `chan
 SELECT t.`_offset` FROM `data`.`_stage_orders` AS s JOIN `data`.`orders` AS t ON t.`shop` = s.`shop` AND t.`id` = s.`id` WHERE t.`_commit` <> %(commit)s FOR UPDATE;
 
 -- update orders
-UPDATE `data`.`_stage_orders` AS s JOIN `data`.`orders` AS t ON t.`shop` = s.`shop` AND t.`id` = s.`id` SET t.`state` = s.`state`, t.`amount` = s.`amount`, t.`placed_at` = s.`placed_at`, t.`changed_at` = s.`changed_at`, t.`_commit` = %(commit)s, t.`_partition` = %(partition)s, t.`_offset` = s.`_offset`, t.`_pipeline_version` = %(pipeline_version)s WHERE t.`_commit` <> %(commit)s AND (s.`changed_at` > t.`changed_at` OR (t.`_partition` = %(partition)s AND t.`_offset` = s.`_offset` AND t.`_commit` > %(since)s AND t.`_pipeline_version` < %(pipeline_version)s));
+UPDATE `data`.`_stage_orders` AS s JOIN `data`.`orders` AS t ON t.`shop` = s.`shop` AND t.`id` = s.`id` SET t.`state` = s.`state`, t.`amount` = s.`amount`, t.`placed_at` = s.`placed_at`, t.`changed_at` = s.`changed_at`, t.`_commit` = %(commit)s, t.`_partition` = %(partition)s, t.`_offset` = s.`_offset`, t.`_pipeline_version` = %(pipeline_version)s WHERE t.`_commit` <> %(commit)s AND (s.`changed_at` > t.`changed_at` OR (t.`_partition` = %(partition)s AND t.`_offset` = s.`_offset` AND t.`_commit` > %(since_commit)s AND t.`_pipeline_version` < %(pipeline_version)s));
 
 -- written_offsets orders
 SELECT s.`_offset` FROM `data`.`_stage_orders` AS s JOIN `data`.`orders` AS t ON t.`shop` = s.`shop` AND t.`id` = s.`id` WHERE t.`_commit` = %(commit)s;
@@ -72,25 +72,25 @@ DROP TEMPORARY TABLE IF EXISTS `data`.`_held_orders`;
 CREATE ROWSTORE TEMPORARY TABLE `data`.`_held_orders` (`shop` INT NOT NULL, `id` BIGINT NOT NULL, `_offset` BIGINT UNSIGNED NOT NULL, PRIMARY KEY (`shop`, `id`)) COLLATE utf8mb4_bin;
 
 -- drop_known_tombstones orders
-DELETE g FROM `data`.`_gone_orders` AS g JOIN `data`.`_deleted_orders` AS d ON d.`shop` = g.`shop` AND d.`id` = g.`id` WHERE d.`_partition` = %(partition)s AND d.`_offset` >= g.`_offset` AND d.`_commit` > %(since)s;
+DELETE g FROM `data`.`_gone_orders` AS g JOIN `data`.`_deleted_orders` AS d ON d.`shop` = g.`shop` AND d.`id` = g.`id` WHERE d.`_partition` = %(partition)s AND d.`_offset` >= g.`_offset` AND d.`_commit` > %(since_commit)s;
 
 -- note_held orders
 INSERT INTO `data`.`_held_orders` (`shop`, `id`, `_offset`) VALUES (%s, %s, %s);
 
 -- lock_gone orders
-SELECT g.`shop`, g.`id`, g.`_offset` FROM `data`.`_gone_orders` AS g JOIN `data`.`orders` AS t ON t.`shop` = g.`shop` AND t.`id` = g.`id` WHERE NOT (t.`_partition` = %(partition)s AND t.`_offset` > g.`_offset` AND t.`_commit` > %(since)s) FOR UPDATE;
+SELECT g.`shop`, g.`id`, g.`_offset` FROM `data`.`_gone_orders` AS g JOIN `data`.`orders` AS t ON t.`shop` = g.`shop` AND t.`id` = g.`id` WHERE NOT (t.`_partition` = %(partition)s AND t.`_offset` > g.`_offset` AND t.`_commit` > %(since_commit)s) FOR UPDATE;
 
 -- remove_held orders
 DELETE t FROM `data`.`_held_orders` AS g JOIN `data`.`orders` AS t ON t.`shop` = g.`shop` AND t.`id` = g.`id`;
 
 -- mark_deleted orders
-INSERT INTO `data`.`_deleted_orders` (`shop`, `id`, `_commit`, `_partition`, `_offset`) SELECT `shop`, `id`, %(commit)s, %(partition)s, `_offset` FROM `data`.`_gone_orders` ORDER BY `shop`, `id` ON DUPLICATE KEY UPDATE `_commit` = IF(`_deleted_orders`.`_partition` = %(partition)s AND `_deleted_orders`.`_offset` > VALUES(`_offset`) AND `_deleted_orders`.`_commit` > %(since)s, `_deleted_orders`.`_commit`, %(commit)s), `_offset` = IF(`_deleted_orders`.`_commit` = %(commit)s, VALUES(`_offset`), `_deleted_orders`.`_offset`), `_partition` = IF(`_deleted_orders`.`_commit` = %(commit)s, VALUES(`_partition`), `_deleted_orders`.`_partition`);
+INSERT INTO `data`.`_deleted_orders` (`shop`, `id`, `_commit`, `_partition`, `_offset`) SELECT `shop`, `id`, %(commit)s, %(partition)s, `_offset` FROM `data`.`_gone_orders` ORDER BY `shop`, `id` ON DUPLICATE KEY UPDATE `_commit` = IF(`_deleted_orders`.`_partition` = %(partition)s AND `_deleted_orders`.`_offset` > VALUES(`_offset`) AND `_deleted_orders`.`_commit` > %(since_commit)s, `_deleted_orders`.`_commit`, %(commit)s), `_offset` = IF(`_deleted_orders`.`_commit` = %(commit)s, VALUES(`_offset`), `_deleted_orders`.`_offset`), `_partition` = IF(`_deleted_orders`.`_commit` = %(commit)s, VALUES(`_partition`), `_deleted_orders`.`_partition`);
 
 -- markers_of orders
-SELECT s.`shop`, s.`id`, d.`_offset` FROM `data`.`_stage_orders` AS s JOIN `data`.`_deleted_orders` AS d ON d.`shop` = s.`shop` AND d.`id` = s.`id` WHERE d.`_partition` = %(partition)s AND d.`_commit` > %(since)s;
+SELECT s.`shop`, s.`id`, d.`_offset` FROM `data`.`_stage_orders` AS s JOIN `data`.`_deleted_orders` AS d ON d.`shop` = s.`shop` AND d.`id` = s.`id` WHERE d.`_partition` = %(partition)s AND d.`_commit` > %(since_commit)s;
 
 -- drop_deleted orders
-DELETE s FROM `data`.`_stage_orders` AS s JOIN `data`.`_deleted_orders` AS d ON d.`shop` = s.`shop` AND d.`id` = s.`id` WHERE d.`_partition` = %(partition)s AND d.`_offset` >= s.`_offset` AND d.`_commit` > %(since)s;
+DELETE s FROM `data`.`_stage_orders` AS s JOIN `data`.`_deleted_orders` AS d ON d.`shop` = s.`shop` AND d.`id` = s.`id` WHERE d.`_partition` = %(partition)s AND d.`_offset` >= s.`_offset` AND d.`_commit` > %(since_commit)s;
 
 -- create_table clicks
 CREATE TABLE IF NOT EXISTS `data`.`clicks` (
@@ -130,7 +130,7 @@ INSERT INTO `data`.`clicks` (`code`, `page`, `at`, `_commit`, `_partition`, `_of
 SELECT t.`_offset` FROM `data`.`_stage_clicks` AS s JOIN `data`.`clicks` AS t ON t.`code` = s.`code` WHERE t.`_commit` <> %(commit)s FOR UPDATE;
 
 -- update clicks
-UPDATE `data`.`_stage_clicks` AS s JOIN `data`.`clicks` AS t ON t.`code` = s.`code` SET t.`page` = s.`page`, t.`at` = s.`at`, t.`_commit` = %(commit)s, t.`_partition` = %(partition)s, t.`_offset` = s.`_offset`, t.`_pipeline_version` = %(pipeline_version)s WHERE t.`_commit` <> %(commit)s AND (t.`_partition` = %(partition)s AND t.`_offset` > s.`_offset` AND t.`_commit` > %(since)s OR (t.`_partition` = %(partition)s AND t.`_offset` = s.`_offset` AND t.`_commit` > %(since)s AND t.`_pipeline_version` < %(pipeline_version)s));
+UPDATE `data`.`_stage_clicks` AS s JOIN `data`.`clicks` AS t ON t.`code` = s.`code` SET t.`page` = s.`page`, t.`at` = s.`at`, t.`_commit` = %(commit)s, t.`_partition` = %(partition)s, t.`_offset` = s.`_offset`, t.`_pipeline_version` = %(pipeline_version)s WHERE t.`_commit` <> %(commit)s AND (t.`_partition` = %(partition)s AND t.`_offset` > s.`_offset` AND t.`_commit` > %(since_commit)s OR (t.`_partition` = %(partition)s AND t.`_offset` = s.`_offset` AND t.`_commit` > %(since_commit)s AND t.`_pipeline_version` < %(pipeline_version)s));
 
 -- written_offsets clicks
 SELECT s.`_offset` FROM `data`.`_stage_clicks` AS s JOIN `data`.`clicks` AS t ON t.`code` = s.`code` WHERE t.`_commit` = %(commit)s;
@@ -142,25 +142,25 @@ DROP TEMPORARY TABLE IF EXISTS `data`.`_held_clicks`;
 CREATE ROWSTORE TEMPORARY TABLE `data`.`_held_clicks` (`code` CHAR(12) NOT NULL, `_offset` BIGINT UNSIGNED NOT NULL, PRIMARY KEY (`code`)) COLLATE utf8mb4_bin;
 
 -- drop_known_tombstones clicks
-DELETE g FROM `data`.`_gone_clicks` AS g JOIN `data`.`_deleted_clicks` AS d ON d.`code` = g.`code` WHERE d.`_partition` = %(partition)s AND d.`_offset` >= g.`_offset` AND d.`_commit` > %(since)s;
+DELETE g FROM `data`.`_gone_clicks` AS g JOIN `data`.`_deleted_clicks` AS d ON d.`code` = g.`code` WHERE d.`_partition` = %(partition)s AND d.`_offset` >= g.`_offset` AND d.`_commit` > %(since_commit)s;
 
 -- note_held clicks
 INSERT INTO `data`.`_held_clicks` (`code`, `_offset`) VALUES (%s, %s);
 
 -- lock_gone clicks
-SELECT g.`code`, g.`_offset` FROM `data`.`_gone_clicks` AS g JOIN `data`.`clicks` AS t ON t.`code` = g.`code` WHERE NOT (t.`_partition` = %(partition)s AND t.`_offset` > g.`_offset` AND t.`_commit` > %(since)s) FOR UPDATE;
+SELECT g.`code`, g.`_offset` FROM `data`.`_gone_clicks` AS g JOIN `data`.`clicks` AS t ON t.`code` = g.`code` WHERE NOT (t.`_partition` = %(partition)s AND t.`_offset` > g.`_offset` AND t.`_commit` > %(since_commit)s) FOR UPDATE;
 
 -- remove_held clicks
 DELETE t FROM `data`.`_held_clicks` AS g JOIN `data`.`clicks` AS t ON t.`code` = g.`code`;
 
 -- mark_deleted clicks
-INSERT INTO `data`.`_deleted_clicks` (`code`, `_commit`, `_partition`, `_offset`) SELECT `code`, %(commit)s, %(partition)s, `_offset` FROM `data`.`_gone_clicks` ORDER BY `code` ON DUPLICATE KEY UPDATE `_commit` = IF(`_deleted_clicks`.`_partition` = %(partition)s AND `_deleted_clicks`.`_offset` > VALUES(`_offset`) AND `_deleted_clicks`.`_commit` > %(since)s, `_deleted_clicks`.`_commit`, %(commit)s), `_offset` = IF(`_deleted_clicks`.`_commit` = %(commit)s, VALUES(`_offset`), `_deleted_clicks`.`_offset`), `_partition` = IF(`_deleted_clicks`.`_commit` = %(commit)s, VALUES(`_partition`), `_deleted_clicks`.`_partition`);
+INSERT INTO `data`.`_deleted_clicks` (`code`, `_commit`, `_partition`, `_offset`) SELECT `code`, %(commit)s, %(partition)s, `_offset` FROM `data`.`_gone_clicks` ORDER BY `code` ON DUPLICATE KEY UPDATE `_commit` = IF(`_deleted_clicks`.`_partition` = %(partition)s AND `_deleted_clicks`.`_offset` > VALUES(`_offset`) AND `_deleted_clicks`.`_commit` > %(since_commit)s, `_deleted_clicks`.`_commit`, %(commit)s), `_offset` = IF(`_deleted_clicks`.`_commit` = %(commit)s, VALUES(`_offset`), `_deleted_clicks`.`_offset`), `_partition` = IF(`_deleted_clicks`.`_commit` = %(commit)s, VALUES(`_partition`), `_deleted_clicks`.`_partition`);
 
 -- markers_of clicks
-SELECT s.`code`, d.`_offset` FROM `data`.`_stage_clicks` AS s JOIN `data`.`_deleted_clicks` AS d ON d.`code` = s.`code` WHERE d.`_partition` = %(partition)s AND d.`_commit` > %(since)s;
+SELECT s.`code`, d.`_offset` FROM `data`.`_stage_clicks` AS s JOIN `data`.`_deleted_clicks` AS d ON d.`code` = s.`code` WHERE d.`_partition` = %(partition)s AND d.`_commit` > %(since_commit)s;
 
 -- drop_deleted clicks
-DELETE s FROM `data`.`_stage_clicks` AS s JOIN `data`.`_deleted_clicks` AS d ON d.`code` = s.`code` WHERE d.`_partition` = %(partition)s AND d.`_offset` >= s.`_offset` AND d.`_commit` > %(since)s;
+DELETE s FROM `data`.`_stage_clicks` AS s JOIN `data`.`_deleted_clicks` AS d ON d.`code` = s.`code` WHERE d.`_partition` = %(partition)s AND d.`_offset` >= s.`_offset` AND d.`_commit` > %(since_commit)s;
 
 -- create_rollup orders_by_hour
 CREATE ROWSTORE TABLE IF NOT EXISTS `data`.`orders_by_hour` (
@@ -187,7 +187,7 @@ INSERT INTO `data`.`_delta_orders_by_hour` (`_group`, `state`, `hour`, `orders`,
 INSERT INTO `data`.`orders_by_hour` SELECT * FROM `data`.`_delta_orders_by_hour` ORDER BY `_group` ON DUPLICATE KEY UPDATE `orders_by_hour`.`orders` = `orders_by_hour`.`orders` + VALUES(`orders`), `orders_by_hour`.`amount` = `orders_by_hour`.`amount` + VALUES(`amount`), `orders_by_hour`.`dear` = `orders_by_hour`.`dear` + VALUES(`dear`), `orders_by_hour`.`_rows` = `orders_by_hour`.`_rows` + VALUES(`_rows`);
 
 -- move_rollup orders_by_hour all_new=False built=True
-INSERT INTO `data`.`_delta_orders_by_hour` (`_group`, `state`, `hour`, `orders`, `amount`, `dear`, `_rows`) SELECT UNHEX(MD5(CONCAT_WS(',', QUOTE(`state`), QUOTE(`hour`)))), `state`, `hour`, SUM(`orders`), SUM(`amount`), SUM(`dear`), SUM(`_rows`) FROM (SELECT CAST(NULLIF(`s`.`state`, '') AS CHAR(8)) AS `state`, CAST(DATE_FORMAT(`s`.`placed_at`, '%%Y-%%m-%%d %%H:00:00') AS DATETIME) AS `hour`, 1 AS `orders`, COALESCE(`s`.`amount`, 0) AS `amount`, COALESCE(`s`.`amount` > 100, 0) AS `dear`, 1 AS `_rows` FROM `data`.`_stage_orders` AS s JOIN `data`.`orders` AS t ON t.`shop` = s.`shop` AND t.`id` = s.`id` WHERE t.`_commit` = %(commit)s OR (s.`changed_at` > t.`changed_at` OR (t.`_partition` = %(partition)s AND t.`_offset` = s.`_offset` AND t.`_commit` > %(since)s AND t.`_pipeline_version` < %(pipeline_version)s)) UNION ALL SELECT CAST(NULLIF(`t`.`state`, '') AS CHAR(8)) AS `state`, CAST(DATE_FORMAT(`t`.`placed_at`, '%%Y-%%m-%%d %%H:00:00') AS DATETIME) AS `hour`, -1 AS `orders`, -COALESCE(`t`.`amount`, 0) AS `amount`, -COALESCE(`t`.`amount` > 100, 0) AS `dear`, -1 AS `_rows` FROM `data`.`_stage_orders` AS s JOIN `data`.`orders` AS t ON t.`shop` = s.`shop` AND t.`id` = s.`id` WHERE t.`_commit` <> %(commit)s AND (s.`changed_at` > t.`changed_at` OR (t.`_partition` = %(partition)s AND t.`_offset` = s.`_offset` AND t.`_commit` > %(since)s AND t.`_pipeline_version` < %(pipeline_version)s))) AS d GROUP BY `state`, `hour`;
+INSERT INTO `data`.`_delta_orders_by_hour` (`_group`, `state`, `hour`, `orders`, `amount`, `dear`, `_rows`) SELECT UNHEX(MD5(CONCAT_WS(',', QUOTE(`state`), QUOTE(`hour`)))), `state`, `hour`, SUM(`orders`), SUM(`amount`), SUM(`dear`), SUM(`_rows`) FROM (SELECT CAST(NULLIF(`s`.`state`, '') AS CHAR(8)) AS `state`, CAST(DATE_FORMAT(`s`.`placed_at`, '%%Y-%%m-%%d %%H:00:00') AS DATETIME) AS `hour`, 1 AS `orders`, COALESCE(`s`.`amount`, 0) AS `amount`, COALESCE(`s`.`amount` > 100, 0) AS `dear`, 1 AS `_rows` FROM `data`.`_stage_orders` AS s JOIN `data`.`orders` AS t ON t.`shop` = s.`shop` AND t.`id` = s.`id` WHERE t.`_commit` = %(commit)s OR (s.`changed_at` > t.`changed_at` OR (t.`_partition` = %(partition)s AND t.`_offset` = s.`_offset` AND t.`_commit` > %(since_commit)s AND t.`_pipeline_version` < %(pipeline_version)s)) UNION ALL SELECT CAST(NULLIF(`t`.`state`, '') AS CHAR(8)) AS `state`, CAST(DATE_FORMAT(`t`.`placed_at`, '%%Y-%%m-%%d %%H:00:00') AS DATETIME) AS `hour`, -1 AS `orders`, -COALESCE(`t`.`amount`, 0) AS `amount`, -COALESCE(`t`.`amount` > 100, 0) AS `dear`, -1 AS `_rows` FROM `data`.`_stage_orders` AS s JOIN `data`.`orders` AS t ON t.`shop` = s.`shop` AND t.`id` = s.`id` WHERE t.`_commit` <> %(commit)s AND (s.`changed_at` > t.`changed_at` OR (t.`_partition` = %(partition)s AND t.`_offset` = s.`_offset` AND t.`_commit` > %(since_commit)s AND t.`_pipeline_version` < %(pipeline_version)s))) AS d GROUP BY `state`, `hour`;
 INSERT INTO `data`.`orders_by_hour` SELECT * FROM `data`.`_delta_orders_by_hour` ORDER BY `_group` ON DUPLICATE KEY UPDATE `orders_by_hour`.`orders` = `orders_by_hour`.`orders` + VALUES(`orders`), `orders_by_hour`.`amount` = `orders_by_hour`.`amount` + VALUES(`amount`), `orders_by_hour`.`dear` = `orders_by_hour`.`dear` + VALUES(`dear`), `orders_by_hour`.`_rows` = `orders_by_hour`.`_rows` + VALUES(`_rows`);
 DELETE r FROM `data`.`_delta_orders_by_hour` AS d JOIN `data`.`orders_by_hour` AS r ON r.`_group` = d.`_group` WHERE r.`_rows` = 0;
 
@@ -202,7 +202,7 @@ INSERT INTO `data`.`_delta_orders_by_hour` (`_group`, `state`, `hour`, `orders`,
 INSERT INTO `data`.`orders_by_hour` SELECT * FROM `data`.`_delta_orders_by_hour` ORDER BY `_group` ON DUPLICATE KEY UPDATE `orders_by_hour`.`orders` = `orders_by_hour`.`orders` + VALUES(`orders`), `orders_by_hour`.`amount` = `orders_by_hour`.`amount` + VALUES(`amount`), `orders_by_hour`.`dear` = `orders_by_hour`.`dear` + VALUES(`dear`), `orders_by_hour`.`_rows` = `orders_by_hour`.`_rows` + VALUES(`_rows`);
 
 -- move_rollup orders_by_hour all_new=False built=False
-INSERT INTO `data`.`_delta_orders_by_hour` (`_group`, `state`, `hour`, `orders`, `amount`, `dear`, `_rows`) SELECT UNHEX(MD5(CONCAT_WS(',', QUOTE(`state`), QUOTE(`hour`)))), `state`, `hour`, SUM(`orders`), SUM(`amount`), SUM(`dear`), SUM(`_rows`) FROM (SELECT CAST(NULLIF(`s`.`state`, '') AS CHAR(8)) AS `state`, CAST(DATE_FORMAT(`s`.`placed_at`, '%%Y-%%m-%%d %%H:00:00') AS DATETIME) AS `hour`, 1 AS `orders`, COALESCE(`s`.`amount`, 0) AS `amount`, COALESCE(`s`.`amount` > 100, 0) AS `dear`, 1 AS `_rows` FROM `data`.`_stage_orders` AS s JOIN `data`.`orders` AS t ON t.`shop` = s.`shop` AND t.`id` = s.`id` JOIN `data`.`_built_orders_by_hour` AS b ON ((b.`shop` > s.`shop`) OR (b.`shop` = s.`shop` AND b.`id` > s.`id`) OR (b.`shop` = s.`shop` AND b.`id` = s.`id`)) WHERE t.`_commit` = %(commit)s OR (s.`changed_at` > t.`changed_at` OR (t.`_partition` = %(partition)s AND t.`_offset` = s.`_offset` AND t.`_commit` > %(since)s AND t.`_pipeline_version` < %(pipeline_version)s)) UNION ALL SELECT CAST(NULLIF(`t`.`state`, '') AS CHAR(8)) AS `state`, CAST(DATE_FORMAT(`t`.`placed_at`, '%%Y-%%m-%%d %%H:00:00') AS DATETIME) AS `hour`, -1 AS `orders`, -COALESCE(`t`.`amount`, 0) AS `amount`, -COALESCE(`t`.`amount` > 100, 0) AS `dear`, -1 AS `_rows` FROM `data`.`_stage_orders` AS s JOIN `data`.`orders` AS t ON t.`shop` = s.`shop` AND t.`id` = s.`id` JOIN `data`.`_built_orders_by_hour` AS b ON ((b.`shop` > s.`shop`) OR (b.`shop` = s.`shop` AND b.`id` > s.`id`) OR (b.`shop` = s.`shop` AND b.`id` = s.`id`)) WHERE t.`_commit` <> %(commit)s AND (s.`changed_at` > t.`changed_at` OR (t.`_partition` = %(partition)s AND t.`_offset` = s.`_offset` AND t.`_commit` > %(since)s AND t.`_pipeline_version` < %(pipeline_version)s))) AS d GROUP BY `state`, `hour`;
+INSERT INTO `data`.`_delta_orders_by_hour` (`_group`, `state`, `hour`, `orders`, `amount`, `dear`, `_rows`) SELECT UNHEX(MD5(CONCAT_WS(',', QUOTE(`state`), QUOTE(`hour`)))), `state`, `hour`, SUM(`orders`), SUM(`amount`), SUM(`dear`), SUM(`_rows`) FROM (SELECT CAST(NULLIF(`s`.`state`, '') AS CHAR(8)) AS `state`, CAST(DATE_FORMAT(`s`.`placed_at`, '%%Y-%%m-%%d %%H:00:00') AS DATETIME) AS `hour`, 1 AS `orders`, COALESCE(`s`.`amount`, 0) AS `amount`, COALESCE(`s`.`amount` > 100, 0) AS `dear`, 1 AS `_rows` FROM `data`.`_stage_orders` AS s JOIN `data`.`orders` AS t ON t.`shop` = s.`shop` AND t.`id` = s.`id` JOIN `data`.`_built_orders_by_hour` AS b ON ((b.`shop` > s.`shop`) OR (b.`shop` = s.`shop` AND b.`id` > s.`id`) OR (b.`shop` = s.`shop` AND b.`id` = s.`id`)) WHERE t.`_commit` = %(commit)s OR (s.`changed_at` > t.`changed_at` OR (t.`_partition` = %(partition)s AND t.`_offset` = s.`_offset` AND t.`_commit` > %(since_commit)s AND t.`_pipeline_version` < %(pipeline_version)s)) UNION ALL SELECT CAST(NULLIF(`t`.`state`, '') AS CHAR(8)) AS `state`, CAST(DATE_FORMAT(`t`.`placed_at`, '%%Y-%%m-%%d %%H:00:00') AS DATETIME) AS `hour`, -1 AS `orders`, -COALESCE(`t`.`amount`, 0) AS `amount`, -COALESCE(`t`.`amount` > 100, 0) AS `dear`, -1 AS `_rows` FROM `data`.`_stage_orders` AS s JOIN `data`.`orders` AS t ON t.`shop` = s.`shop` AND t.`id` = s.`id` JOIN `data`.`_built_orders_by_hour` AS b ON ((b.`shop` > s.`shop`) OR (b.`shop` = s.`shop` AND b.`id` > s.`id`) OR (b.`shop` = s.`shop` AND b.`id` = s.`id`)) WHERE t.`_commit` <> %(commit)s AND (s.`changed_at` > t.`changed_at` OR (t.`_partition` = %(partition)s AND t.`_offset` = s.`_offset` AND t.`_commit` > %(since_commit)s AND t.`_pipeline_version` < %(pipeline_version)s))) AS d GROUP BY `state`, `hour`;
 INSERT INTO `data`.`orders_by_hour` SELECT * FROM `data`.`_delta_orders_by_hour` ORDER BY `_group` ON DUPLICATE KEY UPDATE `orders_by_hour`.`orders` = `orders_by_hour`.`orders` + VALUES(`orders`), `orders_by_hour`.`amount` = `orders_by_hour`.`amount` + VALUES(`amount`), `orders_by_hour`.`dear` = `orders_by_hour`.`dear` + VALUES(`dear`), `orders_by_hour`.`_rows` = `orders_by_hour`.`_rows` + VALUES(`_rows`);
 DELETE r FROM `data`.`_delta_orders_by_hour` AS d JOIN `data`.`orders_by_hour` AS r ON r.`_group` = d.`_group` WHERE r.`_rows` = 0;
 
@@ -214,7 +214,7 @@ DELETE FROM `data`.`_delta_orders_by_hour`;
 
 -- probe_rollup orders_by_hour
 DELETE FROM `data`.`_delta_orders_by_hour`;
-INSERT INTO `data`.`_delta_orders_by_hour` (`_group`, `state`, `hour`, `orders`, `amount`, `dear`, `_rows`) SELECT UNHEX(MD5(CONCAT_WS(',', QUOTE(`state`), QUOTE(`hour`)))), `state`, `hour`, SUM(`orders`), SUM(`amount`), SUM(`dear`), SUM(`_rows`) FROM (SELECT CAST(NULLIF(`s`.`state`, '') AS CHAR(8)) AS `state`, CAST(DATE_FORMAT(`s`.`placed_at`, '%%Y-%%m-%%d %%H:00:00') AS DATETIME) AS `hour`, 1 AS `orders`, COALESCE(`s`.`amount`, 0) AS `amount`, COALESCE(`s`.`amount` > 100, 0) AS `dear`, 1 AS `_rows` FROM `data`.`_stage_orders` AS s LEFT JOIN `data`.`orders` AS t ON t.`shop` = s.`shop` AND t.`id` = s.`id` WHERE s.`_offset` BETWEEN %(first)s AND %(last)s AND (t.`_commit` IS NULL OR (s.`changed_at` > t.`changed_at` OR (t.`_partition` = %(partition)s AND t.`_offset` = s.`_offset` AND t.`_commit` > %(since)s AND t.`_pipeline_version` < %(pipeline_version)s)))) AS d GROUP BY `state`, `hour`;
+INSERT INTO `data`.`_delta_orders_by_hour` (`_group`, `state`, `hour`, `orders`, `amount`, `dear`, `_rows`) SELECT UNHEX(MD5(CONCAT_WS(',', QUOTE(`state`), QUOTE(`hour`)))), `state`, `hour`, SUM(`orders`), SUM(`amount`), SUM(`dear`), SUM(`_rows`) FROM (SELECT CAST(NULLIF(`s`.`state`, '') AS CHAR(8)) AS `state`, CAST(DATE_FORMAT(`s`.`placed_at`, '%%Y-%%m-%%d %%H:00:00') AS DATETIME) AS `hour`, 1 AS `orders`, COALESCE(`s`.`amount`, 0) AS `amount`, COALESCE(`s`.`amount` > 100, 0) AS `dear`, 1 AS `_rows` FROM `data`.`_stage_orders` AS s LEFT JOIN `data`.`orders` AS t ON t.`shop` = s.`shop` AND t.`id` = s.`id` WHERE s.`_offset` BETWEEN %(first)s AND %(last)s AND (t.`_commit` IS NULL OR (s.`changed_at` > t.`changed_at` OR (t.`_partition` = %(partition)s AND t.`_offset` = s.`_offset` AND t.`_commit` > %(since_commit)s AND t.`_pipeline_version` < %(pipeline_version)s)))) AS d GROUP BY `state`, `hour`;
 
 -- next_built orders_by_hour first=True
 SELECT `shop`, `id` FROM (SELECT t.`shop`, t.`id` FROM `data`.`orders` AS t ORDER BY t.`shop`, t.`id` LIMIT %(rows)s) AS c ORDER BY `shop` DESC, `id` DESC LIMIT 1;
@@ -262,7 +262,7 @@ INSERT INTO `data`.`_delta_clicks_by_page` (`_group`, `page`, `clicks`, `_rows`)
 INSERT INTO `data`.`clicks_by_page` SELECT * FROM `data`.`_delta_clicks_by_page` ORDER BY `_group` ON DUPLICATE KEY UPDATE `clicks_by_page`.`clicks` = `clicks_by_page`.`clicks` + VALUES(`clicks`), `clicks_by_page`.`_rows` = `clicks_by_page`.`_rows` + VALUES(`_rows`);
 
 -- move_rollup clicks_by_page all_new=False built=True
-INSERT INTO `data`.`_delta_clicks_by_page` (`_group`, `page`, `clicks`, `_rows`) SELECT UNHEX(MD5(CONCAT_WS(',', QUOTE(`page`)))), `page`, SUM(`clicks`), SUM(`_rows`) FROM (SELECT CAST(LEFT(`s`.`page`, 20) AS CHAR(20)) AS `page`, 1 AS `clicks`, 1 AS `_rows` FROM `data`.`_stage_clicks` AS s JOIN `data`.`clicks` AS t ON t.`code` = s.`code` WHERE t.`_commit` = %(commit)s OR (t.`_partition` = %(partition)s AND t.`_offset` > s.`_offset` AND t.`_commit` > %(since)s OR (t.`_partition` = %(partition)s AND t.`_offset` = s.`_offset` AND t.`_commit` > %(since)s AND t.`_pipeline_version` < %(pipeline_version)s)) UNION ALL SELECT CAST(LEFT(`t`.`page`, 20) AS CHAR(20)) AS `page`, -1 AS `clicks`, -1 AS `_rows` FROM `data`.`_stage_clicks` AS s JOIN `data`.`clicks` AS t ON t.`code` = s.`code` WHERE t.`_commit` <> %(commit)s AND (t.`_partition` = %(partition)s AND t.`_offset` > s.`_offset` AND t.`_commit` > %(since)s OR (t.`_partition` = %(partition)s AND t.`_offset` = s.`_offset` AND t.`_commit` > %(since)s AND t.`_pipeline_version` < %(pipeline_version)s))) AS d GROUP BY `page`;
+INSERT INTO `data`.`_delta_clicks_by_page` (`_group`, `page`, `clicks`, `_rows`) SELECT UNHEX(MD5(CONCAT_WS(',', QUOTE(`page`)))), `page`, SUM(`clicks`), SUM(`_rows`) FROM (SELECT CAST(LEFT(`s`.`page`, 20) AS CHAR(20)) AS `page`, 1 AS `clicks`, 1 AS `_rows` FROM `data`.`_stage_clicks` AS s JOIN `data`.`clicks` AS t ON t.`code` = s.`code` WHERE t.`_commit` = %(commit)s OR (t.`_partition` = %(partition)s AND t.`_offset` > s.`_offset` AND t.`_commit` > %(since_commit)s OR (t.`_partition` = %(partition)s AND t.`_offset` = s.`_offset` AND t.`_commit` > %(since_commit)s AND t.`_pipeline_version` < %(pipeline_version)s)) UNION ALL SELECT CAST(LEFT(`t`.`page`, 20) AS CHAR(20)) AS `page`, -1 AS `clicks`, -1 AS `_rows` FROM `data`.`_stage_clicks` AS s JOIN `data`.`clicks` AS t ON t.`code` = s.`code` WHERE t.`_commit` <> %(commit)s AND (t.`_partition` = %(partition)s AND t.`_offset` > s.`_offset` AND t.`_commit` > %(since_commit)s OR (t.`_partition` = %(partition)s AND t.`_offset` = s.`_offset` AND t.`_commit` > %(since_commit)s AND t.`_pipeline_version` < %(pipeline_version)s))) AS d GROUP BY `page`;
 INSERT INTO `data`.`clicks_by_page` SELECT * FROM `data`.`_delta_clicks_by_page` ORDER BY `_group` ON DUPLICATE KEY UPDATE `clicks_by_page`.`clicks` = `clicks_by_page`.`clicks` + VALUES(`clicks`), `clicks_by_page`.`_rows` = `clicks_by_page`.`_rows` + VALUES(`_rows`);
 DELETE r FROM `data`.`_delta_clicks_by_page` AS d JOIN `data`.`clicks_by_page` AS r ON r.`_group` = d.`_group` WHERE r.`_rows` = 0;
 
@@ -277,7 +277,7 @@ INSERT INTO `data`.`_delta_clicks_by_page` (`_group`, `page`, `clicks`, `_rows`)
 INSERT INTO `data`.`clicks_by_page` SELECT * FROM `data`.`_delta_clicks_by_page` ORDER BY `_group` ON DUPLICATE KEY UPDATE `clicks_by_page`.`clicks` = `clicks_by_page`.`clicks` + VALUES(`clicks`), `clicks_by_page`.`_rows` = `clicks_by_page`.`_rows` + VALUES(`_rows`);
 
 -- move_rollup clicks_by_page all_new=False built=False
-INSERT INTO `data`.`_delta_clicks_by_page` (`_group`, `page`, `clicks`, `_rows`) SELECT UNHEX(MD5(CONCAT_WS(',', QUOTE(`page`)))), `page`, SUM(`clicks`), SUM(`_rows`) FROM (SELECT CAST(LEFT(`s`.`page`, 20) AS CHAR(20)) AS `page`, 1 AS `clicks`, 1 AS `_rows` FROM `data`.`_stage_clicks` AS s JOIN `data`.`clicks` AS t ON t.`code` = s.`code` JOIN `data`.`_built_clicks_by_page` AS b ON ((b.`code` > s.`code`) OR (b.`code` = s.`code`)) WHERE t.`_commit` = %(commit)s OR (t.`_partition` = %(partition)s AND t.`_offset` > s.`_offset` AND t.`_commit` > %(since)s OR (t.`_partition` = %(partition)s AND t.`_offset` = s.`_offset` AND t.`_commit` > %(since)s AND t.`_pipeline_version` < %(pipeline_version)s)) UNION ALL SELECT CAST(LEFT(`t`.`page`, 20) AS CHAR(20)) AS `page`, -1 AS `clicks`, -1 AS `_rows` FROM `data`.`_stage_clicks` AS s JOIN `data`.`clicks` AS t ON t.`code` = s.`code` JOIN `data`.`_built_clicks_by_page` AS b ON ((b.`code` > s.`code`) OR (b.`code` = s.`code`)) WHERE t.`_commit` <> %(commit)s AND (t.`_partition` = %(partition)s AND t.`_offset` > s.`_offset` AND t.`_commit` > %(since)s OR (t.`_partition` = %(partition)s AND t.`_offset` = s.`_offset` AND t.`_commit` > %(since)s AND t.`_pipeline_version` < %(pipeline_version)s))) AS d GROUP BY `page`;
+INSERT INTO `data`.`_delta_clicks_by_page` (`_group`, `page`, `clicks`, `_rows`) SELECT UNHEX(MD5(CONCAT_WS(',', QUOTE(`page`)))), `page`, SUM(`clicks`), SUM(`_rows`) FROM (SELECT CAST(LEFT(`s`.`page`, 20) AS CHAR(20)) AS `page`, 1 AS `clicks`, 1 AS `_rows` FROM `data`.`_stage_clicks` AS s JOIN `data`.`clicks` AS t ON t.`code` = s.`code` JOIN `data`.`_built_clicks_by_page` AS b ON ((b.`code` > s.`code`) OR (b.`code` = s.`code`)) WHERE t.`_commit` = %(commit)s OR (t.`_partition` = %(partition)s AND t.`_offset` > s.`_offset` AND t.`_commit` > %(since_commit)s OR (t.`_partition` = %(partition)s AND t.`_offset` = s.`_offset` AND t.`_commit` > %(since_commit)s AND t.`_pipeline_version` < %(pipeline_version)s)) UNION ALL SELECT CAST(LEFT(`t`.`page`, 20) AS CHAR(20)) AS `page`, -1 AS `clicks`, -1 AS `_rows` FROM `data`.`_stage_clicks` AS s JOIN `data`.`clicks` AS t ON t.`code` = s.`code` JOIN `data`.`_built_clicks_by_page` AS b ON ((b.`code` > s.`code`) OR (b.`code` = s.`code`)) WHERE t.`_commit` <> %(commit)s AND (t.`_partition` = %(partition)s AND t.`_offset` > s.`_offset` AND t.`_commit` > %(since_commit)s OR (t.`_partition` = %(partition)s AND t.`_offset` = s.`_offset` AND t.`_commit` > %(since_commit)s AND t.`_pipeline_version` < %(pipeline_version)s))) AS d GROUP BY `page`;
 INSERT INTO `data`.`clicks_by_page` SELECT * FROM `data`.`_delta_clicks_by_page` ORDER BY `_group` ON DUPLICATE KEY UPDATE `clicks_by_page`.`clicks` = `clicks_by_page`.`clicks` + VALUES(`clicks`), `clicks_by_page`.`_rows` = `clicks_by_page`.`_rows` + VALUES(`_rows`);
 DELETE r FROM `data`.`_delta_clicks_by_page` AS d JOIN `data`.`clicks_by_page` AS r ON r.`_group` = d.`_group` WHERE r.`_rows` = 0;
 
@@ -289,7 +289,7 @@ DELETE FROM `data`.`_delta_clicks_by_page`;
 
 -- probe_rollup clicks_by_page
 DELETE FROM `data`.`_delta_clicks_by_page`;
-INSERT INTO `data`.`_delta_clicks_by_page` (`_group`, `page`, `clicks`, `_rows`) SELECT UNHEX(MD5(CONCAT_WS(',', QUOTE(`page`)))), `page`, SUM(`clicks`), SUM(`_rows`) FROM (SELECT CAST(LEFT(`s`.`page`, 20) AS CHAR(20)) AS `page`, 1 AS `clicks`, 1 AS `_rows` FROM `data`.`_stage_clicks` AS s LEFT JOIN `data`.`clicks` AS t ON t.`code` = s.`code` WHERE s.`_offset` BETWEEN %(first)s AND %(last)s AND (t.`_commit` IS NULL OR (t.`_partition` = %(partition)s AND t.`_offset` > s.`_offset` AND t.`_commit` > %(since)s OR (t.`_partition` = %(partition)s AND t.`_offset` = s.`_offset` AND t.`_commit` > %(since)s AND t.`_pipeline_version` < %(pipeline_version)s)))) AS d GROUP BY `page`;
+INSERT INTO `data`.`_delta_clicks_by_page` (`_group`, `page`, `clicks`, `_rows`) SELECT UNHEX(MD5(CONCAT_WS(',', QUOTE(`page`)))), `page`, SUM(`clicks`), SUM(`_rows`) FROM (SELECT CAST(LEFT(`s`.`page`, 20) AS CHAR(20)) AS `page`, 1 AS `clicks`, 1 AS `_rows` FROM `data`.`_stage_clicks` AS s LEFT JOIN `data`.`clicks` AS t ON t.`code` = s.`code` WHERE s.`_offset` BETWEEN %(first)s AND %(last)s AND (t.`_commit` IS NULL OR (t.`_partition` = %(partition)s AND t.`_offset` > s.`_offset` AND t.`_commit` > %(since_commit)s OR (t.`_partition` = %(partition)s AND t.`_offset` = s.`_offset` AND t.`_commit` > %(since_commit)s AND t.`_pipeline_version` < %(pipeline_version)s)))) AS d GROUP BY `page`;
 
 -- next_built clicks_by_page first=True
 SELECT `code` FROM (SELECT t.`code` FROM `data`.`clicks` AS t ORDER BY t.`code` LIMIT %(rows)s) AS c ORDER BY `code` DESC LIMIT 1;
@@ -435,25 +435,25 @@ SELECT o.shop, o.id, o.changed_at, h.orders AS amount, o.state = 'back' AS back,
 ) AS b ON a.`shop` = b.`shop` AND a.`id` = b.`id`;
 
 -- outdated_rows orders after=False
-SELECT `shop`, `id`, `_partition`, `_offset` FROM `data`.`orders` WHERE `_pipeline_version` < %(pipeline_version)s AND `_commit` > %(since)s AND ((`_partition` = %(p0)s AND `_offset` >= %(a0)s AND `_offset` < %(b0)s) OR (`_partition` = %(p1)s AND `_offset` >= %(a1)s AND `_offset` < %(b1)s)) ORDER BY `shop`, `id` LIMIT %(rows)s;
+SELECT `shop`, `id`, `_partition`, `_offset` FROM `data`.`orders` WHERE `_pipeline_version` < %(pipeline_version)s AND `_commit` > %(since_commit)s AND ((`_partition` = %(p0)s AND `_offset` >= %(a0)s AND `_offset` < %(b0)s) OR (`_partition` = %(p1)s AND `_offset` >= %(a1)s AND `_offset` < %(b1)s)) ORDER BY `shop`, `id` LIMIT %(rows)s;
 
 -- outdated_rows orders after=True
-SELECT `shop`, `id`, `_partition`, `_offset` FROM `data`.`orders` WHERE `shop` >= %(k0)s AND ((`shop` > %(k0)s) OR (`shop` = %(k0)s AND `id` > %(k1)s)) AND `_pipeline_version` < %(pipeline_version)s AND `_commit` > %(since)s AND ((`_partition` = %(p0)s AND `_offset` >= %(a0)s AND `_offset` < %(b0)s) OR (`_partition` = %(p1)s AND `_offset` >= %(a1)s AND `_offset` < %(b1)s)) ORDER BY `shop`, `id` LIMIT %(rows)s;
+SELECT `shop`, `id`, `_partition`, `_offset` FROM `data`.`orders` WHERE `shop` >= %(k0)s AND ((`shop` > %(k0)s) OR (`shop` = %(k0)s AND `id` > %(k1)s)) AND `_pipeline_version` < %(pipeline_version)s AND `_commit` > %(since_commit)s AND ((`_partition` = %(p0)s AND `_offset` >= %(a0)s AND `_offset` < %(b0)s) OR (`_partition` = %(p1)s AND `_offset` >= %(a1)s AND `_offset` < %(b1)s)) ORDER BY `shop`, `id` LIMIT %(rows)s;
 
 -- put_gone orders
 INSERT INTO `data`.`_gone_orders` (`shop`, `id`, `_offset`) VALUES (%s, %s, %s);
 
 -- lock_gone orders outdated
-SELECT g.`shop`, g.`id`, g.`_offset` FROM `data`.`_gone_orders` AS g JOIN `data`.`orders` AS t ON t.`shop` = g.`shop` AND t.`id` = g.`id` WHERE t.`_partition` = %(partition)s AND t.`_offset` = g.`_offset` AND t.`_commit` > %(since)s AND t.`_pipeline_version` < %(pipeline_version)s FOR UPDATE;
+SELECT g.`shop`, g.`id`, g.`_offset` FROM `data`.`_gone_orders` AS g JOIN `data`.`orders` AS t ON t.`shop` = g.`shop` AND t.`id` = g.`id` WHERE t.`_partition` = %(partition)s AND t.`_offset` = g.`_offset` AND t.`_commit` > %(since_commit)s AND t.`_pipeline_version` < %(pipeline_version)s FOR UPDATE;
 
 -- count_rewritable orders
-SELECT COUNT(*) FROM `data`.`_stage_orders` AS s JOIN `data`.`orders` AS t ON t.`shop` = s.`shop` AND t.`id` = s.`id` WHERE t.`_partition` = %(partition)s AND t.`_offset` = s.`_offset` AND t.`_commit` > %(since)s AND t.`_pipeline_version` < %(pipeline_version)s;
+SELECT COUNT(*) FROM `data`.`_stage_orders` AS s JOIN `data`.`orders` AS t ON t.`shop` = s.`shop` AND t.`id` = s.`id` WHERE t.`_partition` = %(partition)s AND t.`_offset` = s.`_offset` AND t.`_commit` > %(since_commit)s AND t.`_pipeline_version` < %(pipeline_version)s;
 
 -- deleted_meanwhile orders
-SELECT 1 FROM `data`.`_stage_orders` AS s JOIN `data`.`_deleted_orders` AS d ON d.`shop` = s.`shop` AND d.`id` = s.`id` WHERE d.`_partition` = %(partition)s AND d.`_offset` >= s.`_offset` AND d.`_commit` > %(since)s LIMIT 1 FOR UPDATE;
+SELECT 1 FROM `data`.`_stage_orders` AS s JOIN `data`.`_deleted_orders` AS d ON d.`shop` = s.`shop` AND d.`id` = s.`id` WHERE d.`_partition` = %(partition)s AND d.`_offset` >= s.`_offset` AND d.`_commit` > %(since_commit)s LIMIT 1 FOR UPDATE;
 
 -- row_bounds orders
-SELECT `_partition`, MIN(CASE WHEN `_commit` > %(since)s AND `_partition` <> 4294967295 THEN `_offset` END), MAX(CASE WHEN `_commit` > %(since)s AND `_partition` <> 4294967295 THEN `_offset` END), MAX(`_commit`) FROM `data`.`orders` GROUP BY `_partition` ORDER BY `_partition`;
+SELECT `_partition`, MIN(CASE WHEN `_commit` > %(since_commit)s AND `_partition` <> 4294967295 THEN `_offset` END), MAX(CASE WHEN `_commit` > %(since_commit)s AND `_partition` <> 4294967295 THEN `_offset` END), MAX(`_commit`) FROM `data`.`orders` GROUP BY `_partition` ORDER BY `_partition`;
 
 -- count_old orders
 SELECT COUNT(*) FROM `data`.`orders` AS t WHERE t.`placed_at` < %(cutoff)s;
@@ -477,25 +477,25 @@ SELECT `shop`, `id` FROM `data`.`_gone_orders` ORDER BY `shop` DESC, `id` DESC L
 DELETE t FROM `data`.`_gone_orders` AS g JOIN `data`.`_deleted_orders` AS t ON t.`shop` = g.`shop` AND t.`id` = g.`id` WHERE t.`_commit` <= %(commit)s;
 
 -- outdated_rows clicks after=False
-SELECT `code`, `_partition`, `_offset` FROM `data`.`clicks` WHERE `_pipeline_version` < %(pipeline_version)s AND `_commit` > %(since)s AND ((`_partition` = %(p0)s AND `_offset` >= %(a0)s AND `_offset` < %(b0)s) OR (`_partition` = %(p1)s AND `_offset` >= %(a1)s AND `_offset` < %(b1)s)) ORDER BY `code` LIMIT %(rows)s;
+SELECT `code`, `_partition`, `_offset` FROM `data`.`clicks` WHERE `_pipeline_version` < %(pipeline_version)s AND `_commit` > %(since_commit)s AND ((`_partition` = %(p0)s AND `_offset` >= %(a0)s AND `_offset` < %(b0)s) OR (`_partition` = %(p1)s AND `_offset` >= %(a1)s AND `_offset` < %(b1)s)) ORDER BY `code` LIMIT %(rows)s;
 
 -- outdated_rows clicks after=True
-SELECT `code`, `_partition`, `_offset` FROM `data`.`clicks` WHERE `code` >= %(k0)s AND ((`code` > %(k0)s)) AND `_pipeline_version` < %(pipeline_version)s AND `_commit` > %(since)s AND ((`_partition` = %(p0)s AND `_offset` >= %(a0)s AND `_offset` < %(b0)s) OR (`_partition` = %(p1)s AND `_offset` >= %(a1)s AND `_offset` < %(b1)s)) ORDER BY `code` LIMIT %(rows)s;
+SELECT `code`, `_partition`, `_offset` FROM `data`.`clicks` WHERE `code` >= %(k0)s AND ((`code` > %(k0)s)) AND `_pipeline_version` < %(pipeline_version)s AND `_commit` > %(since_commit)s AND ((`_partition` = %(p0)s AND `_offset` >= %(a0)s AND `_offset` < %(b0)s) OR (`_partition` = %(p1)s AND `_offset` >= %(a1)s AND `_offset` < %(b1)s)) ORDER BY `code` LIMIT %(rows)s;
 
 -- put_gone clicks
 INSERT INTO `data`.`_gone_clicks` (`code`, `_offset`) VALUES (%s, %s);
 
 -- lock_gone clicks outdated
-SELECT g.`code`, g.`_offset` FROM `data`.`_gone_clicks` AS g JOIN `data`.`clicks` AS t ON t.`code` = g.`code` WHERE t.`_partition` = %(partition)s AND t.`_offset` = g.`_offset` AND t.`_commit` > %(since)s AND t.`_pipeline_version` < %(pipeline_version)s FOR UPDATE;
+SELECT g.`code`, g.`_offset` FROM `data`.`_gone_clicks` AS g JOIN `data`.`clicks` AS t ON t.`code` = g.`code` WHERE t.`_partition` = %(partition)s AND t.`_offset` = g.`_offset` AND t.`_commit` > %(since_commit)s AND t.`_pipeline_version` < %(pipeline_version)s FOR UPDATE;
 
 -- count_rewritable clicks
-SELECT COUNT(*) FROM `data`.`_stage_clicks` AS s JOIN `data`.`clicks` AS t ON t.`code` = s.`code` WHERE t.`_partition` = %(partition)s AND t.`_offset` = s.`_offset` AND t.`_commit` > %(since)s AND t.`_pipeline_version` < %(pipeline_version)s;
+SELECT COUNT(*) FROM `data`.`_stage_clicks` AS s JOIN `data`.`clicks` AS t ON t.`code` = s.`code` WHERE t.`_partition` = %(partition)s AND t.`_offset` = s.`_offset` AND t.`_commit` > %(since_commit)s AND t.`_pipeline_version` < %(pipeline_version)s;
 
 -- deleted_meanwhile clicks
-SELECT 1 FROM `data`.`_stage_clicks` AS s JOIN `data`.`_deleted_clicks` AS d ON d.`code` = s.`code` WHERE d.`_partition` = %(partition)s AND d.`_offset` >= s.`_offset` AND d.`_commit` > %(since)s LIMIT 1 FOR UPDATE;
+SELECT 1 FROM `data`.`_stage_clicks` AS s JOIN `data`.`_deleted_clicks` AS d ON d.`code` = s.`code` WHERE d.`_partition` = %(partition)s AND d.`_offset` >= s.`_offset` AND d.`_commit` > %(since_commit)s LIMIT 1 FOR UPDATE;
 
 -- row_bounds clicks
-SELECT `_partition`, MIN(CASE WHEN `_commit` > %(since)s AND `_partition` <> 4294967295 THEN `_offset` END), MAX(CASE WHEN `_commit` > %(since)s AND `_partition` <> 4294967295 THEN `_offset` END), MAX(`_commit`) FROM `data`.`clicks` GROUP BY `_partition` ORDER BY `_partition`;
+SELECT `_partition`, MIN(CASE WHEN `_commit` > %(since_commit)s AND `_partition` <> 4294967295 THEN `_offset` END), MAX(CASE WHEN `_commit` > %(since_commit)s AND `_partition` <> 4294967295 THEN `_offset` END), MAX(`_commit`) FROM `data`.`clicks` GROUP BY `_partition` ORDER BY `_partition`;
 
 -- count_old clicks
 SELECT COUNT(*) FROM `data`.`clicks` AS t WHERE t.`at` < %(cutoff)s;

@@ -1,4 +1,4 @@
--- Grain: one stream. The epoch and the driver that holds it; written by take-overs only, so that a commit's
+-- Grain: one stream. The epoch and the driver that holds it. Only acquiring the lease writes it, so that a commit's
 -- shared lock on this row never waits for a heartbeat.
 CREATE TABLE IF NOT EXISTS leases (
     stream           VARCHAR(64)     NOT NULL PRIMARY KEY,
@@ -7,6 +7,8 @@ CREATE TABLE IF NOT EXISTS leases (
     host             VARCHAR(255)    NULL COMMENT 'where spark-submit was started',
     pid              INT UNSIGNED    NULL COMMENT 'leader of the session that spark-submit runs in',
     log_file         VARCHAR(1024)   NULL,
-    taken_by         VARCHAR(128)    NOT NULL,
-    taken_at         DATETIME(6)     NOT NULL DEFAULT UTC_TIMESTAMP(6)
+    master           VARCHAR(1024)   NULL COMMENT 'the --master of spark-submit',
+    submission_id    VARCHAR(255)    NULL COMMENT 'the id of a driver that a cluster runs',
+    acquired_by      VARCHAR(128)    NOT NULL,
+    acquired_at      DATETIME(6)     NOT NULL DEFAULT UTC_TIMESTAMP(6)
 )

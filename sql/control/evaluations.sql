@@ -3,6 +3,8 @@ CREATE TABLE IF NOT EXISTS evaluations (
     refresh_id BIGINT UNSIGNED NOT NULL,
     version    INT UNSIGNED    NOT NULL,
     metric     VARCHAR(64)     NOT NULL,
-    value      DOUBLE          NULL COMMENT 'NULL: it could not be measured, because it cannot read these features',
+    value      DOUBLE          NULL COMMENT 'NULL: it could not be measured, because the candidate cannot read these features',
+    low        DOUBLE          NULL COMMENT 'lower end of the 95 % interval over resampled held-out rows',
+    high       DOUBLE          NULL COMMENT 'upper end of the interval',
     PRIMARY KEY (refresh_id, version, metric)
 )

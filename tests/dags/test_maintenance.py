@@ -1,4 +1,4 @@
-"""The DAG ``upkeep`` on the real stack: green, red with the first difference named, and green again."""
+"""The DAG ``maintenance`` on the real stack: green, red with the first difference named, and green again."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from tidemill.spec import Pipeline
 from tidemill.store.connection import session
 from tidemill.store.control import ledger
 from tidemill.supervisor import maintenance
-from tidemill.supervisor.cleanup import Swept
+from tidemill.supervisor.cleanup import RemovedFiles
 
 
 def execute(settings: Settings, statement: str, *values: Any) -> list[tuple[Any, ...]]:
@@ -24,7 +24,7 @@ def execute(settings: Settings, statement: str, *values: Any) -> list[tuple[Any,
 
 def states(settings: Settings, **conf: bool) -> dict[str, str]:
     """Run the DAG; returns each task's state."""
-    dag = DagBag(settings.root / "dags").dags["upkeep"]
+    dag = DagBag(settings.root / "dags").dags["maintenance"]
     run = dag.test(run_conf=conf)
     return {ti.task_id: str(ti.state) for ti in run.get_task_instances()}
 
@@ -32,7 +32,7 @@ def states(settings: Settings, **conf: bool) -> dict[str, str]:
 @pytest.fixture
 def spared(tides: tuple[Settings, Pipeline], monkeypatch: pytest.MonkeyPatch) -> tuple[Settings, Pipeline]:
     """The pipeline; files of this machine are left alone, for others may run beside the tests."""
-    monkeypatch.setattr(maintenance, "sweep_files", lambda *_, **__: Swept())
+    monkeypatch.setattr(maintenance, "sweep_files", lambda *_, **__: RemovedFiles())
     settings, pipeline = tides
     # Other tests wrote rows and commits of their own making.
     for table in ("commits", "offsets", "quarantine"):

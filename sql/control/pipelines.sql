@@ -1,4 +1,4 @@
--- Grain: one version of one pipeline folder. What `tidemill apply` registered; rows point here by version.
+-- Grain: one version of one pipeline folder, as `tidemill apply` registered it. Rows of tables refer to it by version.
 CREATE TABLE IF NOT EXISTS pipelines (
     pipeline   VARCHAR(64)  NOT NULL,
     version    INT UNSIGNED NOT NULL COMMENT 'counts up from 1 for each pipeline',

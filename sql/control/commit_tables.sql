@@ -1,5 +1,5 @@
 -- Grain: one table in one commit of a pipeline with several tables. Each record that was not quarantined counts once
--- for each table; the commit's own row counts it once, by the best that became of it.
+-- for each table; the commit's own row counts it once, by its best outcome.
 CREATE TABLE IF NOT EXISTS commit_tables (
     commit_id      BIGINT UNSIGNED NOT NULL,
     table_name     VARCHAR(64)     NOT NULL,

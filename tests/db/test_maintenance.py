@@ -23,8 +23,8 @@ from tidemill.store.control import ledger
 from tidemill.store.maintenance import compaction, retention
 from tidemill.store.maintenance.compaction import compact as put_together
 from tidemill.store.maintenance.retention import Place, remove_old_rows
-from tidemill.store.maintenance.rollup_backfill import build_all
-from tidemill.store.maintenance.run import Kept, keep
+from tidemill.store.maintenance.rollup_backfill import backfill_all
+from tidemill.store.maintenance.run import MaintenanceResult, maintain
 from tidemill.store.migrations import apply_pipeline
 from tidemill.store.write.ledger_rows import Rejected
 from tidemill.store.write.transaction import write_batch
@@ -51,10 +51,10 @@ def age(writer: Writer | Shop, days: int, table: str = "commits", column: str = 
     )
 
 
-def keep_all(writer: Writer | Shop, **options: bool) -> Kept:
-    """Do a stream's upkeep."""
+def keep_all(writer: Writer | Shop, **options: bool) -> MaintenanceResult:
+    """Do a stream's maintenance."""
     with session(writer.settings, Account.STREAM) as connection:
-        return keep(connection, writer.settings, writer.pipeline, **options)
+        return maintain(connection, writer.settings, writer.pipeline, **options)
 
 
 def totals(writer: Writer | Shop) -> ledger.Totals:
@@ -83,7 +83,7 @@ def with_retention(writer: Writer, days: int) -> None:
     writer.pipeline = load_pipeline(writer.pipeline.folder)
     with session(writer.settings, Account.MIGRATE) as connection:
         writer.version = apply_pipeline(connection, writer.settings, writer.pipeline)
-    writer.take_over()
+    writer.acquire_lease()
 
 
 @contextmanager
@@ -214,16 +214,17 @@ def test_a_replay_is_put_together_once_it_is_done(entity: Writer, mariadb: Setti
     for state in ("failed", "done"):
         control(
             mariadb,
-            "INSERT INTO replays (stream, pipeline_version, selection, asked_by, state) VALUES (%s, 1, '{}', 'x', %s)",
+            "INSERT INTO replays (stream, pipeline_version, selection, requested_by, state)"
+            " VALUES (%s, 1, '{}', 'x', %s)",
             name,
             state,
         )
         [(replay,)] = control(mariadb, "SELECT MAX(id) FROM replays WHERE stream = %s", name)
-        claimant = replace(entity.claimant, replay_id=int(replay))
+        write_context = replace(entity.write_context, replay_id=int(replay))
         entity.positions[0] = 0
         for row in ((1, "red", 5, 10), (2, "red", 5, 10)):
             batch = replace(entity.batch([row, (50, "red", 1, 9)]), delivered=frozenset(range(4)))
-            write_batch(mariadb, entity.pipeline, claimant, batch)
+            write_batch(mariadb, entity.pipeline, write_context, batch)
             entity.positions[0] = batch.range.until
     age(entity, 31)
     assert keep_all(entity).merged_commits == 1
@@ -295,7 +296,7 @@ def test_a_retention_goes_through_keys_of_several_columns(mariadb: Settings, tmp
     shop.write(*((country, code, code + 1, code * DAY) for country in ("DE", "FR") for code in range(20)))
     name = f"moves_{shop.pipeline.name}"
     with session(mariadb, Account.STREAM) as connection:
-        place = Place(connection, mariadb.db_data, shop.pipeline, name, shop.claimant.pipeline_version)
+        place = Place(connection, mariadb.db_data, shop.pipeline, name, shop.write_context.pipeline_version)
         assert remove_old_rows(place, EPOCH + dt.timedelta(days=15), rows=4) == 30
     assert shop.query("SELECT country, MIN(code), COUNT(*) FROM moves_{} GROUP BY country") == [
         ("DE", 15, 5),
@@ -316,11 +317,11 @@ def test_a_retention_beside_a_rollup_under_construction(entity: Writer, mariadb:
     path.write_text(yaml.safe_dump(content))
     with_retention(entity, 50)
     steps = itertools.count()
-    assert build_all(mariadb, entity.pipeline, entity.epoch, lambda: next(steps) < 3, rows=60) == []
+    assert backfill_all(mariadb, entity.pipeline, entity.epoch, lambda: next(steps) < 3, rows=60) == []
     with session(mariadb, Account.STREAM) as connection:
         place = Place(connection, mariadb.db_data, entity.pipeline, entity.table, entity.version)
         assert remove_old_rows(place, EPOCH + dt.timedelta(days=50), rows=100) == 300
-    assert build_all(mariadb, entity.pipeline, entity.epoch, lambda: True, rows=60) == [late]
+    assert backfill_all(mariadb, entity.pipeline, entity.epoch, lambda: True, rows=60) == [late]
     assert entity.query(f"SELECT team, n FROM {late}") == [("red", 300)]
     assert entity.verify() == []
 
@@ -347,7 +348,9 @@ def test_the_quarantine_forgets_what_is_old(entity: Writer, mariadb: Settings, m
     age(entity, 91, "quarantine", "quarantined_at")
     name = entity.pipeline.name
     control(
-        mariadb, "INSERT INTO replays (stream, pipeline_version, selection, asked_by) VALUES (%s, 1, '{}', 'x')", name
+        mariadb,
+        "INSERT INTO replays (stream, pipeline_version, selection, requested_by) VALUES (%s, 1, '{}', 'x')",
+        name,
     )
     assert "a replay is under way" in keep_all(entity).notes[0]
     control(mariadb, "UPDATE replays SET state = 'done' WHERE stream = %s", name)
@@ -357,7 +360,7 @@ def test_the_quarantine_forgets_what_is_old(entity: Writer, mariadb: Settings, m
     assert entity.verify() == []
     found = control(
         mariadb,
-        "SELECT SUM(quarantined_rows), SUM(forgotten_rows) FROM commits WHERE stream = %s AND partition_id < 2",
+        "SELECT SUM(quarantined_rows), SUM(purged_rows) FROM commits WHERE stream = %s AND partition_id < 2",
         name,
     )
     assert found == [(20, 20)]

@@ -7,7 +7,7 @@ CREATE TABLE IF NOT EXISTS decisions (
     refresh_id BIGINT UNSIGNED NULL COMMENT 'the refresh that led to it; NULL for a rollback',
     verdict    ENUM('promoted', 'rejected', 'waiting', 'rolled back') NOT NULL,
     reason     VARCHAR(1000)   NOT NULL,
-    decided_by VARCHAR(250)    NOT NULL COMMENT 'measure, or who',
+    decided_by VARCHAR(250)    NOT NULL COMMENT 'measure, or the person',
     decided_at DATETIME(6)     NOT NULL DEFAULT UTC_TIMESTAMP(6),
     KEY by_model (pipeline, model, id)
 )
