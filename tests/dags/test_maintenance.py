@@ -32,7 +32,7 @@ def states(settings: Settings, **conf: bool) -> dict[str, str]:
 @pytest.fixture
 def spared(tides: tuple[Settings, Pipeline], monkeypatch: pytest.MonkeyPatch) -> tuple[Settings, Pipeline]:
     """The pipeline; files of this machine are left alone, for others may run beside the tests."""
-    monkeypatch.setattr(maintenance, "sweep_files", lambda *_, **__: RemovedFiles())
+    monkeypatch.setattr(maintenance, "remove_stale_files", lambda *_, **__: RemovedFiles())
     settings, pipeline = tides
     # Other tests wrote rows and commits of their own making.
     for table in ("commits", "offsets", "quarantine"):
@@ -52,7 +52,7 @@ def test_upkeep_turns_red_while_the_ledger_does_not_agree(spared: tuple[Settings
     assert states(settings, dry_run=True) == green
     execute(settings, "INSERT INTO offsets VALUES (%s, %s, 77, 5)", pipeline.name, pipeline.source.topic)
     assert states(settings)["verify__tides"] == "failed"
-    incidents = "SELECT sentence, closed_at IS NULL FROM incidents WHERE subject = 'stream tides' AND kind = 'ledger'"
+    incidents = "SELECT message, closed_at IS NULL FROM incidents WHERE subject = 'stream tides' AND kind = 'ledger'"
     said = "partition 77: the stream has a position, Kafka has no such partition"
     assert execute(settings, incidents) == [(said, 1)]
     execute(settings, "DELETE FROM offsets WHERE partition_id = 77")

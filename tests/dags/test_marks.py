@@ -40,7 +40,7 @@ class Marks:
     connection: Connection[Any]
     metadata: Session
 
-    def wanted(self) -> tuple[str, str]:
+    def desired_state(self) -> tuple[str, str]:
         """What is wanted, and by whom."""
         row = streams.read_stream(self.connection, STREAM)
         assert row is not None

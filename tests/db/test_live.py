@@ -138,7 +138,7 @@ def test_a_model_that_cannot_score_stops_no_stream(post: Post, mariadb: Settings
     assert other.write(SOME).written == 3
     other.write([Parcel(4, None, 1.0, 2.0, None)])
     assert other.scores(1) == {}
-    ((subject, kind, sentence),) = other.query("SELECT subject, kind, sentence FROM {control}.incidents")
+    ((subject, kind, sentence),) = other.query("SELECT subject, kind, message FROM {control}.incidents")
     assert (subject, kind) == ("model post.breaks", "live_scores")
     assert "goes on without scoring" in sentence
     other.connection.close()
@@ -174,7 +174,7 @@ def test_whatever_keeps_a_model_from_scoring_is_an_incident(
     other.point(1, 1)
     assert other.write(SOME).written == 3
     assert other.scores(1) == {}
-    [(sentence,)] = other.query("SELECT sentence FROM {control}.incidents")
+    [(sentence,)] = other.query("SELECT message FROM {control}.incidents")
     assert said in sentence
     if content is None:
         _as_root(post, f"DROP DATABASE {post.settings.db_data}_hidden")

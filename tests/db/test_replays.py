@@ -103,7 +103,7 @@ def test_records_of_an_earlier_incarnation_are_not_meant(entity: Writer) -> None
     with entity.connection.cursor() as cursor:
         name = entity.pipeline.name
         cursor.execute("INSERT INTO topics VALUES (%s, %s, 'another', 2, %s)", (name, name, since))
-    write_context = replace(begin(entity), generation=2, since=since)
+    write_context = replace(begin(entity), generation=2, since_commit=since)
     ranges = [Range(0, 0, 9), Range(1, 0, 9)]
     assert retract_outdated(entity.connection, entity.settings, entity.pipeline, write_context, ranges, everything) == 1
     assert [row[0] for row in entity.rows()] == [1, 2]
@@ -125,7 +125,7 @@ def met(writer: Writer, generation: int) -> int:
     since = ledger.last_commit(writer.connection, writer.pipeline.name)
     with writer.connection.cursor() as cursor:
         cursor.execute(
-            "REPLACE INTO topics (stream, topic, topic_id, generation, since) VALUES (%s, %s, %s, %s, %s)",
+            "REPLACE INTO topics (stream, topic, topic_id, generation, since_commit) VALUES (%s, %s, %s, %s, %s)",
             (writer.pipeline.name, writer.pipeline.source.topic, f"id{generation}", generation, since),
         )
         cursor.execute("DELETE FROM offsets WHERE stream = %s", (writer.pipeline.name,))
@@ -153,7 +153,7 @@ def test_a_replay_of_a_topic_that_was_made_again_is_refused(entity: Writer) -> N
     assert replays.read(entity.connection, write_context.replay_id).retracted_rows == 0
     assert replays.committed(entity.connection, write_context.replay_id) == {}
     assert entity.verify() == []
-    asked_again = replace(write_context, generation=2, since=since)
+    asked_again = replace(write_context, generation=2, since_commit=since)
     assert fencing.check_topic_generation(entity.connection, asked_again) == "id2"
 
 
@@ -161,11 +161,11 @@ def test_a_row_of_an_earlier_incarnation_is_never_taken_for_one_of_the_new_topic
     """Verified, replaced and retracted are the rows of the new topic: its partitions hold no such record."""
     event.write([(1, "red", 1, 1)], rejected=tuple(Rejected(at, "wrong", 1, None, b"v") for at in range(1, 6)))
     since = met(event, 2)
-    fresh = replace(event.write_context, generation=2, since=since)
+    fresh = replace(event.write_context, generation=2, since_commit=since)
     beside = replace(fresh, epoch=0, replay_id=begin(event).replay_id)
     event.positions[0] = 5
     old = replace(event.batch([(2, "blue", 2, 2)]), batch_id=0)
-    write_batch(event.settings, event.pipeline, replace(beside, generation=1, since=fencing.NO_GENERATION), old)
+    write_batch(event.settings, event.pipeline, replace(beside, generation=1, since_commit=fencing.NO_GENERATION), old)
     assert event.query(f"SELECT _partition, _offset FROM {event.table} WHERE id = 2") == [(NO_PARTITION, 5)]
     assert event.verify() == []
     event.positions[0] = 0

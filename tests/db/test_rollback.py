@@ -131,13 +131,13 @@ def test_a_new_versions_scores_move_in_steps_before(shop: Shop, monkeypatch: pyt
     refresh(shop, 1)
     monkeypatch.setattr("tidemill.ml.serving.publish.PART_ROWS", 150)
     steps: list[int] = []
-    real = publishing.step
+    real = publishing.run_step
 
     def counted(connection: Any, work: Any) -> Any:
         steps.append(gone := real(connection, work))
         return gone
 
-    monkeypatch.setattr("tidemill.ml.serving.publish.step", counted)
+    monkeypatch.setattr("tidemill.ml.serving.publish.run_step", counted)
     refresh(shop, 2)
     assert steps == [150, 150, 100, 0]
     assert seen(shop) == (2, 2, 2.0, 2.0, ORDERS, ORDERS)

@@ -100,7 +100,7 @@ def test_a_broken_promise_is_an_incident_until_it_is_kept_again(connection: Conn
     assert freshness.update_freshness_incident(connection, stale, 30)
     freshness.update_freshness_incident(connection, stale, 30)
     [(kind, sentence, closed_at)] = execute(
-        connection, "SELECT kind, sentence, closed_at FROM incidents WHERE subject = %s", SUBJECT
+        connection, "SELECT kind, message, closed_at FROM incidents WHERE subject = %s", SUBJECT
     )
     assert (kind, closed_at) == (FRESHNESS, None)
     assert re.search(r"1 min [5-9] s behind Kafka, 30 s are promised; its driver is silent", sentence)

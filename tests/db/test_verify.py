@@ -225,11 +225,11 @@ def test_a_topic_that_was_made_again_begins_a_chain_of_its_own(filled: Writer, m
     [(newest,)] = filled.query(f"SELECT MAX(id) FROM {mariadb.db_control}.commits WHERE stream = '{name}'")
     damage(
         mariadb,
-        f"INSERT INTO topics (stream, topic, topic_id, generation, since)"
+        f"INSERT INTO topics (stream, topic, topic_id, generation, since_commit)"
         f" VALUES ('{name}', '{topic}', 'b', 2, {newest})",
         "UPDATE offsets SET position = 0" + own(filled, "partition_id < 2"),
     )
-    write_context = WriteContext(name, filled.epoch, filled.version, topic, generation=2, since=int(newest))
+    write_context = WriteContext(name, filled.epoch, filled.version, topic, generation=2, since_commit=int(newest))
     filled.positions.clear()
     batch = filled.batch([(7, "red", 1, 20)], rejected=(Rejected(1, "bad again"),))
     assert batch.range == Range(0, 0, 2)

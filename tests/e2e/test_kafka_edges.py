@@ -242,9 +242,9 @@ def test_a_topic_that_was_made_again_ends_the_stream_or_is_read_from_its_beginni
     ) == [(1, 14), (2, 16)]
 
     after = find(stream)
-    assert (before.generation, before.since, after.generation) == (1, 0, 2)
+    assert (before.generation, before.since_commit, after.generation) == (1, 0, 2)
     old = f"SELECT MAX(id) FROM commits WHERE stream = '{stream.name}' AND generation = 1"
-    assert stream.query(old) == [(after.since,)]
+    assert stream.query(old) == [(after.since_commit,)]
     assert after.topic_id != before.topic_id
     assert stream.incidents("topic-made-again") == []
 

@@ -46,7 +46,7 @@ def ledger_incidents(writer: Writer) -> list[tuple[str, bool]]:
     """What a person is told of the ledger, and whether it is over."""
     with session(writer.settings, Account.READ) as connection, connection.cursor() as cursor:
         cursor.execute(
-            "SELECT sentence, closed_at IS NOT NULL FROM incidents WHERE subject = %s AND kind = 'ledger' ORDER BY id",
+            "SELECT message, closed_at IS NOT NULL FROM incidents WHERE subject = %s AND kind = 'ledger' ORDER BY id",
             (f"stream {writer.pipeline.name}",),
         )
         return [(str(sentence), bool(closed)) for sentence, closed in cursor.fetchall()]

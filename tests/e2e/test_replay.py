@@ -255,7 +255,7 @@ def test_a_record_of_a_topic_that_was_made_again_is_not_taken_for_a_new_one(cour
         cursor.execute("SELECT MAX(id) FROM commits")
         ((newest,),) = cursor.fetchall()
         cursor.execute(
-            "INSERT INTO topics (stream, topic, topic_id, generation, since) SELECT stream, topic, %s, 2, 0 FROM"
+            "INSERT INTO topics (stream, topic, topic_id, generation, since_commit) SELECT stream, topic, %s, 2, 0 FROM"
             " commits WHERE id = %s",
             (_topic_id(course), newest),
         )

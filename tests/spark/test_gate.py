@@ -74,7 +74,7 @@ def test_drifted_rows_are_refused_until_a_person_decides(jdbc: SparkSession, sho
     assert kept["distance"][0] > 0.3
     assert kept["distance"][1] is None, "may move as it likes"
     assert shop.query("SELECT COUNT(*), COUNT(score) FROM orders_scored WHERE id >= 6000") == [(300, 0)]
-    ((subject, sentence, closed),) = shop.control("SELECT subject, sentence, closed_at FROM incidents")
+    ((subject, sentence, closed),) = shop.control("SELECT subject, message, closed_at FROM incidents")
     assert (subject, closed) == ("model shop.returns", None)
     assert sentence.startswith("nothing is scored: ")
 

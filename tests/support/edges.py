@@ -192,7 +192,7 @@ class Edge:
     def incidents(self, kind: str) -> list[str]:
         """What the open incidents of a kind say."""
         where = f"subject = 'stream {self.name}' AND kind = '{kind}' AND closed_at IS NULL"
-        return [row[0] for row in self.query(f"SELECT sentence FROM incidents WHERE {where}")]
+        return [row[0] for row in self.query(f"SELECT message FROM incidents WHERE {where}")]
 
     def ends(self) -> dict[int, int]:
         return topics.offsets_at(self.client, self.name, "latest")

@@ -160,9 +160,9 @@ class Model:
                 return entry
         number = len(self.ledger) + 1
         self.fates = {table: {} for table in self.tables}
-        bad = {offset for offset, record in order.desired_state() if self.is_rejected(record, order.version)}
-        bad |= self.refused(order, [(offset, record) for offset, record in order.desired_state() if offset not in bad])
-        sound = [(offset, record) for offset, record in order.desired_state() if offset not in bad]
+        bad = {offset for offset, record in order.wanted() if self.is_rejected(record, order.version)}
+        bad |= self.refused(order, [(offset, record) for offset, record in order.wanted() if offset not in bad])
+        sound = [(offset, record) for offset, record in order.wanted() if offset not in bad]
         for table in self.tables:
             if table == ENTITY:
                 self.delete(order, number, {offset: r for offset, r in sound if r.what == TOMBSTONE})
@@ -261,7 +261,7 @@ class Model:
             found = self.quarantine.setdefault((order.partition, offset), new)
             found |= {"version": order.version, "resolved": None}
         if order.replay is not None:
-            for offset, _ in order.desired_state():
+            for offset, _ in order.wanted():
                 found = self.quarantine.get((order.partition, offset), {"resolved": 0})
                 if offset not in bad and found["resolved"] is None:
                     found["resolved"] = number

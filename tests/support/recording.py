@@ -251,7 +251,7 @@ class Player:
     def write(self, order: Commit) -> Counts:
         """What a task of the order's driver, or of its replay, does."""
         write_context = WriteContext(self.name, order.epoch, order.version, self.name, replay_id=self._replay(order))
-        raw = dict(order.desired_state())
+        raw = dict(order.wanted())
 
         def read_raw(offsets: Iterable[int]) -> dict[int, Rejected]:
             return {offset: _rejected(offset, raw[offset], "") for offset in offsets}
@@ -276,7 +276,7 @@ class Player:
         deletes = bool(deletes_from(self.pipeline))
         rejected, gone, filtered = [], [], 0
         rows: dict[str, dict[int, Row]] = {table: {} for table in tables}
-        for offset, record in order.desired_state():
+        for offset, record in order.wanted():
             if record.what == POISON or record.readable > order.version:
                 rejected.append(_rejected(offset, record, "it cannot be read"))
             elif record.what == TOMBSTONE and deletes:
@@ -297,7 +297,7 @@ class Player:
             rejected=tuple(rejected),
             gap=order.gaps(),
             unselected=order.unselected(),
-            delivered=frozenset(offset for offset, _ in order.desired_state()),
+            delivered=frozenset(offset for offset, _ in order.wanted()),
         )
 
 
