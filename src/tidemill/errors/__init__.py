@@ -23,29 +23,57 @@
 
 from __future__ import annotations
 
+from typing import Self
+
+from tidemill.errors import catalog
+
 
 class TidemillError(Exception):
-    """One sentence for a person: what is wrong, the value that is, and the remedy."""
+    """One sentence for a person: what is wrong, the value that is, and the remedy; with a code that stays the same.
+
+    The sentence is in ``errors/messages/<room>.toml`` under its code; see :mod:`tidemill.errors.catalog`.
+    """
 
     exit_code = 1
 
-    def __init__(self, what: str, *, value: object = None, remedy: str = "") -> None:
-        self.what = what
-        self.value = value
-        self.remedy = remedy
-        super().__init__(what, value, remedy)
+    def __init__(self, code: str, *, value: object = None, **parameters: object) -> None:
+        """An error of the catalog.
 
-    def __str__(self) -> str:
+        Args:
+            code: ``TM-<ROOM>-<CONDITION>``; what tests and scripts compare.
+            value: the value that is wrong, shown after the sentence; None for no value.
+            parameters: what the sentence and its remedy name in braces.
+        """
+        self.code, self.value, self.parameters = code, value, parameters
+        if code.startswith("TM-"):
+            message = catalog.find(code)
+            self.what = message.what.format(**parameters)
+            self.remedy = message.remedy.format(**parameters)
+        else:
+            self.what, self.remedy = code, str(parameters.get("remedy", ""))
+        super().__init__(code, value, parameters)
+
+    @classmethod
+    def of(cls, error: TidemillError) -> Self:
+        """The same condition as an error of this class, for a caller that promises this one."""
+        return cls(error.code, value=error.value, **error.parameters)
+
+    @property
+    def sentence(self) -> str:
+        """What, value and remedy, without the code."""
         sentence = self.what if self.value is None else f"{self.what}: {self.value}"
         return f"{sentence}; {self.remedy}" if self.remedy else sentence
 
+    def __str__(self) -> str:
+        return f"[{self.code}] {self.sentence}" if self.code.startswith("TM-") else self.sentence
+
     def __reduce__(self) -> tuple[object, ...]:
         # Errors cross from Spark's Python workers to the driver; keyword arguments do not pickle by themselves.
-        return (_rebuild, (type(self), self.what, self.value, self.remedy))
+        return (_rebuild, (type(self), self.code, self.value, self.parameters))
 
 
-def _rebuild(kind: type[TidemillError], what: str, value: object, remedy: str) -> TidemillError:
-    return kind(what, value=value, remedy=remedy)
+def _rebuild(kind: type[TidemillError], code: str, value: object, parameters: dict[str, object]) -> TidemillError:
+    return kind(code, value=value, **parameters)
 
 
 class Transient:
