@@ -10,6 +10,7 @@ from typing import Any
 from pymysql.connections import Connection
 
 from tidemill.errors import ModelError
+from tidemill.ml.registry.decisions import BY_MEASURE, Decision, record_decision
 from tidemill.ml.registry.versions import (
     BASELINE,
     ModelVersion,
@@ -24,8 +25,6 @@ from tidemill.spec.estimators import METRICS
 from tidemill.spec.schema import Pipeline, Promote
 from tidemill.store.connection import translated
 
-BY_MEASURE = "measure"
-"""Who decides where no person does."""
 _ROUNDING = 1e-9
 """Two metrics are differences of doubles: 0.702 - 0.7 is a little more than 0.002, 0.902 - 0.9 a little less."""
 _NO_SMALL_NUMBER = 100
@@ -159,7 +158,7 @@ def _conclude(connection: Connection[Any], pipeline: str, model: str, trained: M
         decided = state = "waiting"
     if verdict.promote:
         _promote(connection, pipeline, model, trained.version)
-    _settle(connection, pipeline, model, trained, (state, decided, verdict.reason, BY_MEASURE))
+    _set_state(connection, (pipeline, model), trained, state, Decision(decided, verdict.reason, BY_MEASURE))
 
 
 def approve(connection: Connection[Any], pipeline: Pipeline, model: str, version: int, by: str) -> None:
@@ -189,7 +188,8 @@ def approve(connection: Connection[Any], pipeline: Pipeline, model: str, version
                 remedy="reject it, and train again",
             )
         _promote(connection, pipeline.name, model, version)
-        _settle(connection, pipeline.name, model, found, ("champion", "promoted", found.reason or "approved", by))
+        decision = Decision("promoted", found.reason or "approved", by)
+        _set_state(connection, (pipeline.name, model), found, "champion", decision)
 
 
 def reject(connection: Connection[Any], pipeline: Pipeline, model: str, version: int, by: str, reason: str) -> None:
@@ -204,7 +204,7 @@ def reject(connection: Connection[Any], pipeline: Pipeline, model: str, version:
         if found.state == "rejected":
             return
         _check_waits(pipeline.name, model, found)
-        _settle(connection, pipeline.name, model, found, ("rejected", "rejected", reason, by))
+        _set_state(connection, (pipeline.name, model), found, "rejected", Decision("rejected", reason, by))
 
 
 def _check_waits(pipeline: str, model: str, found: ModelVersion) -> None:
@@ -228,22 +228,13 @@ def _promote(connection: Connection[Any], pipeline: str, model: str, version: in
         )
 
 
-def _settle(
-    connection: Connection[Any],
-    pipeline: str,
-    model: str,
-    version: ModelVersion,
-    decided: tuple[str, str, str, str],
+def _set_state(
+    connection: Connection[Any], of: tuple[str, str], version: ModelVersion, state: str, decision: Decision
 ) -> None:
-    """Write a version's new state, and the decision: state, verdict, reason, who decided."""
-    state, verdict, reason, by = decided
+    """Write a version's new state with its reason, and record the decision behind it."""
     with translated(), connection.cursor() as cursor:
         cursor.execute(
             "UPDATE model_versions SET state = %s, reason = %s WHERE pipeline = %s AND model = %s AND version = %s",
-            (state, reason[:1000], pipeline, model, version.version),
+            (state, decision.reason[:1000], *of, version.version),
         )
-        cursor.execute(
-            "INSERT INTO decisions (pipeline, model, version, refresh_id, verdict, reason, decided_by)"
-            " VALUES (%s, %s, %s, %s, %s, %s, %s)",
-            (pipeline, model, version.version, version.refresh_id, verdict, reason[:1000], by[:250]),
-        )
+    record_decision(connection, of, version.version, decision, version.refresh_id)

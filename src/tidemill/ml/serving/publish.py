@@ -9,7 +9,7 @@ from pymysql.connections import Connection
 from tidemill.config import Settings
 from tidemill.errors import ModelError
 from tidemill.ml.refresh import end_refresh
-from tidemill.ml.registry.decisions import Decision, note_decision
+from tidemill.ml.registry.decisions import Decision, record_decision
 from tidemill.ml.registry.status import ModelStatus, model_status
 from tidemill.ml.registry.versions import Refresh, lock_model, model_of, read_refresh, transaction
 from tidemill.spec.schema import Model, Pipeline
@@ -123,7 +123,7 @@ def rollback(
         target = _earlier(connection, this, _scored_versions(connection, settings.db_data, scores), published, version)
         if (target, target) != (champion, published):
             _move_back(connection, this, target)
-            note_decision(connection, this, target, Decision("rolled back", f"readers saw version {published}", by))
+            record_decision(connection, this, target, Decision("rolled back", f"readers saw version {published}", by))
     return target
 
 
