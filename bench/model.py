@@ -31,9 +31,9 @@ from tidemill.devstack.stack import Stack
 from tidemill.kafka import topics
 from tidemill.ml.refresh import begin_refresh, end_refresh
 from tidemill.ml.registry import versions
-from tidemill.ml.registry.promotion import judge_refresh
+from tidemill.ml.registry.promotion import promote_or_reject
 from tidemill.ml.registry.versions import BASELINE
-from tidemill.ml.session import learn_session
+from tidemill.ml.session import ml_session
 from tidemill.ml.training.train import train
 from tidemill.spec import Pipeline, load_pipeline
 from tidemill.store.connection import session
@@ -106,13 +106,13 @@ def measure(spark: SparkSession, settings: Settings, pipeline: Pipeline, name: s
         refresh = begin_refresh(connection, pipeline, name, "bench")
     train(spark, settings, pipeline, name, refresh)
     with session(settings, Account.STREAM) as connection, connection.cursor() as cursor:
-        verdict = judge_refresh(connection, pipeline, name, refresh)
+        verdict = promote_or_reject(connection, pipeline, name, refresh)
         end_refresh(connection, refresh, "skipped", reason="a bench")
-        trained = versions.trained_in(connection, pipeline.name, name, refresh)
+        trained = versions.version_of_refresh(connection, pipeline.name, name, refresh)
         assert trained is not None
         cursor.execute(
             "SELECT version, value, low, high FROM evaluations WHERE refresh_id = %s AND metric = %s",
-            (refresh, model.judge.metric),
+            (refresh, model.promotion.metric),
         )
         found = {version: ends for version, *ends in cursor.fetchall()}
     details = json.loads(trained.details or "{}")
@@ -122,7 +122,7 @@ def measure(spark: SparkSession, settings: Settings, pipeline: Pipeline, name: s
     )
     for who, version in ((f"{model.estimator}", trained.version), (f"baseline {model.baseline}", BASELINE)):
         value, low, high = found[version]
-        print(f"  {model.judge.metric} {value:.4f} (95 %: {low:.4f} to {high:.4f})  {who}", flush=True)
+        print(f"  {model.promotion.metric} {value:.4f} (95 %: {low:.4f} to {high:.4f})  {who}", flush=True)
     print(f"  {verdict.reason}")
     leading = list(details["importance"].items())[:5]
     print(f"  leading features: {', '.join(f'{feature} {share:.2f}' for feature, share in leading)}")
@@ -141,7 +141,7 @@ def main() -> None:
         pipeline = declare(settings, settings.state / "pipelines")
         apply.apply_all(settings, [pipeline], lambda _: None)
         load(settings, pipeline)
-        spark = learn_session("bench", settings)
+        spark = ml_session("bench", settings)
         for name in pipeline.models:
             measure(spark, settings, pipeline, name)
         spark.stop()

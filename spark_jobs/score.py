@@ -10,7 +10,7 @@ from tidemill import config
 from tidemill.deploy.catalog import find_pipeline
 from tidemill.errors import TidemillError
 from tidemill.ml.serving.score import score
-from tidemill.ml.session import learn_session
+from tidemill.ml.session import ml_session
 
 
 def main() -> int:
@@ -23,7 +23,7 @@ def main() -> int:
     try:
         settings = config.load()
         pipeline = find_pipeline(settings, given.pipeline).pipeline
-        spark = learn_session(f"score {given.pipeline}.{given.model}", settings)
+        spark = ml_session(f"score {given.pipeline}.{given.model}", settings)
         try:
             rows = score(spark, settings, pipeline, given.model, given.refresh)
         finally:

@@ -9,7 +9,7 @@ import sys
 from tidemill import config
 from tidemill.deploy.catalog import find_pipeline
 from tidemill.errors import TidemillError
-from tidemill.ml.session import learn_session
+from tidemill.ml.session import ml_session
 from tidemill.ml.training.train import train
 
 
@@ -23,7 +23,7 @@ def main() -> int:
     try:
         settings = config.load()
         pipeline = find_pipeline(settings, given.pipeline).pipeline
-        spark = learn_session(f"train {given.pipeline}.{given.model}", settings)
+        spark = ml_session(f"train {given.pipeline}.{given.model}", settings)
         try:
             version = train(spark, settings, pipeline, given.model, given.refresh)
         finally:

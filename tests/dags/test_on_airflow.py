@@ -138,7 +138,7 @@ def test_commits_set_off_a_refresh_that_a_person_approves(running: Supervised) -
     Nobody holds a worker meanwhile. The answer is given as Airflow's page gives it, and the run goes on.
     """
     settings, api, name, dag = running.settings, running.api, "squalls", "refresh__squalls__flood"
-    surges_in(settings.pipelines, name, score={"schedule": None, "after_commits": 2}, judge={"promote": "manual"})
+    surges_in(settings.pipelines, name, score={"schedule": None, "after_commits": 2}, promotion={"approval": "manual"})
     try:
         surges = Surges(settings, load_pipelines(settings.pipelines)[name])
         apply_all(settings, [surges.pipeline], lambda line: None)

@@ -27,7 +27,7 @@ from tidemill.deploy.apply import apply_all
 from tidemill.errors import DatabaseUnavailable
 from tidemill.ml.refresh import begin_refresh, end_refresh
 from tidemill.ml.registry.history import waiting_version
-from tidemill.ml.registry.promotion import judge_refresh
+from tidemill.ml.registry.promotion import promote_or_reject
 from tidemill.spec import Pipeline, load_pipelines
 from tidemill.store.connection import session
 from tidemill.store.control.streams import request_state
@@ -44,7 +44,7 @@ def applied(connections: Settings, tmp_path_factory: pytest.TempPathFactory) -> 
         def give(promote: str) -> Surges:
             if promote not in made:
                 folder = tmp_path_factory.mktemp(promote)
-                surges_in(folder, judge={"promote": promote})
+                surges_in(folder, promotion={"approval": promote})
                 patch.setenv("TIDEMILL_PIPELINES", str(folder))
                 made[promote] = config.load(), load_pipelines(folder)["surges"]
             settings, pipeline = made[promote]
@@ -100,8 +100,8 @@ def beside() -> Iterator[Callable[..., Future[Any]]]:
 
 
 manual = pytest.mark.parametrize("surges", ["manual"], indirect=True)
-SKIPPED = dict.fromkeys(("train", "judge", "score", "publish"), "skipped")
-STOPPED = dict.fromkeys(("train", "judge", "score", "publish"), "upstream_failed")
+SKIPPED = dict.fromkeys(("train", "promote", "score", "publish"), "skipped")
+STOPPED = dict.fromkeys(("train", "promote", "score", "publish"), "upstream_failed")
 
 
 def test_nothing_new_skips_everything(surges: Surges, jobs: Jobs) -> None:
@@ -180,7 +180,7 @@ def test_drift_is_red_at_once_and_says_which_feature(surges: Surges, monkeypatch
     score = surges.dag.get_task("score")
     score.retries, score.retry_delay = 3, timedelta(minutes=5)
     ended = surges.run()
-    assert ended == everything(train="skipped", judge="skipped", score="failed", publish="upstream_failed")
+    assert ended == everything(train="skipped", promote="skipped", score="failed", publish="upstream_failed")
     state, reason = surges.refreshes()[-1]
     assert state == "refused"
     assert "height" in str(reason)
@@ -362,7 +362,7 @@ def test_the_form_of_control_models_answers_for_what_waits(surges: Surges, jobs:
             jobs.metric = 0.9
             refresh_id = begin_refresh(connection, surges.pipeline, "flood", action)
             jobs.train(connection, refresh_id)
-            assert judge_refresh(connection, surges.pipeline, "flood", refresh_id).waiting
+            assert promote_or_reject(connection, surges.pipeline, "flood", refresh_id).waiting
             end_refresh(connection, refresh_id, "skipped")
             assert control(surges, action=action) == "success"
             assert surges.decisions()[-1][:2] == (number + 1, {"approve": "promoted", "reject": "rejected"}[action])

@@ -117,7 +117,7 @@ def test_a_first_refresh_trains_judges_scores_and_publishes(
 ) -> None:
     """Afterwards each row of the table has a score of the champion, and the champion beat the baseline."""
     settings, _ = tides
-    assert refreshed == dict.fromkeys(("fresh", "train", "judge", "score", "publish"), "success")
+    assert refreshed == dict.fromkeys(("fresh", "train", "promote", "score", "publish"), "success")
     with session(settings, Account.READ) as connection, connection.cursor() as cursor:
         cursor.execute("SELECT champion_version, published_version FROM models WHERE pipeline = 'tides'")
         assert cursor.fetchone() == (1, 1)
@@ -138,7 +138,7 @@ def test_a_refresh_without_news_skips_everything(dags: dict[str, DAG], refreshed
     assert refreshed["publish"] == "success"
     run = dags["refresh__tides__flood"].test()
     assert str(run.state) == "success"
-    rest = dict.fromkeys(("train", "judge", "score", "publish"), "skipped")
+    rest = dict.fromkeys(("train", "promote", "score", "publish"), "skipped")
     assert states(run) == {"fresh": "success", **rest}
 
 
@@ -155,7 +155,7 @@ def test_a_refresh_after_a_commit_only_scores_as_long_as_no_training_is_due(
         )
     run = dags["refresh__tides__flood"].test()
     assert states(run) == {
-        "fresh": "success", "train": "skipped", "judge": "skipped", "score": "success", "publish": "success",
+        "fresh": "success", "train": "skipped", "promote": "skipped", "score": "success", "publish": "success",
     }  # fmt: skip
 
 
@@ -164,7 +164,9 @@ def test_force_asks_for_training_whatever_the_schedule_says(
 ) -> None:
     """The form of the DAG offers it."""
     assert refreshed["publish"] == "success"
-    run = dags["refresh__tides__flood"].test(run_conf={"force": True}, mark_success_pattern="train|judge|score|publish")
+    run = dags["refresh__tides__flood"].test(
+        run_conf={"force": True}, mark_success_pattern="train|promote|score|publish"
+    )
     assert states(run)["train"] == "success"
     assert states(run)["fresh"] == "success"
     with session(tides[0], Account.STREAM) as connection, connection.cursor() as cursor:

@@ -14,7 +14,7 @@ from tidemill.errors import ModelError
 from tidemill.ml.data.split import as_datetime
 from tidemill.ml.refresh import begin_refresh
 from tidemill.ml.registry import versions
-from tidemill.ml.registry.promotion import Verdict, approve, judge_refresh, reject
+from tidemill.ml.registry.promotion import Verdict, approve, promote_or_reject, reject
 
 METRIC = "areaUnderROC"
 
@@ -23,7 +23,7 @@ METRIC = "areaUnderROC"
 def shop(mariadb: Settings, tmp_path: Path) -> Iterator[Shop]:
     """A pipeline of ten orders whose model a person promotes."""
     with own_schemas(mariadb, tmp_path / "models") as settings:
-        shop = open_shop(settings, tmp_path, judge={"metric": METRIC, "margin": 0.002, "promote": "manual"})
+        shop = open_shop(settings, tmp_path, promotion={"metric": METRIC, "margin": 0.002, "approval": "manual"})
         shop.commit(some_orders(10))
         yield shop
         shop.connection.close()
@@ -44,8 +44,8 @@ def trained(shop: Shop, measured: dict[int, float | None], details: dict[str, ob
     return refresh
 
 
-def judged(shop: Shop, refresh: int) -> Verdict:
-    return judge_refresh(shop.connection, shop.pipeline, shop.model, refresh)
+def decided(shop: Shop, refresh: int) -> Verdict:
+    return promote_or_reject(shop.connection, shop.pipeline, shop.model, refresh)
 
 
 def states(shop: Shop) -> list[tuple[int, str]]:
@@ -59,14 +59,14 @@ def decisions(shop: Shop) -> list[tuple[int, str, str]]:
 def test_a_challenger_waits_for_a_person(shop: Shop) -> None:
     """What would be promoted waits, and nothing changes for readers; approved, it is champion, once."""
     refresh = trained(shop, {0: 0.5, -1: 0.9})
-    verdict = judged(shop, refresh)
+    verdict = decided(shop, refresh)
     assert (verdict.promote, verdict.waiting) == (False, True)
-    assert judged(shop, refresh) == verdict
-    assert (states(shop), versions.champion(shop.connection, "shop", shop.model)) == ([(1, "waiting")], None)
+    assert decided(shop, refresh) == verdict
+    assert (states(shop), versions.read_champion(shop.connection, "shop", shop.model)) == ([(1, "waiting")], None)
     for _ in range(2):
         approve(shop.connection, shop.pipeline, shop.model, 1, "Ada")
     assert states(shop) == [(1, "champion")]
-    assert judged(shop, refresh) == Verdict(True, verdict.reason)
+    assert decided(shop, refresh) == Verdict(True, verdict.reason)
     assert decisions(shop) == [(1, "waiting", "measure"), (1, "promoted", "Ada")]
     assert shop.control("SELECT DISTINCT refresh_id, reason FROM decisions") == [(refresh, verdict.reason)]
 
@@ -74,10 +74,10 @@ def test_a_challenger_waits_for_a_person(shop: Shop) -> None:
 def test_the_approved_one_takes_the_champions_place(shop: Shop) -> None:
     """The champion stays until a person has said so, and is retired then."""
     trained(shop, {0: 0.5, -1: 0.8})
-    judged(shop, 1)
+    decided(shop, 1)
     approve(shop.connection, shop.pipeline, shop.model, 1, "Ada")
     second = trained(shop, {0: 0.5, 1: 0.8, -1: 0.85})
-    assert judged(shop, second).waiting
+    assert decided(shop, second).waiting
     assert states(shop) == [(1, "champion"), (2, "waiting")]
     approve(shop.connection, shop.pipeline, shop.model, 2, "Grace")
     assert states(shop) == [(1, "retired"), (2, "champion")]
@@ -87,12 +87,12 @@ def test_the_approved_one_takes_the_champions_place(shop: Shop) -> None:
 
 
 def test_a_person_may_reject(shop: Shop) -> None:
-    """The reason is the person's, kept with the name; what is rejected does not come back by being judged again."""
+    """The reason is the person's, kept with the name; what is rejected does not come back by being compared again."""
     refresh = trained(shop, {0: 0.5, -1: 0.9})
-    judged(shop, refresh)
+    decided(shop, refresh)
     for _ in range(2):
         reject(shop.connection, shop.pipeline, shop.model, 1, "Ada", "the feed was wrong that week")
-    assert judged(shop, refresh) == Verdict(False, "the feed was wrong that week")
+    assert decided(shop, refresh) == Verdict(False, "the feed was wrong that week")
     assert decisions(shop)[1:] == [(1, "rejected", "Ada")]
     with pytest.raises(ModelError, match=r"does not wait for a person: rejected; "):
         approve(shop.connection, shop.pipeline, shop.model, 1, "Ada")
@@ -103,30 +103,32 @@ def test_a_person_may_reject(shop: Shop) -> None:
 def test_a_worse_challenger_asks_nobody(shop: Shop) -> None:
     """What the measure rejects is rejected, with a decision of its own, and a person is not bothered."""
     refresh = trained(shop, {0: 0.5, -1: 0.4})
-    assert judged(shop, refresh) == Verdict(False, judged(shop, refresh).reason)
+    assert decided(shop, refresh) == Verdict(False, decided(shop, refresh).reason)
     assert decisions(shop) == [(1, "rejected", "measure")]
 
 
 def test_an_automatic_promotion_is_a_decision_too(shop: Shop, tmp_path: Path) -> None:
     """By measure alone, with the interval of the gain in the recorded reason."""
-    shop = shop.changed(tmp_path, judge={"metric": METRIC, "margin": 0.002})
+    shop = shop.changed(tmp_path, promotion={"metric": METRIC, "margin": 0.002})
     details = {"differences": {"0": {METRIC: [0.31, 0.47]}}}
-    verdict = judged(shop, trained(shop, {0: 0.5, -1: 0.9}, details))
+    verdict = decided(shop, trained(shop, {0: 0.5, -1: 0.9}, details))
     assert verdict.promote
     assert "better by 0.4000 (95 %: +0.3100 to +0.4700)" in verdict.reason
     assert shop.control("SELECT verdict, decided_by, reason FROM decisions") == [
         ("promoted", "measure", verdict.reason)
     ]
     details = {"differences": {"0": {METRIC: [0.1, 0.2]}, "1": {METRIC: [-0.01, 0.03]}}, "champion_saw": True}
-    reason = judged(shop, trained(shop, {0: 0.5, 1: 0.9, -1: 0.91}, details)).reason
+    reason = decided(shop, trained(shop, {0: 0.5, 1: 0.9, -1: 0.91}, details)).reason
     assert "0.9000 of the champion, which was trained on some of these rows: better by 0.0100 (95 %: -0.01" in reason
     assert shop.control("SELECT low, high FROM evaluations WHERE version = 2") == [(0.1, 0.9)]
 
 
 def test_an_error_is_better_where_it_is_smaller(shop: Shop, tmp_path: Path) -> None:
     """The declared metric says which way round the comparison is."""
-    shop = shop.changed(tmp_path, estimator="linear_regression", parameters={}, judge={"metric": "mae", "margin": 0.1})
+    shop = shop.changed(
+        tmp_path, estimator="linear_regression", parameters={}, promotion={"metric": "mae", "margin": 0.1}
+    )
     refresh = trained(shop, {0: 5.0, -1: 4.0})
     with shop.connection.cursor() as cursor:
         cursor.execute("UPDATE evaluations SET metric = 'mae'")
-    assert judged(shop, refresh).promote
+    assert decided(shop, refresh).promote

@@ -11,7 +11,7 @@ from support.models import Shop, open_shop, own_schemas, some_orders
 from tidemill.config import Settings
 from tidemill.ml.data.split import as_datetime
 from tidemill.ml.registry import pruning
-from tidemill.ml.registry.pruning import PrunedVersions, prune_versions
+from tidemill.ml.registry.pruning import PruneCounts, prune_versions
 from tidemill.ml.registry.versions import insert_version
 from tidemill.store.sql import identifiers
 
@@ -68,14 +68,14 @@ def test_champion_published_and_the_newest_three_stay(shop: Shop, monkeypatch: p
     folder(shop, ".refresh-7").mkdir()
     scores = shop.pipeline.models[shop.model].score.table
     would = prune_versions(shop.connection, shop.settings, shop.pipeline, dry_run=True)
-    assert would == PrunedVersions(scores=10, pending_scores=50, artifacts=2)
+    assert would == PruneCounts(scores=10, pending_scores=50, artifacts=2)
     assert versions_in(shop, scores) == [1, 2, 3, 4, 5, 6]
     assert folder(shop, "3").exists()
     assert prune_versions(shop.connection, shop.settings, shop.pipeline) == would
     assert versions_in(shop, scores) == [1, 2, 4, 5, 6]
     assert versions_in(shop, identifiers.pending(scores)) == [1]
     assert sorted(path.name for path in folder(shop, "").iterdir()) == ["1", "2", "4", "5", "6"]
-    assert prune_versions(shop.connection, shop.settings, shop.pipeline) == PrunedVersions()
+    assert prune_versions(shop.connection, shop.settings, shop.pipeline) == PruneCounts()
 
 
 def test_what_waits_for_a_person_stays(shop: Shop) -> None:
@@ -99,7 +99,7 @@ def test_behind_a_uri_only_what_is_on_this_machine_is_removed(shop: Shop) -> Non
 def test_a_model_with_a_refresh_under_way_is_left_alone(shop: Shop) -> None:
     """Until it ends, or has been running for longer than any refresh does."""
     execute(shop, f"INSERT INTO refreshes (pipeline, model, run) VALUES ('{shop.pipeline.name}', '{shop.model}', 'x')")
-    assert prune_versions(shop.connection, shop.settings, shop.pipeline) == PrunedVersions()
+    assert prune_versions(shop.connection, shop.settings, shop.pipeline) == PruneCounts()
     execute(shop, "UPDATE refreshes SET started_at = started_at - INTERVAL 25 HOUR")
     assert prune_versions(shop.connection, shop.settings, shop.pipeline).scores == 10
 

@@ -99,17 +99,17 @@ def test_a_commit_waits_for_a_promotion_under_way(post: Post) -> None:
     for version in (1, 2):
         post.put(version, by_hand(float(version)))
     post.point(1, 1)
-    judging = connect(post.settings, Account.STREAM)
-    with transaction(judging):
-        lock_model(judging, "post", post.model)
+    promoting = connect(post.settings, Account.STREAM)
+    with transaction(promoting):
+        lock_model(promoting, "post", post.model)
         writing = threading.Thread(target=post.write, args=(SOME,))
         writing.start()
         waits = "SELECT 1 FROM information_schema.innodb_trx WHERE trx_state = 'LOCK WAIT'"
         wait_until(lambda: _asked(post, waits), 20, "the commit waits")
-        with judging.cursor() as cursor:
+        with promoting.cursor() as cursor:
             cursor.execute("UPDATE models SET champion_version = 2")
     writing.join(20)
-    judging.close()
+    promoting.close()
     assert post.scores(2) == {1: 0.2, 2: 0.5, 3: 1.4}
 
 
@@ -211,7 +211,7 @@ def test_what_cannot_score_live_is_refused(post: Post, tmp_path: Path) -> None:
     with pytest.raises(SpecError, match="GROUP BY"):
         open_post(post.settings, tmp_path, features=grouped)
     with pytest.raises(SpecError, match=r"score\.live is not possible with this estimator: als"):
-        open_post(post.settings, tmp_path, estimator="als", judge={"metric": "rmse"})
+        open_post(post.settings, tmp_path, estimator="als", promotion={"metric": "rmse"})
 
 
 def test_the_cost_does_not_grow_with_the_tables(post: Post) -> None:

@@ -12,9 +12,16 @@ from support.models import Shop, open_shop, outdate, own_schemas, some_orders, u
 from tidemill.config import Account, Settings
 from tidemill.errors import ModelError, StoreError
 from tidemill.ml.data.split import as_datetime
-from tidemill.ml.refresh import Action, begin_refresh, decide_refresh, end_refresh, read_facts, settled_commit
+from tidemill.ml.refresh import (
+    Action,
+    begin_refresh,
+    decide_refresh,
+    end_refresh,
+    last_complete_commit,
+    read_refresh_inputs,
+)
 from tidemill.ml.registry import versions
-from tidemill.ml.registry.promotion import judge_refresh
+from tidemill.ml.registry.promotion import promote_or_reject
 from tidemill.ml.serving.publish import model_status, publish
 from tidemill.ml.serving.score import ScoreTarget, load
 from tidemill.store.connection import connect, session
@@ -61,7 +68,7 @@ def trained(shop: Shop, refresh_id: int, measured: dict[int, float | None]) -> i
 def promoted(shop: Shop, refresh_id: int) -> int:
     """A first champion."""
     version = trained(shop, refresh_id, {0: 0.5, -1: 0.9})
-    assert judge_refresh(shop.connection, shop.pipeline, shop.model, refresh_id).promote
+    assert promote_or_reject(shop.connection, shop.pipeline, shop.model, refresh_id).promote
     return version
 
 
@@ -110,26 +117,26 @@ def test_a_run_has_one_refresh(shop: Shop) -> None:
 
 def test_a_refresh_is_as_of_what_is_complete(shop: Shop) -> None:
     """A commit that is still open holds the as-of mark below it, even when a later one has ended."""
-    complete = settled_commit(shop.connection, "shop")
+    complete = last_complete_commit(shop.connection, "shop")
     other = connect(shop.settings, Account.STREAM)
     other.begin()
     held = Shop(shop.settings, shop.pipeline, other)
     opened = held.commit(some_orders(1, first=50))
     later = shop.commit(some_orders(1, first=60))
     assert later > opened
-    assert settled_commit(shop.connection, "shop") == opened - 1 == complete
+    assert last_complete_commit(shop.connection, "shop") == opened - 1 == complete
     other.commit()
     other.close()
-    assert settled_commit(shop.connection, "shop") == later
+    assert last_complete_commit(shop.connection, "shop") == later
 
 
 def test_the_first_model_must_beat_the_baseline(shop: Shop) -> None:
     """A first challenger below the baseline is rejected, with the reason kept, and there is still no champion."""
     refresh = begin(shop)
     version = trained(shop, refresh, {0: 0.7, -1: 0.6})
-    verdict = judge_refresh(shop.connection, shop.pipeline, shop.model, refresh)
+    verdict = promote_or_reject(shop.connection, shop.pipeline, shop.model, refresh)
     assert not verdict.promote
-    assert versions.champion(shop.connection, "shop", shop.model) is None
+    assert versions.read_champion(shop.connection, "shop", shop.model) is None
     assert shop.control("SELECT version, state, reason FROM model_versions") == [(version, "rejected", verdict.reason)]
 
 
@@ -139,10 +146,10 @@ def test_judging_again_says_the_same(shop: Shop) -> None:
     promoted(shop, first)
     second = begin(shop, "second")
     trained(shop, second, {0: 0.5, 1: 0.8, -1: 0.85})
-    verdict = judge_refresh(shop.connection, shop.pipeline, shop.model, second)
+    verdict = promote_or_reject(shop.connection, shop.pipeline, shop.model, second)
     assert verdict.promote
-    assert judge_refresh(shop.connection, shop.pipeline, shop.model, second) == verdict
-    assert judge_refresh(shop.connection, shop.pipeline, shop.model, first).promote
+    assert promote_or_reject(shop.connection, shop.pipeline, shop.model, second) == verdict
+    assert promote_or_reject(shop.connection, shop.pipeline, shop.model, first).promote
     assert shop.control("SELECT version, state FROM model_versions ORDER BY version") == [
         (1, "retired"),
         (2, "champion"),
@@ -155,7 +162,7 @@ def test_a_champion_that_cannot_read_the_features_is_no_rival(shop: Shop) -> Non
     promoted(shop, begin(shop))
     second = begin(shop, "second")
     trained(shop, second, {0: 0.5, 1: None, -1: 0.6})
-    assert judge_refresh(shop.connection, shop.pipeline, shop.model, second).promote
+    assert promote_or_reject(shop.connection, shop.pipeline, shop.model, second).promote
 
 
 def test_judges_only_measures_of_the_champion_that_is(shop: Shop) -> None:
@@ -164,12 +171,12 @@ def test_judges_only_measures_of_the_champion_that_is(shop: Shop) -> None:
     trained(shop, late, {0: 0.5, -1: 0.9})
     promoted(shop, begin(shop, "quick"))
     with pytest.raises(ModelError, match=rf"refresh {late} did not measure areaUnderROC of version 2; train again"):
-        judge_refresh(shop.connection, shop.pipeline, shop.model, late)
+        promote_or_reject(shop.connection, shop.pipeline, shop.model, late)
 
 
 def test_a_refresh_without_training_promotes_nothing(shop: Shop) -> None:
     """Judging a refresh that only scores is harmless."""
-    assert not judge_refresh(shop.connection, shop.pipeline, shop.model, begin(shop)).promote
+    assert not promote_or_reject(shop.connection, shop.pipeline, shop.model, begin(shop)).promote
 
 
 def test_scores_become_visible_all_at_once(shop: Shop) -> None:
@@ -207,7 +214,7 @@ def test_scores_of_a_former_champion_are_not_published_as_the_new_ones(shop: Sho
     scored(shop, refresh, promoted(shop, refresh))
     second = begin(shop, "second")
     trained(shop, second, {0: 0.5, 1: 0.8, -1: 0.85})
-    judge_refresh(shop.connection, shop.pipeline, shop.model, second)
+    promote_or_reject(shop.connection, shop.pipeline, shop.model, second)
     with pytest.raises(ModelError, match="another version became champion"):
         publish(shop.connection, shop.settings, shop.pipeline, shop.model, refresh)
 
@@ -219,7 +226,7 @@ def test_a_new_champion_replaces_all_scores_at_once(shop: Shop) -> None:
     publish(shop.connection, shop.settings, shop.pipeline, shop.model, refresh)
     second = begin(shop, "second")
     version = trained(shop, second, {0: 0.5, 1: 0.8, -1: 0.85})
-    judge_refresh(shop.connection, shop.pipeline, shop.model, second)
+    promote_or_reject(shop.connection, shop.pipeline, shop.model, second)
     assert scored(shop, second, version, 0.2) == 10
     assert seen(shop) == [(1, 0.1)] * 10
     publish(shop.connection, shop.settings, shop.pipeline, shop.model, second)
@@ -249,7 +256,7 @@ def test_does_nothing_until_something_is_committed(shop: Shop) -> None:
     """After a publication there is nothing to do; a commit makes it score, and force makes it train."""
 
     def action() -> Action:
-        return decide_refresh(read_facts(shop.connection, shop.pipeline, shop.model)).action
+        return decide_refresh(read_refresh_inputs(shop.connection, shop.pipeline, shop.model)).action
 
     assert action() is Action.TRAIN
     refresh = begin(shop)
@@ -259,7 +266,7 @@ def test_does_nothing_until_something_is_committed(shop: Shop) -> None:
     assert action() is Action.SKIP
     shop.commit(some_orders(1, first=30))
     assert action() is Action.SCORE
-    forced = read_facts(shop.connection, shop.pipeline, shop.model, force=True)
+    forced = read_refresh_inputs(shop.connection, shop.pipeline, shop.model, force=True)
     assert decide_refresh(forced).action is Action.TRAIN
 
 
@@ -272,7 +279,7 @@ def test_the_status_shows_the_measures_behind_the_scores(shop: Shop) -> None:
     publish(shop.connection, shop.settings, shop.pipeline, shop.model, refresh)
     second = begin(shop, "second")
     trained(shop, second, {0: 0.55, 1: 0.8, -1: 0.7})
-    verdict = judge_refresh(shop.connection, shop.pipeline, shop.model, second)
+    verdict = promote_or_reject(shop.connection, shop.pipeline, shop.model, second)
     (row,) = model_status(shop.connection, shop.settings, shop.pipeline)
     assert (row.champion_version, row.metric, row.metric_value, row.baseline_value) == (1, METRIC, 0.9, 0.5)
     assert (row.newest_version, row.newest_state, row.newest_reason) == (2, "rejected", verdict.reason)
@@ -289,4 +296,4 @@ def test_unknown_names_are_sentences(shop: Shop, tmp_path: Path) -> None:
     with shop.connection.cursor() as cursor:
         cursor.execute("DELETE FROM models")
     with pytest.raises(ModelError, match=r"does not know the model: shop\.returns; run \./tidemill apply"):
-        read_facts(shop.connection, shop.pipeline, shop.model)
+        read_refresh_inputs(shop.connection, shop.pipeline, shop.model)

@@ -19,9 +19,9 @@ from tidemill.ml.refresh import (
     begin_refresh,
     decide_refresh,
     end_refresh,
-    read_facts,
+    read_refresh_inputs,
     reopen_refresh,
-    under_way,
+    running_refreshes,
 )
 from tidemill.store.connection import connect
 
@@ -61,7 +61,7 @@ def test_a_repeated_run_opens_its_own_refresh_again(shop: Shop) -> None:
     """It is no overlap with itself."""
     first = begin(shop, "a run")
     assert begin(shop, "a run") == first
-    assert under_way(shop.connection, "shop", shop.model) == {"a run": first}
+    assert running_refreshes(shop.connection, "shop", shop.model) == {"a run": first}
 
 
 def test_of_two_runs_that_begin_at_the_same_moment_one_is_refused(shop: Shop) -> None:
@@ -81,7 +81,7 @@ def test_of_two_runs_that_begin_at_the_same_moment_one_is_refused(shop: Shop) ->
         with ThreadPoolExecutor(2) as pool:
             answers = list(pool.map(attempt, (f"one of {number}", f"other of {number}")))
         assert sorted(bool(answer) for answer in answers) == [False, True]
-        for refresh_id in under_way(shop.connection, "shop", shop.model).values():
+        for refresh_id in running_refreshes(shop.connection, "shop", shop.model).values():
             end_refresh(shop.connection, refresh_id, "skipped")
 
 
@@ -90,7 +90,7 @@ def test_a_run_of_the_day_before_keeps_nobody_waiting(shop: Shop) -> None:
     begin(shop, "a run that was lost")
     outdate(shop.connection)
     assert begin(shop, "the next run")
-    assert list(under_way(shop.connection, "shop", shop.model)) == ["the next run"]
+    assert list(running_refreshes(shop.connection, "shop", shop.model)) == ["the next run"]
 
 
 def test_what_the_form_asked_for_stands_in_the_row(shop: Shop) -> None:
@@ -121,7 +121,7 @@ def test_a_refused_scoring_is_not_repeated_before_something_changes(shop: Shop) 
     """The same rows would be refused again: nothing new. After another commit, or another champion, it is."""
 
     def action() -> Action:
-        return decide_refresh(read_facts(shop.connection, shop.pipeline, shop.model)).action
+        return decide_refresh(read_refresh_inputs(shop.connection, shop.pipeline, shop.model)).action
 
     with shop.connection.cursor() as cursor:
         cursor.execute("UPDATE models SET champion_version = 1")

@@ -40,7 +40,7 @@ def shop(mariadb: Settings, tmp_path: Path) -> Iterator[Shop]:
 
 
 def promote(shop: Shop, version: int) -> None:
-    """Make a new version champion, as judging does."""
+    """Make a new version champion, as promoting does."""
     times = dict.fromkeys(("train_from", "holdout_from", "holdout_until"), as_datetime(0))
     counts = {"refresh_id": 0, "pipeline_version": 1, "as_of_commit": 1, "train_rows": 1, "holdout_rows": 1}
     values = {"version": version, "artifact": "-", "train_seconds": 1.0, "state": "champion", **times, **counts}

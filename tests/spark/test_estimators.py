@@ -21,7 +21,7 @@ from tidemill.ml.serving import drift
 from tidemill.ml.training.details import importance, slots_of
 from tidemill.ml.training.estimators import score_column
 from tidemill.ml.training.evaluate import CHALLENGER, evaluate, load_model
-from tidemill.ml.training.fit import Fitted, fit
+from tidemill.ml.training.fit import FittedModel, fit
 from tidemill.ml.training.options import Options
 from tidemill.spec.estimators import ESTIMATORS, Problem, metrics_of, problem_of
 from tidemill.spec.schema import Model
@@ -59,7 +59,7 @@ def declare(estimator: str, **changed: Any) -> Model:
         "features": "features.sql", "table": "orders", "key": ["id"], "known_at": "known_at",
         "label": None if problem == "clustering" else "label", "estimator": estimator,
         "parameters": SMALL.get(estimator, {}), "train": {"schedule": "@daily", "holdout_days": 10},
-        "judge": {"metric": metric}, "score": {"table": "scores", "schedule": "@daily"},
+        "promotion": {"metric": metric}, "score": {"table": "scores", "schedule": "@daily"},
     }  # fmt: skip
     return Model(**(given | changed))
 
@@ -94,7 +94,7 @@ def samples(spark: SparkSession) -> Iterator[dict[Problem, Sample]]:
 
 
 @pytest.fixture(scope="module")
-def fits(samples: dict[Problem, Sample]) -> dict[str, Fitted]:
+def fits(samples: dict[Problem, Sample]) -> dict[str, FittedModel]:
     """Each estimator's model."""
     return {name: fit(declare(name), FEATURES, samples[its].train, Path("shop")) for name, its in ESTIMATORS.items()}
 
@@ -105,7 +105,7 @@ def scores(model: PipelineModel, problem: Problem, rows: DataFrame) -> list[floa
 
 
 @ALL
-def test_scores_what_was_never_seen(spark: SparkSession, fits: dict[str, Fitted], estimator: str) -> None:
+def test_scores_what_was_never_seen(spark: SparkSession, fits: dict[str, FittedModel], estimator: str) -> None:
     """Rows with missing, unseen and absurd values have a finite score of the problem's kind, whatever the estimator."""
     problem = ESTIMATORS[estimator]
     found = scores(fits[estimator].model, problem, spark.createDataFrame(ODD, SCHEMA))
@@ -119,7 +119,7 @@ def test_scores_what_was_never_seen(spark: SparkSession, fits: dict[str, Fitted]
 
 @ALL
 def test_is_measured_beside_the_baseline(
-    samples: dict[Problem, Sample], fits: dict[str, Fitted], estimator: str
+    samples: dict[Problem, Sample], fits: dict[str, FittedModel], estimator: str
 ) -> None:
     """Every metric of the problem is measured, with its interval around it, and the model beats knowing nothing."""
     problem = ESTIMATORS[estimator]
@@ -135,7 +135,7 @@ def test_is_measured_beside_the_baseline(
         for metric, (low, high) in by_metric.items():
             assert low <= found.values[number][metric] <= high, (number, metric)
     if problem is not Problem.RECOMMENDATION:  # which sees neither city nor amount
-        better = found.differences[BASELINE][model.judge.metric]
+        better = found.differences[BASELINE][model.promotion.metric]
         assert better[0] > 0 if problem is Problem.CLASSIFICATION else better[1] < 0
     assert (found.calibration is not None) == (problem is Problem.CLASSIFICATION)
 
@@ -164,7 +164,7 @@ def test_the_order_of_the_read_does_not_matter(spark: SparkSession, samples: dic
 
 
 def test_a_rating_nobody_can_foretell_is_the_mean(
-    spark: SparkSession, samples: dict[Problem, Sample], fits: dict[str, Fitted]
+    spark: SparkSession, samples: dict[Problem, Sample], fits: dict[str, FittedModel]
 ) -> None:
     """Cold users and items, absent ones and ids too large for MLlib have the mean rating of training as score."""
     mean = samples[Problem.RECOMMENDATION].train.agg({"_label": "avg"}).first()[0]
@@ -172,7 +172,7 @@ def test_a_rating_nobody_can_foretell_is_the_mean(
     assert fits["als"].parameters["userCol"] == "buyer"
 
 
-def test_clusters_do_not_depend_on_units(samples: dict[Problem, Sample], fits: dict[str, Fitted]) -> None:
+def test_clusters_do_not_depend_on_units(samples: dict[Problem, Sample], fits: dict[str, FittedModel]) -> None:
     """K-means standardises: metres instead of kilometres give the same clusters."""
     sample = samples[Problem.CLUSTERING]
     in_metres = sample.train.withColumn("distance", sample.train["distance"] * 1024)
@@ -183,7 +183,9 @@ def test_clusters_do_not_depend_on_units(samples: dict[Problem, Sample], fits: d
 
 
 @pytest.mark.parametrize("estimator", ["gbt_classifier", "logistic_regression", "linear_regression", "kmeans", "als"])
-def test_importance_is_of_features(samples: dict[Problem, Sample], fits: dict[str, Fitted], estimator: str) -> None:
+def test_importance_is_of_features(
+    samples: dict[Problem, Sample], fits: dict[str, FittedModel], estimator: str
+) -> None:
     """What a feature's inputs weigh is added up: amount and city lead, distance says nothing; all together are 1."""
     fitted, sample = fits[estimator], samples[ESTIMATORS[estimator]]
     found = importance(fitted, sample.train)
@@ -361,7 +363,7 @@ def test_the_distribution_of_training_is_kept(samples: dict[Problem, Sample]) ->
 
 
 @pytest.mark.parametrize("as_uri", [False, True], ids=["folder", "uri"])
-def test_a_damaged_artifact_is_refused(fits: dict[str, Fitted], tmp_path: Path, as_uri: bool) -> None:
+def test_a_damaged_artifact_is_refused(fits: dict[str, FittedModel], tmp_path: Path, as_uri: bool) -> None:
     """An artifact is what was written, whether it lies in a folder or behind a URI, and a copy of it is as well."""
     place = artifacts.below(tmp_path.as_uri() if as_uri else tmp_path, "models", ".new")
     fits["linear_regression"].model.write().overwrite().save(artifacts.for_spark(place))

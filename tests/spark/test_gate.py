@@ -13,7 +13,7 @@ from support.models import Shop, open_shop, own_schemas, some_orders
 from tidemill.config import Settings
 from tidemill.errors import ModelError
 from tidemill.ml.refresh import begin_refresh, end_refresh
-from tidemill.ml.registry.promotion import judge_refresh
+from tidemill.ml.registry.promotion import promote_or_reject
 from tidemill.ml.serving.publish import publish
 from tidemill.ml.serving.score import score
 from tidemill.ml.training.train import train
@@ -37,7 +37,7 @@ def refreshed(spark: SparkSession, shop: Shop, run: str, *, training: bool) -> i
     refresh = begin_refresh(shop.connection, shop.pipeline, shop.model, run)
     if training:
         train(spark, shop.settings, shop.pipeline, shop.model, refresh)
-        judge_refresh(shop.connection, shop.pipeline, shop.model, refresh)
+        promote_or_reject(shop.connection, shop.pipeline, shop.model, refresh)
     score(spark, shop.settings, shop.pipeline, shop.model, refresh)
     publish(shop.connection, shop.settings, shop.pipeline, shop.model, refresh)
     return refresh

@@ -21,7 +21,7 @@ from tidemill.errors import ModelError
 from tidemill.ml.data.reader import read_features
 from tidemill.ml.refresh import begin_refresh
 from tidemill.ml.registry import versions
-from tidemill.ml.registry.promotion import judge_refresh
+from tidemill.ml.registry.promotion import promote_or_reject
 from tidemill.ml.serving.publish import publish
 from tidemill.ml.serving.score import score
 from tidemill.ml.training.evaluate import load_model
@@ -62,7 +62,7 @@ def trained(spark: SparkSession, shop: Shop, run: str = "first") -> int:
     """A refresh that has trained and judged; returns its id."""
     refresh = begin(shop, run)
     train(spark, shop.settings, shop.pipeline, shop.model, refresh)
-    judge_refresh(shop.connection, shop.pipeline, shop.model, refresh)
+    promote_or_reject(shop.connection, shop.pipeline, shop.model, refresh)
     return refresh
 
 
@@ -78,7 +78,7 @@ def test_from_rows_to_published_scores(jdbc: SparkSession, shop: Shop) -> None:
     """
     shop.commit(ODD)
     refresh = trained(jdbc, shop)
-    champion = versions.champion(shop.connection, "shop", shop.model)
+    champion = versions.read_champion(shop.connection, "shop", shop.model)
     assert champion is not None
     assert champion.holdout_until == BEGIN + dt.timedelta(days=DAYS * (ORDERS - 1) / ORDERS)
     assert champion.holdout_from == champion.holdout_until - dt.timedelta(days=10)
@@ -110,7 +110,7 @@ def _mlflow_loads_it(spark: SparkSession, shop: Shop, uri: str, tmp_path: Path) 
     [experiment] = [each for each in client.search_experiments() if each.name == f"shop.{shop.model}"]
     [run] = client.search_runs([experiment.experiment_id])
     loaded = mlflow.spark.load_model(f"runs:/{run.info.run_id}/model", dfs_tmpdir=(tmp_path / "dfs").as_uri())
-    champion = versions.champion(shop.connection, "shop", shop.model)
+    champion = versions.read_champion(shop.connection, "shop", shop.model)
     assert champion is not None
     ours = load_model(champion)
     rows = read_features(spark, shop.settings, shop.pipeline, shop.model)
@@ -152,7 +152,7 @@ def _all_is_known(shop: Shop, refresh: int) -> None:
     metrics = ("areaUnderROC", "areaUnderPR", "logLoss")
     assert {row[:2] for row in measured} == {(version, metric) for version in (0, 1, 2) for metric in metrics}
     assert all(low <= value <= high for _, _, value, low, high in measured)
-    lost = versions.newest(shop.connection, "shop", shop.model)
+    lost = versions.newest_version(shop.connection, "shop", shop.model)
     assert lost is not None
     details = json.loads(lost.details or "")
     assert details["differences"]["1"]["areaUnderROC"] == [0, 0], "of the same model there is no difference"
@@ -180,7 +180,7 @@ def test_a_form_asks_for_a_range_and_parameters(jdbc: SparkSession, shop: Shop) 
     outdate(shop.connection)
     refresh = begin_refresh(shop.connection, shop.pipeline, shop.model, "a form", asked)
     train(jdbc, shop.settings, shop.pipeline, shop.model, refresh)
-    found = versions.newest(shop.connection, "shop", shop.model)
+    found = versions.newest_version(shop.connection, "shop", shop.model)
     assert found is not None
     assert (found.train_from, found.holdout_from) == (BEGIN + dt.timedelta(days=10), found.holdout_until - TEN_DAYS)
     assert found.holdout_until < end
@@ -188,7 +188,7 @@ def test_a_form_asks_for_a_range_and_parameters(jdbc: SparkSession, shop: Shop) 
     assert (details["options"], details["parameters"]["maxIter"]) == (asked, 2)
     assert (
         "which was trained on some of these rows"
-        in judge_refresh(shop.connection, shop.pipeline, shop.model, refresh).reason
+        in promote_or_reject(shop.connection, shop.pipeline, shop.model, refresh).reason
     )
     outdate(shop.connection)
     wrong = begin_refresh(shop.connection, shop.pipeline, shop.model, "another", {"parameters": {"depth": 2}})
@@ -205,7 +205,7 @@ def test_clusters_are_scored_and_published(jdbc: SparkSession, shop: Shop, tmp_p
         parameters={"k": 3},
         label=None,
         baseline=None,
-        judge={"metric": "silhouette", "margin": 0.0},
+        promotion={"metric": "silhouette", "margin": 0.0},
     )
     refresh = trained(jdbc, clusters)
     clusters.commit(ODD)
@@ -222,7 +222,7 @@ def test_models_may_lie_behind_a_uri(jdbc: SparkSession, shop: Shop, tmp_path: P
     settings = shop.settings.model_copy(update={"models": (tmp_path / "far").as_uri()})
     far = replace(shop, settings=settings)
     refresh = trained(jdbc, far)
-    champion = versions.champion(far.connection, "shop", far.model)
+    champion = versions.read_champion(far.connection, "shop", far.model)
     assert champion is not None
     assert champion.artifact == f"{settings.models}/shop/returns/1"
     assert (tmp_path / "far" / "shop" / "returns" / "1" / "metadata").is_dir()
@@ -237,7 +237,7 @@ def test_a_champion_of_other_features_gives_way(jdbc: SparkSession, shop: Shop, 
     poorer = shop.changed(tmp_path, features=FEATURES.replace(" o.city,", ""))
     second = trained(jdbc, poorer, "second")
     assert versions.read_evaluations(shop.connection, second, "areaUnderROC")[1] is None
-    champion = versions.champion(shop.connection, "shop", shop.model)
+    champion = versions.read_champion(shop.connection, "shop", shop.model)
     assert champion is not None
     assert champion.version == 2
     assert scored(jdbc, poorer, second) == ORDERS
@@ -255,11 +255,11 @@ def test_every_estimator_takes_missing_and_unseen_values(
 ) -> None:
     """Whatever the estimator, rows with missing and never seen values are scored, and PR is measured if asked for."""
     other = shop.changed(
-        tmp_path, estimator=estimator, parameters=parameters, judge={"metric": "areaUnderPR", "margin": 0.0}
+        tmp_path, estimator=estimator, parameters=parameters, promotion={"metric": "areaUnderPR", "margin": 0.0}
     )
     refresh = begin(other)
     train(jdbc, other.settings, other.pipeline, other.model, refresh)
-    model = load_model(versions.newest(other.connection, "shop", other.model))
+    model = load_model(versions.newest_version(other.connection, "shop", other.model))
     other.commit(ODD)
     rows = read_features(jdbc, other.settings, other.pipeline, other.model)
     odd = model.transform(rows.where("id > 9000")).select("id", "_probability").collect()

@@ -15,7 +15,7 @@ from tidemill.devstack.child_process import environment
 from tidemill.devstack.jars import part
 from tidemill.ml.refresh import begin_refresh
 from tidemill.ml.registry import versions
-from tidemill.ml.registry.promotion import judge_refresh
+from tidemill.ml.registry.promotion import promote_or_reject
 
 
 @pytest.fixture(scope="module")
@@ -58,8 +58,8 @@ def test_the_jobs_train_and_score(shop: Shop, tmp_path: Path) -> None:
     refresh = begin_refresh(shop.connection, shop.pipeline, shop.model, "a run")
     done = submit("train", shop, refresh, tmp_path)
     assert (done.returncode, done.stdout) == (0, "trained version 1\n"), done.stderr
-    judge_refresh(shop.connection, shop.pipeline, shop.model, refresh)
-    champion = versions.champion(shop.connection, "shop", shop.model)
+    promote_or_reject(shop.connection, shop.pipeline, shop.model, refresh)
+    champion = versions.read_champion(shop.connection, "shop", shop.model)
     assert champion is not None
     ((newest,),) = shop.query("SELECT MAX(ordered_at) FROM orders")
     assert champion.holdout_until == newest

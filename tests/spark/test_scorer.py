@@ -16,7 +16,7 @@ from tidemill.config import Settings
 from tidemill.ml.data.reader import read_features
 from tidemill.ml.refresh import begin_refresh
 from tidemill.ml.registry import versions
-from tidemill.ml.registry.promotion import judge_refresh
+from tidemill.ml.registry.promotion import promote_or_reject
 from tidemill.ml.serving.publish import publish
 from tidemill.ml.serving.score import score
 from tidemill.ml.training.estimators import score_column
@@ -59,7 +59,7 @@ def trained(spark: SparkSession, post: Post, run: str = "first") -> int:
     """A refresh that has trained and promoted; returns its id."""
     refresh = begin_refresh(post.connection, post.pipeline, post.model, run)
     train(spark, post.settings, post.pipeline, post.model, refresh)
-    judge_refresh(post.connection, post.pipeline, post.model, refresh)
+    promote_or_reject(post.connection, post.pipeline, post.model, refresh)
     return refresh
 
 
@@ -70,15 +70,15 @@ def trained(spark: SparkSession, post: Post, run: str = "first") -> int:
         pytest.param("random_forest_classifier", {"parameters": {"numTrees": 4}}, id="forest-of-classes"),
         pytest.param("logistic_regression", {"parameters": {"maxIter": 8}}, id="logistic"),
         pytest.param(
-            "gbt_regressor", {"parameters": {"maxIter": 3}, "judge": {"metric": "rmse"}}, id="boosted-numbers"
+            "gbt_regressor", {"parameters": {"maxIter": 3}, "promotion": {"metric": "rmse"}}, id="boosted-numbers"
         ),
         pytest.param(
-            "random_forest_regressor", {"parameters": {"numTrees": 3}, "judge": {"metric": "mae"}}, id="forest"
+            "random_forest_regressor", {"parameters": {"numTrees": 3}, "promotion": {"metric": "mae"}}, id="forest"
         ),
-        pytest.param("linear_regression", {"parameters": {}, "judge": {"metric": "rmse"}}, id="linear"),
+        pytest.param("linear_regression", {"parameters": {}, "promotion": {"metric": "rmse"}}, id="linear"),
         pytest.param(
             "kmeans",
-            {"parameters": {"k": 4}, "judge": {"metric": "silhouette"}, "label": None, "baseline": None},
+            {"parameters": {"k": 4}, "promotion": {"metric": "silhouette"}, "label": None, "baseline": None},
             id="clusters",
         ),
     ],
@@ -90,7 +90,7 @@ def test_without_a_jvm_the_scores_are_mllibs(
     post = open_post(place, tmp_path, features=HONEST, estimator=estimator, **declared)
     post.write(some_parcels(1_200))
     trained(jdbc, post)
-    version = versions.newest(post.connection, "post", post.model)
+    version = versions.newest_version(post.connection, "post", post.model)
     assert version is not None
     post.point(version.version, version.version)
     fresh = [*some_parcels(300, first=5_000), *ODD]

@@ -187,7 +187,7 @@ def _declare(settings: Settings, folder: Path, model: dict[str, Any], key: str) 
         "parameters": {"maxIter": 4, "maxDepth": 3},
         "baseline": "amount",
         "train": {"schedule": "@daily", "holdout_days": 10},
-        "judge": {"metric": "areaUnderROC", "margin": 0.002},
+        "promotion": {"metric": "areaUnderROC", "margin": 0.002},
         "score": {"schedule": "*/10 * * * *", "table": "order_scores"},
     }
     content = {

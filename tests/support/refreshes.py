@@ -105,7 +105,7 @@ class Surges:
 
 def everything(approve: str | None = None, **states: str) -> dict[str, str]:
     """The states of a run in which everything went well, but for some."""
-    well = dict.fromkeys(("fresh", "train", "judge", "score", "publish"), "success")
+    well = dict.fromkeys(("fresh", "train", "promote", "score", "publish"), "success")
     return well | ({"approve": approve} if approve else {}) | states
 
 
@@ -141,7 +141,7 @@ class Jobs:
             if operator.task_id == "train":
                 self.train(connection, refresh)
             else:
-                champion = versions.champion(connection, "surges", "flood")
+                champion = versions.read_champion(connection, "surges", "flood")
                 assert champion is not None
                 connection.cursor().execute(
                     "UPDATE refreshes SET scored_version = %s, scored_rows = 10 WHERE id = %s",
@@ -152,7 +152,7 @@ class Jobs:
         """A challenger, measured beside its rivals."""
         with versions.transaction(connection):
             version = versions.next_version(connection, "surges", "flood")
-            champion = versions.champion(connection, "surges", "flood")
+            champion = versions.read_champion(connection, "surges", "flood")
             times = dict.fromkeys(("train_from", "holdout_from", "holdout_until"), datetime(2026, 1, 1))
             applied = pipeline_version(connection, self.surges.pipeline)
             described = {"artifact": "-", "as_of_commit": 1, "pipeline_version": applied, "train_seconds": 1.0}

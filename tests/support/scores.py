@@ -113,7 +113,7 @@ class Post:
             )
 
     def point(self, champion: int | None, published: int | None) -> None:
-        """Say who is champion and what readers see, as judging and publishing do."""
+        """Say who is champion and what readers see, as promoting and publishing do."""
         with self.connection.cursor() as cursor:
             cursor.execute(
                 "UPDATE models SET champion_version = %s, published_version = %s WHERE model = %s",
@@ -145,7 +145,7 @@ def open_post(settings: Settings, folder: Path, *, features: str = FEATURES, **m
         "parameters": {"maxIter": 4, "maxDepth": 3},
         "baseline": "distance",
         "train": {"schedule": "@daily", "holdout_days": 1},
-        "judge": {"metric": "areaUnderROC"},
+        "promotion": {"metric": "areaUnderROC"},
         "score": {"schedule": "@daily", "table": "parcel_scores", "live": True},
     }
     content = {

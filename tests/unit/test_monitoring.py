@@ -17,15 +17,19 @@ from support.paths import ROOT
 from support.streams import RUNNING
 from tidemill.console.ledgers import Ledger
 from tidemill.console.metrics import exposition
-from tidemill.console.models import ModelStatus
+from tidemill.console.models import ModelView
 from tidemill.console.queries import Incident, Status, stream_status
-from tidemill.ml.registry.history import Drifted
+from tidemill.ml.registry.history import FeatureDrift
 
 DOCS = ROOT / "docs"
 AT = datetime(2026, 3, 1, 12, tzinfo=UTC)
 STATUS = Status(
     [stream_status(replace(RUNNING, lag_seconds=1.0), Ledger(1, 1, 1, 1, AT, AT), 30.0)],
-    [ModelStatus("flights", "late", 4, 3, AT, "areaUnderROC", 0.9, 0.7, AT, drift=(Drifted("hour", 0.3, 0.25, 900),))],
+    [
+        ModelView(
+            "flights", "late", 4, 3, AT, "areaUnderROC", 0.9, 0.7, AT, drift=(FeatureDrift("hour", 0.3, 0.25, 900),)
+        )
+    ],
     [Incident("stream flights", "freshness", "it is late", AT)],
 )
 """Something of everything, so that no family is without a sample."""

@@ -24,9 +24,9 @@ from pymysql.connections import Connection
 from tidemill.airflow.dags.refresh_tasks import at_work, refresh_of, score_next
 from tidemill.airflow.hook import CONN_ID, ConnectionLike, open_connection
 from tidemill.errors import DatabaseUnavailable, ModelError
-from tidemill.ml.registry.history import Fitted, History, read_history
+from tidemill.ml.registry.history import ModelHistory, VersionRecord, read_history
 from tidemill.ml.registry.promotion import approve, reject
-from tidemill.ml.registry.versions import read_version, trained_in
+from tidemill.ml.registry.versions import read_version, version_of_refresh
 from tidemill.spec import Pipeline
 
 PROMOTE, REJECT = "Promote", "Reject"
@@ -61,10 +61,10 @@ class ApproveOperator(HITLBranchOperator):
             version = self._waiting(context, connection)
             if version is None:
                 return self._go_on(context, connection, spec, "nothing waits for a person any more")
-            history = read_history(connection, spec.name, self.model, spec.models[self.model].judge.metric)
+            history = read_history(connection, spec.name, self.model, spec.models[self.model].promotion.metric)
         self._ask(context, history, version)
 
-    def _ask(self, context: Any, history: History, version: int) -> NoReturn:
+    def _ask(self, context: Any, history: ModelHistory, version: int) -> NoReturn:
         self.subject = f"Promote version {version} of {self.pipeline}.{self.model}?"
         self.body = question(history, version)
         ti_id = context["ti"].id
@@ -97,7 +97,7 @@ class ApproveOperator(HITLBranchOperator):
 
     def _waiting(self, context: Any, connection: Connection[Any]) -> int | None:
         """The version that this run trained, if it still waits."""
-        trained = trained_in(connection, self.pipeline, self.model, refresh_of(context["ti"]))
+        trained = version_of_refresh(connection, self.pipeline, self.model, refresh_of(context["ti"]))
         return trained.version if trained is not None and trained.state == "waiting" else None
 
     def _go_on(self, context: Any, connection: Connection[Any], spec: Pipeline, reason: str) -> Any:
@@ -161,7 +161,7 @@ def _event(chosen: list[str], person: str | None) -> TriggerEvent:
     return TriggerEvent(payload)  # type: ignore[no-untyped-call]  # Airflow's has no annotations
 
 
-def question(history: History, version: int) -> str:
+def question(history: ModelHistory, version: int) -> str:
     """What a person needs to decide, as Markdown."""
     found = next(each for each in history.versions if each.version == version)
     lines = [
@@ -179,7 +179,7 @@ def question(history: History, version: int) -> str:
     return "\n".join(lines)
 
 
-def _line(found: Fitted, number: int) -> str:
+def _line(found: VersionRecord, number: int) -> str:
     each = found.measures[number]
     interval = "–" if each.low is None or each.high is None else f"{each.low:.4g} to {each.high:.4g}"
     name = f"**{each.metric}**" if number == 0 else each.metric

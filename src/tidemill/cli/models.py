@@ -15,7 +15,7 @@ from tidemill.config import Account
 from tidemill.spec import load_pipelines
 
 if TYPE_CHECKING:
-    from tidemill.ml.registry.history import Fitted, History
+    from tidemill.ml.registry.history import ModelHistory, VersionRecord
 
 app = typer.Typer(
     invoke_without_command=True,
@@ -64,7 +64,7 @@ def show(model: Model, as_json: Json = False) -> None:
     settings = config.load()
     spec, name = find_model(settings, model)
     with session(settings, Account.READ) as connection:
-        found = read_history(connection, spec.name, name, spec.models[name].judge.metric)
+        found = read_history(connection, spec.name, name, spec.models[name].promotion.metric)
     if as_json:
         typer.echo(json.dumps(dataclasses.asdict(found), default=str, indent=1))
     for line in () if as_json else describe(found):
@@ -106,15 +106,15 @@ def rollback(
 
 
 def _act(model: str, action: str, version: int | None) -> None:
-    from tidemill.ml.registry.review import act  # noqa: PLC0415
+    from tidemill.ml.registry.review import apply_action  # noqa: PLC0415
     from tidemill.store.connection import session  # noqa: PLC0415
 
     settings = config.load()
     with session(settings, Account.STREAM) as connection:
-        typer.echo(act(connection, settings, model, action, version, f"{getuser()} by command"))
+        typer.echo(apply_action(connection, settings, model, action, version, f"{getuser()} by command"))
 
 
-def describe(found: History) -> Iterator[str]:
+def describe(found: ModelHistory) -> Iterator[str]:
     """All of it, as lines."""
     champion, published = found.champion_version or "none", found.published_version or "none"
     yield f"{found.pipeline}.{found.model}: champion {champion}, published {published}"
@@ -136,7 +136,7 @@ def describe(found: History) -> Iterator[str]:
         )
 
 
-def _version(each: Fitted) -> Iterator[str]:
+def _version(each: VersionRecord) -> Iterator[str]:
     yield (
         f"version {each.version}, {each.state}: trained {each.trained_at:%Y-%m-%d %H:%M:%S} UTC on {each.train_rows:,} "
         f"rows, measured on {each.holdout_rows:,} of {each.holdout_from:%Y-%m-%d} to {each.holdout_until:%Y-%m-%d}"

@@ -17,7 +17,7 @@ from prometheus_client.exposition import choose_encoder
 from prometheus_client.metrics_core import CounterMetricFamily, GaugeMetricFamily, Metric, SummaryMetricFamily
 from prometheus_client.registry import Collector
 
-from tidemill.console.models import ModelStatus
+from tidemill.console.models import ModelView
 from tidemill.console.queries import Incident, Status, StreamStatus
 from tidemill.errors import TidemillError
 
@@ -123,7 +123,7 @@ def _incidents(incidents: list[Incident]) -> Metric:
     return family
 
 
-def _models(models: list[ModelStatus]) -> Iterator[Metric]:
+def _models(models: list[ModelView]) -> Iterator[Metric]:
     of_metric = ("pipeline", "model", "metric")
     families = (
         _model("champion_metric", "The champion on the held-out rows.", models, of_metric, lambda m: m.champion_value),
@@ -160,9 +160,9 @@ def _models(models: list[ModelStatus]) -> Iterator[Metric]:
 def _model(
     name: str,
     help_: str,
-    models: list[ModelStatus],
+    models: list[ModelView],
     labels: tuple[str, ...],
-    value: Callable[[ModelStatus], float | None],
+    value: Callable[[ModelView], float | None],
 ) -> Metric:
     family = GaugeMetricFamily(f"tidemill_model_{name}", help_, labels=labels)
     for model in models:

@@ -1,4 +1,4 @@
-"""The console's models: one row each, by the metric that its judge goes by."""
+"""The console's models: one row each, by the metric that decides its promotion."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
-from tidemill.ml.registry.history import Decided, Drifted
+from tidemill.ml.registry.history import DecisionRecord, FeatureDrift
 
 Row = dict[str, Any]
 Name = tuple[str, str]
@@ -16,7 +16,7 @@ Name = tuple[str, str]
 
 
 @dataclass(frozen=True)
-class ModelStatus:
+class ModelView:
     """One model. Times are UTC."""
 
     pipeline: str
@@ -26,7 +26,7 @@ class ModelStatus:
     published_at: datetime | None
     """When scores were last made visible."""
     metric: str | None
-    """That the judge goes by, where the champion was measured by it."""
+    """That decides the promotion, where the champion was measured by it."""
     champion_value: float | None
     baseline_value: float | None
     trained_at: datetime | None
@@ -37,37 +37,37 @@ class ModelStatus:
     """The version that a person is to approve or reject."""
     calibration: tuple[Row, ...] = ()
     """The champion's: ``predicted``, ``observed`` and ``rows`` of each tenth; empty unless it classifies."""
-    drift: tuple[Drifted, ...] = ()
+    drift: tuple[FeatureDrift, ...] = ()
     """Of the newest refresh that measured it, the furthest first."""
-    decision: Decided | None = None
+    decision: DecisionRecord | None = None
     """The newest."""
 
 
-def models_of(query: Callable[[str], list[Row]], metric_of: Callable[[str, str], str | None]) -> list[ModelStatus]:
+def models_of(query: Callable[[str], list[Row]], metric_of: Callable[[str, str], str | None]) -> list[ModelView]:
     """Every model.
 
     Args:
         query: runs one of the files of ``sql/console``.
-        metric_of: the metric that a model's judge goes by; None if that cannot be read.
+        metric_of: the metric that decides a model's promotion; None if that cannot be read.
     """
     calibrations = {_name(row): _calibration(row["details"]) for row in query("list_details")}
-    drift: dict[Name, list[Drifted]] = {}
+    drift: dict[Name, list[FeatureDrift]] = {}
     for row in query("list_drift"):
-        drift.setdefault(_name(row), []).append(Drifted(**_but_name(row)))
-    decisions = {_name(row): Decided(**_but_name(row)) for row in query("list_decisions")}
+        drift.setdefault(_name(row), []).append(FeatureDrift(**_but_name(row)))
+    decisions = {_name(row): DecisionRecord(**_but_name(row)) for row in query("list_decisions")}
     return [
-        ModelStatus(
+        ModelView(
             **row,
             calibration=calibrations.get(_name(row), ()),
             drift=tuple(drift.get(_name(row), ())),
             decision=decisions.get(_name(row)),
         )
-        for row in judged(query("list_models"), metric_of)
+        for row in by_promotion_metric(query("list_models"), metric_of)
     ]
 
 
-def judged(rows: Iterable[Row], metric_of: Callable[[str, str], str | None]) -> list[Row]:
-    """Of each model's rows, one for each metric, that of the judge; the first where there is none of it."""
+def by_promotion_metric(rows: Iterable[Row], metric_of: Callable[[str, str], str | None]) -> list[Row]:
+    """Of each model's rows, one for each metric, that of the promotion rule; the first where there is none."""
     found: dict[Name, Row] = {}
     for row in rows:
         if _name(row) not in found or row["metric"] == metric_of(*_name(row)):

@@ -14,7 +14,7 @@ from pymysql.cursors import DictCursor
 
 from tidemill.config import Account, Settings
 from tidemill.console.ledgers import Ledger, Ledgers
-from tidemill.console.models import ModelStatus, models_of
+from tidemill.console.models import ModelView, models_of
 from tidemill.deploy.snapshots import newest
 from tidemill.errors import SpecError
 from tidemill.lifecycle.driver_state import ALIVE, DriverState, observe
@@ -93,7 +93,7 @@ class Status:
     """Everything on the page."""
 
     streams: list[StreamStatus]
-    models: list[ModelStatus]
+    models: list[ModelView]
     incidents: list[Incident]
 
 
@@ -171,9 +171,9 @@ def promised(settings: Settings, stream: str) -> float | None:
 
 
 def judged_by(settings: Settings, pipeline: str, model: str) -> str | None:
-    """The metric that a model's judge goes by, in the pipeline as it was applied; None if that cannot be read."""
+    """The metric that decides a model's promotion, in the pipeline as it was applied; None if that cannot be read."""
     found = _applied(settings, pipeline)
-    return found.models[model].judge.metric if found is not None and model in found.models else None
+    return found.models[model].promotion.metric if found is not None and model in found.models else None
 
 
 def _applied(settings: Settings, name: str) -> Pipeline | None:

@@ -15,7 +15,7 @@
     │   └── Contention       deadlock or lock-wait time-out         transient
     ├── Fenced               another driver holds the stream                   exit 6
     ├── StreamError          a stream failed or cannot be started              exit 7
-    ├── ModelError           a model cannot be trained, judged or scored       exit 8
+    ├── ModelError           no model can be trained, promoted or applied  exit 8
     └── VerifyError          the ledger does not add up                        exit 1
 
 ``Transient`` marks what may go away by itself: only those are ever tried again. Everything else is terminal.
@@ -143,7 +143,7 @@ class StreamError(TidemillError):
 
 
 class ModelError(TidemillError):
-    """A model cannot be trained, judged or scored."""
+    """A model cannot be trained, promoted or applied."""
 
     exit_code = 8
 

@@ -16,7 +16,7 @@ from pymysql.cursors import DictCursor
 from tidemill.errors import ModelError
 from tidemill.lifecycle.slo import behind_seconds, is_running
 from tidemill.lifecycle.stream_row import StreamRow
-from tidemill.ml.registry.versions import lock_model, model_of, newest, transaction
+from tidemill.ml.registry.versions import declared_model, lock_model, newest_version, transaction
 from tidemill.spec.schema import Pipeline
 from tidemill.store.connection import translated
 from tidemill.store.control.ledger import last_commit, totals
@@ -25,7 +25,7 @@ from tidemill.store.migrations import pipeline_version
 
 _IDS_LOOKED_BACK = 10_000
 """How far below the newest commit one may still be open."""
-UNDER_WAY_HOURS = 24
+RUNNING_HOURS = 24
 """A refresh that has run for longer keeps no other from beginning: whoever ran it is gone, or waits for a person."""
 
 
@@ -43,7 +43,7 @@ class Action(StrEnum):
 
 
 @dataclass(frozen=True)
-class RefreshFacts:
+class RefreshInputs:
     """All that the decision rests on. Times are naive UTC, by the database's clock."""
 
     now: datetime
@@ -77,7 +77,7 @@ class RefreshDecision:
     reason: str
 
 
-def decide_refresh(facts: RefreshFacts) -> RefreshDecision:
+def decide_refresh(facts: RefreshInputs) -> RefreshDecision:
     """Decide what a refresh should do.
 
     Raises:
@@ -97,7 +97,7 @@ def decide_refresh(facts: RefreshFacts) -> RefreshDecision:
     return _due(facts) or _rescore(facts)
 
 
-def _stale(facts: RefreshFacts) -> str | None:
+def _stale(facts: RefreshInputs) -> str | None:
     if facts.behind_seconds is None:
         return "the stream's driver does not say how far behind the tables are"
     if facts.behind_seconds > facts.behind_allowed_seconds:
@@ -105,7 +105,7 @@ def _stale(facts: RefreshFacts) -> str | None:
     return None
 
 
-def _first(facts: RefreshFacts) -> RefreshDecision:
+def _first(facts: RefreshInputs) -> RefreshDecision:
     same = facts.trained_commit >= facts.last_commit and facts.trained_pipeline_version == facts.pipeline_version
     if facts.trained_at is not None and same:
         sentence = f"nothing was committed since the challenger of commit {facts.trained_commit} was rejected"
@@ -113,7 +113,7 @@ def _first(facts: RefreshFacts) -> RefreshDecision:
     return RefreshDecision(Action.TRAIN, "there is no champion yet")
 
 
-def _due(facts: RefreshFacts) -> RefreshDecision | None:
+def _due(facts: RefreshInputs) -> RefreshDecision | None:
     if facts.trained_at is None:
         return None
     if facts.pipeline_version is not None and facts.pipeline_version != facts.trained_pipeline_version:
@@ -125,7 +125,7 @@ def _due(facts: RefreshFacts) -> RefreshDecision | None:
     return None
 
 
-def _rescore(facts: RefreshFacts) -> RefreshDecision:
+def _rescore(facts: RefreshInputs) -> RefreshDecision:
     if facts.last_commit <= facts.refused_commit:
         # The same rows would be refused again; a newer champion or another commit may change that.
         sentence = f"nothing was committed since scoring was refused at commit {facts.refused_commit}"
@@ -172,22 +172,24 @@ FROM models AS m WHERE m.pipeline = %s AND m.model = %s
 """
 
 
-def read_facts(connection: Connection[Any], pipeline: Pipeline, model: str, *, force: bool = False) -> RefreshFacts:
+def read_refresh_inputs(
+    connection: Connection[Any], pipeline: Pipeline, model: str, *, force: bool = False
+) -> RefreshInputs:
     """Read what :func:`decide_refresh` decides on. The stream has the pipeline's name.
 
     Raises:
         ModelError: the pipeline has no such model, or was never applied.
     """
-    schedule = model_of(pipeline, model).train.schedule
+    schedule = declared_model(pipeline, model).train.schedule
     with translated(), connection.cursor(DictCursor) as cursor:
         cursor.execute(_FACTS, (pipeline.name, model))
         row = cursor.fetchone()
     if row is None:
         value = f"{pipeline.name}.{model}"
         raise ModelError("the database does not know the model", value=value, remedy="run ./tidemill apply")
-    trained = newest(connection, pipeline.name, model)
+    trained = newest_version(connection, pipeline.name, model)
     ledger = totals(connection, pipeline.name)
-    return RefreshFacts(
+    return RefreshInputs(
         now=row["now"],
         last_commit=int(ledger.last_commit),
         behind_seconds=behind(read_stream(connection, pipeline.name)),
@@ -222,8 +224,8 @@ def begin_refresh(
     Raises:
         ModelError: another run refreshes the model just now; only one may.
     """
-    model_of(pipeline, model)
-    as_of = settled_commit(connection, pipeline.name)
+    declared_model(pipeline, model)
+    as_of = last_complete_commit(connection, pipeline.name)
     asked = json.dumps(options) if options else None
     with transaction(connection):
         _refuse_overlap(connection, pipeline.name, model, run)
@@ -257,12 +259,12 @@ def reopen_refresh(connection: Connection[Any], pipeline: Pipeline, model: str, 
         )
 
 
-def under_way(connection: Connection[Any], pipeline: str, model: str) -> dict[str, int]:
+def running_refreshes(connection: Connection[Any], pipeline: str, model: str) -> dict[str, int]:
     """Refreshes of a model that somebody works on: run -> id. Those that began too long ago do not count."""
     with translated(), connection.cursor() as cursor:
         cursor.execute(
             "SELECT run, id FROM refreshes WHERE pipeline = %s AND model = %s AND state = 'running'"
-            f" AND started_at > UTC_TIMESTAMP(6) - INTERVAL {UNDER_WAY_HOURS} HOUR ORDER BY id",
+            f" AND started_at > UTC_TIMESTAMP(6) - INTERVAL {RUNNING_HOURS} HOUR ORDER BY id",
             (pipeline, model),
         )
         return {str(run): int(refresh_id) for run, refresh_id in cursor.fetchall()}
@@ -271,14 +273,14 @@ def under_way(connection: Connection[Any], pipeline: str, model: str) -> dict[st
 def _refuse_overlap(connection: Connection[Any], pipeline: str, model: str, run: str) -> None:
     """Only in a transaction: the model's row is held, so that of two that begin at once the second sees the first."""
     lock_model(connection, pipeline, model)
-    others = [other for other in under_way(connection, pipeline, model) if other != run]
+    others = [other for other in running_refreshes(connection, pipeline, model) if other != run]
     if others:
         raise ModelError(
             f"{pipeline}.{model} is being refreshed by another run", value=others[0], remedy="wait until it has ended"
         )
 
 
-def settled_commit(connection: Connection[Any], stream: str) -> int:
+def last_complete_commit(connection: Connection[Any], stream: str) -> int:
     """The newest commit of a stream such that no older one is still open, 0 if there is none.
 
     Ids are given out when a transaction begins to write, so a lower one may appear after a higher one. What is open
@@ -311,7 +313,7 @@ def end_refresh(
         )
 
 
-def end_run(connection: Connection[Any], pipeline: str, model: str, run: str, reason: str) -> None:
+def fail_run(connection: Connection[Any], pipeline: str, model: str, run: str, reason: str) -> None:
     """Close what a run that has ended left open, however long ago it began; nothing if it left nothing."""
     with translated(), connection.cursor() as cursor:
         cursor.execute(

@@ -20,7 +20,7 @@ _LAUNCHED = "PYSPARK_GATEWAY_PORT"
 """Set by spark-submit: the JVM runs already, and master, memory and jars were spark-submit's to say."""
 
 
-def learn_session(name: str, settings: Settings) -> SparkSession:
+def ml_session(name: str, settings: Settings) -> SparkSession:
     """A quiet session for one job, under spark-submit or without it."""
     builder = SparkSession.builder.appName(f"tidemill {name}")
     conf = dict(_CONF)

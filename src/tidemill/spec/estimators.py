@@ -58,7 +58,7 @@ METRICS = {
     "r2": Metric(_NUMBERS),
     "silhouette": Metric(frozenset({Problem.CLUSTERING})),
 }
-"""By the name that ``judge.metric`` takes; those of MLlib have MLlib's names."""
+"""By the name that ``promotion.metric`` takes; those of MLlib have MLlib's names."""
 
 
 def is_custom(estimator: str) -> bool:

@@ -141,22 +141,22 @@ class Train(_Frozen):
     """Features that may change by rows known later, because what they read was known before: plans, timetables."""
 
 
-class Promote(StrEnum):
-    """Who says that a challenger that is better becomes champion."""
+class Approval(StrEnum):
+    """Who decides that a better challenger becomes the champion."""
 
     AUTOMATIC = "automatic"
-    """The measure alone."""
+    """The measured metric alone."""
     MANUAL = "manual"
-    """A person, asked by Airflow; nothing changes before."""
+    """A person, whom the DAG asks; until then the champion stays."""
 
 
-class Judge(_Frozen):
-    """What a challenger must show."""
+class PromotionRule(_Frozen):
+    """What a challenger must achieve to become the champion."""
 
     metric: str
     margin: Annotated[float, Field(ge=0)] = 0.0
     """By how much a challenger must beat the champion on the same held-out rows."""
-    promote: Promote = Promote.AUTOMATIC
+    approval: Approval = Approval.AUTOMATIC
 
 
 class Score(_Frozen):
@@ -208,7 +208,7 @@ class Model(_Frozen):
     read_parallelism: Annotated[int, Field(ge=1, le=64)] = 2
     """Connections that read the feature query at the same time, at most: the load on the live database."""
     train: Train
-    judge: Judge
+    promotion: PromotionRule
     score: Score
     drift: Drift | None = None
 

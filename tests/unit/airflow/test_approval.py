@@ -6,10 +6,10 @@ from dataclasses import replace
 from datetime import datetime
 
 from tidemill.airflow.approval import ApprovalTrigger, ApproveOperator, question
-from tidemill.ml.registry.history import Fitted, History, Measure
+from tidemill.ml.registry.history import MetricValue, ModelHistory, VersionRecord
 
 AT = datetime(2026, 3, 1)
-CHALLENGER = Fitted(
+CHALLENGER = VersionRecord(
     version=5,
     state="waiting",
     reason="the challenger's 0.9100 against 0.9000 of the champion: better by 0.0100",
@@ -20,11 +20,11 @@ CHALLENGER = Fitted(
     train_rows=90_000,
     holdout_rows=9_000,
     measures=[
-        Measure("areaUnderROC", 0.91, 0.9, 0.92, 0.7, 0.9),
-        Measure("logLoss", 0.3, None, None, 0.6, None),
+        MetricValue("areaUnderROC", 0.91, 0.9, 0.92, 0.7, 0.9),
+        MetricValue("logLoss", 0.3, None, None, 0.6, None),
     ],
 )
-HISTORY = History("flights", "late", "areaUnderROC", 4, 4, 5, [CHALLENGER], [], [])
+HISTORY = ModelHistory("flights", "late", "areaUnderROC", 4, 4, 5, [CHALLENGER], [], [])
 
 
 def test_every_measure_stands_beside_its_rivals() -> None:

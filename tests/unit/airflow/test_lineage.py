@@ -47,7 +47,7 @@ def names(datasets: Any) -> set[str]:
     [
         ("fresh", set(), set()),
         ("train", {TABLE}, {MODEL}),
-        ("judge", set(), set()),
+        ("promote", set(), set()),
         ("score", {TABLE, MODEL}, set()),
         ("publish", {TABLE, MODEL}, {SCORES}),
     ],

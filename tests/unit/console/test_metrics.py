@@ -15,10 +15,10 @@ from prometheus_client.samples import Sample
 from support.streams import RUNNING
 from tidemill.console.ledgers import Ledger
 from tidemill.console.metrics import exposition
-from tidemill.console.models import ModelStatus
+from tidemill.console.models import ModelView
 from tidemill.console.queries import Incident, Status, stream_status
 from tidemill.errors import DatabaseUnavailable
-from tidemill.ml.registry.history import Drifted
+from tidemill.ml.registry.history import FeatureDrift
 
 AT = datetime(2026, 3, 1, 12, tzinfo=UTC)
 LEDGER = Ledger(commits=7, records=70_000, written_rows=69_000, quarantined_rows=12, last_committed_at=AT, newest_at=AT)
@@ -26,7 +26,7 @@ LAGGING = replace(RUNNING, lag_records=5, lag_seconds=2.0)
 STATUS = Status(
     [stream_status(LAGGING, LEDGER, 30.0), stream_status(replace(RUNNING, stream="other"), LEDGER, None)],
     [
-        ModelStatus(
+        ModelView(
             "flights",
             "late",
             4,
@@ -37,9 +37,9 @@ STATUS = Status(
             0.7,
             AT,
             waiting_version=5,
-            drift=(Drifted("hour", 0.3, 0.25, 900), Drifted("month", 4.0, None, 900)),
+            drift=(FeatureDrift("hour", 0.3, 0.25, 900), FeatureDrift("month", 4.0, None, 900)),
         ),
-        ModelStatus("flights", "new", None, None, None, None, None, None, None),
+        ModelView("flights", "new", None, None, None, None, None, None, None),
     ],
     [Incident("stream flights", "freshness", "it is late", AT), Incident('a "subject"\n', "test", "x", AT)],
 )

@@ -5,7 +5,7 @@ from __future__ import annotations
 from datetime import UTC, datetime
 from typing import Any
 
-from tidemill.console.models import judged, models_of
+from tidemill.console.models import by_promotion_metric, models_of
 
 AT = datetime(2026, 3, 1, 12, tzinfo=UTC)
 
@@ -20,13 +20,15 @@ def row(metric: str | None, model: str = "late") -> dict[str, Any]:
 def test_a_model_is_one_row_whatever_it_was_measured_by() -> None:
     """By the metric that its judge goes by, and not by the first of the alphabet."""
     rows = [row("areaUnderPR"), row("areaUnderROC"), row("logLoss"), row(None, "new")]
-    found = judged(rows, lambda pipeline, model: "areaUnderROC")
+    found = by_promotion_metric(rows, lambda pipeline, model: "areaUnderROC")
     assert [(each["model"], each["metric"]) for each in found] == [("late", "areaUnderROC"), ("new", None)]
 
 
 def test_a_judge_whose_metric_is_not_known_leaves_the_first() -> None:
     """The pipeline's folder is gone, or the metric changed since the champion was measured."""
-    assert [each["metric"] for each in judged([row("mae"), row("rmse")], lambda pipeline, model: None)] == ["mae"]
+    assert [
+        each["metric"] for each in by_promotion_metric([row("mae"), row("rmse")], lambda pipeline, model: None)
+    ] == ["mae"]
 
 
 def test_what_is_known_beside_goes_to_its_model() -> None:

@@ -11,15 +11,15 @@ from support.streams import RUNNING, ago
 from tidemill.config import Settings
 from tidemill.console import routes
 from tidemill.console.ledgers import Ledger
-from tidemill.console.models import ModelStatus
+from tidemill.console.models import ModelView
 from tidemill.console.queries import Incident, Status, stream_status
-from tidemill.ml.registry.history import Decided, Drifted
+from tidemill.ml.registry.history import DecisionRecord, FeatureDrift
 
 AT = datetime(2026, 3, 1, 12, tzinfo=UTC)
 LEDGER = Ledger(commits=7, records=70_000, written_rows=69_000, quarantined_rows=12, last_committed_at=AT, newest_at=AT)
 ROW = replace(RUNNING, lag_records=1234, lag_seconds=1.6, records_per_second=5_432.1, latency_p99_ms=1_300)
 STREAM = stream_status(ROW, LEDGER, 30.0)
-MODEL = ModelStatus("flights", "late_arrival", 4, 3, AT, "areaUnderROC", 0.91234, 0.7, AT)
+MODEL = ModelView("flights", "late_arrival", 4, 3, AT, "areaUnderROC", 0.91234, 0.7, AT)
 INCIDENT = Incident("stream flights", "halted", "6 drivers broke without a commit", AT)
 
 
@@ -123,8 +123,8 @@ def test_a_model_shows_how_sure_it_is_how_its_input_moves_and_who_decided() -> N
             {"predicted": 0.051, "observed": 0.049, "rows": 90},
             {"predicted": 0.91, "observed": 0.88, "rows": 90},
         ),
-        drift=(Drifted("hour", 0.312, 0.25, 900), Drifted("month", 4.5, None, 900)),
-        decision=Decided(4, "promoted", "better by 0.0100", "airflow: ada, a run", AT),
+        drift=(FeatureDrift("hour", 0.312, 0.25, 900), FeatureDrift("month", 4.5, None, 900)),
+        decision=DecisionRecord(4, "promoted", "better by 0.0100", "airflow: ada, a run", AT),
     )
     text = page(Status([], [model], []))
     for shown in (
@@ -146,7 +146,7 @@ def test_what_is_not_known_yet_is_a_dash_and_no_error() -> None:
         lag_records=None, lag_seconds=None, batch_ms=None, latency_p50_ms=None, latency_p99_ms=None,
     )  # fmt: skip
     unknown = stream_status(new, Ledger(), None)
-    untrained = ModelStatus("flights", "late_arrival", None, None, None, None, None, None, None)
+    untrained = ModelView("flights", "late_arrival", None, None, None, None, None, None, None)
     text = page(Status([unknown], [untrained], []))
     assert "none yet" in text
     assert "never" in text

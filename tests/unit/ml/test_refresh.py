@@ -7,10 +7,10 @@ import pytest
 
 from support.streams import RUNNING
 from tidemill.errors import ModelError
-from tidemill.ml.refresh import Action, RefreshFacts, behind, decide_refresh, next_tick
+from tidemill.ml.refresh import Action, RefreshInputs, behind, decide_refresh, next_tick
 
 NOW = datetime(2026, 3, 10, 12, 0)
-SETTLED = RefreshFacts(
+SETTLED = RefreshInputs(
     now=NOW,
     last_commit=100,
     behind_seconds=0.0,

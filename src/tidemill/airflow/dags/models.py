@@ -16,7 +16,7 @@ from tidemill import config
 from tidemill.airflow.dags import runbook
 from tidemill.airflow.hook import TidemillHook
 from tidemill.errors import TidemillError, Transient
-from tidemill.ml.registry.review import ACTIONS, act
+from tidemill.ml.registry.review import ACTIONS, apply_action
 
 log = logging.getLogger(__name__)
 
@@ -66,7 +66,7 @@ def decide(*, params: Mapping[str, Any], run_id: str, dag_run: Any) -> str:
     by = f"airflow: {dag_run.triggering_user_name or 'somebody'}, {run_id}"
     try:
         with closing(TidemillHook().get_conn()) as connection:
-            done = act(connection, config.load(), params["model"], params["action"], params["version"], by)
+            done = apply_action(connection, config.load(), params["model"], params["action"], params["version"], by)
     except TidemillError as error:
         if isinstance(error, Transient):
             raise

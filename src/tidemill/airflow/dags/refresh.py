@@ -1,4 +1,4 @@
-"""The DAG of a model: fresh? -> train -> judge -> (approve ->) score -> publish."""
+"""The DAG of a model: fresh? -> train -> promote -> (approve ->) score -> publish."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from tidemill.airflow.spark_job import RefreshJob, submission
 from tidemill.config import Settings
 from tidemill.deploy.catalog import CatalogEntry
 from tidemill.spec import Model
-from tidemill.spec.schema import Promote
+from tidemill.spec.schema import Approval
 
 _BEGINNING = datetime(2024, 1, 1, tzinfo=UTC)
 """Airflow wants a day on which scheduling may begin; any day in the past does."""
@@ -54,7 +54,7 @@ def refresh_dag(settings: Settings, found: CatalogEntry, name: str) -> DAG:
         },
         params=refresh_form.form(),
         tags=["tidemill", "refresh", pipeline.name],
-        description=f"Trains, judges and scores {pipeline.name}.{name}",
+        description=f"Trains, promotes and scores {pipeline.name}.{name}",
         doc_md=runbook.refresh_doc(pipeline, name, model, found.refused),
     ) as dag:
         _tasks(settings, pipeline.name, name, model)
@@ -73,7 +73,7 @@ def _tasks(settings: Settings, pipeline: str, name: str, model: Model) -> None:
         retry_delay=timedelta(seconds=15),
     )
     train = _job("train", settings, this, inlets=[table], outlets=[fitted])
-    judge = BranchPythonOperator(task_id="judge", python_callable=refresh_tasks.judge, op_kwargs=this)
+    promote = BranchPythonOperator(task_id="promote", python_callable=refresh_tasks.promote, op_kwargs=this)
     score = _job("score", settings, this, inlets=[table, fitted], trigger_rule=TriggerRule.NONE_FAILED)
     publish = PythonOperator(
         task_id="publish",
@@ -82,10 +82,10 @@ def _tasks(settings: Settings, pipeline: str, name: str, model: Model) -> None:
         inlets=[table, fitted],
         outlets=[assets.scores(pipeline, model.score.table)],
     )
-    fresh >> train >> judge >> score >> publish
+    fresh >> train >> promote >> score >> publish
     fresh >> score
-    if model.judge.promote is Promote.MANUAL:
-        judge >> ApproveOperator(task_id="approve", **this) >> score
+    if model.promotion.approval is Approval.MANUAL:
+        promote >> ApproveOperator(task_id="approve", **this) >> score
 
 
 def _job(job: str, settings: Settings, this: dict[str, str], **kwargs: Any) -> RefreshJob:

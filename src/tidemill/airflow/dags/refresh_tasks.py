@@ -20,13 +20,13 @@ from tidemill.ml.refresh import (
     begin_refresh,
     decide_refresh,
     end_refresh,
-    end_run,
-    read_facts,
+    fail_run,
+    read_refresh_inputs,
     reopen_refresh,
-    under_way,
+    running_refreshes,
 )
-from tidemill.ml.registry.promotion import judge_refresh
-from tidemill.ml.registry.versions import champion
+from tidemill.ml.registry.promotion import promote_or_reject
+from tidemill.ml.registry.versions import read_champion
 from tidemill.ml.serving.publish import publish as publish_refresh
 from tidemill.spec import Pipeline
 
@@ -51,7 +51,7 @@ def fresh(pipeline: str, model: str, *, run_id: str, params: Mapping[str, Any], 
     except ModelError as error:
         raise AirflowFailException(str(error)) from error
     with at_work(pipeline) as (spec, connection):
-        decision = decide_refresh(read_facts(connection, spec, model, force=asked.force))
+        decision = decide_refresh(read_refresh_inputs(connection, spec, model, force=asked.force))
         log.info("%s.%s: %s (%s)", pipeline, model, decision.action, decision.reason)
         if decision.action is Action.WAIT:
             raise StreamError(f"stream {pipeline} is not fresh enough", value=decision.reason, remedy="see its DAG")
@@ -64,12 +64,12 @@ def fresh(pipeline: str, model: str, *, run_id: str, params: Mapping[str, Any], 
 
 def _close_what_was_left(connection: Connection[Any], spec: Pipeline, model: str, ti: Any) -> None:
     """Close refreshes of runs that have ended: no task of theirs is there to do it once a person marks them failed."""
-    for run in under_way(connection, spec.name, model):
+    for run in running_refreshes(connection, spec.name, model):
         if run != ti.run_id and ti.get_dr_count(dag_id=ti.dag_id, run_ids=[run], states=["failed", "success"]):
-            end_run(connection, spec.name, model, run, f"its run {run} has ended")
+            fail_run(connection, spec.name, model, run, f"its run {run} has ended")
 
 
-def judge(pipeline: str, model: str, *, ti: Any) -> list[str]:
+def promote(pipeline: str, model: str, *, ti: Any) -> list[str]:
     """Promote or reject what was trained, or leave that to a person.
 
     Returns:
@@ -78,7 +78,7 @@ def judge(pipeline: str, model: str, *, ti: Any) -> list[str]:
     refresh_id = refresh_of(ti)
     with at_work(pipeline) as (spec, connection):
         reopen_refresh(connection, spec, model, refresh_id)
-        verdict = judge_refresh(connection, spec, model, refresh_id)
+        verdict = promote_or_reject(connection, spec, model, refresh_id)
         said = "waits for a person" if verdict.waiting else "promoted" if verdict.promote else "rejected"
         log.info("%s.%s: %s, %s", pipeline, model, said, verdict.reason)
         return ["approve"] if verdict.waiting else score_next(connection, spec, model, refresh_id, verdict.reason)
@@ -86,7 +86,7 @@ def judge(pipeline: str, model: str, *, ti: Any) -> list[str]:
 
 def score_next(connection: Connection[Any], spec: Pipeline, model: str, refresh_id: int, reason: str) -> list[str]:
     """``score``; or nothing, and the refresh is closed with the reason, where there is no champion to score with."""
-    if champion(connection, spec.name, model) is None:
+    if read_champion(connection, spec.name, model) is None:
         end_refresh(connection, refresh_id, "skipped", reason=reason)
         return []
     return ["score"]
@@ -129,7 +129,7 @@ class RunFailed:
         run = context.get("run_id") or context["dag_run"].run_id
         with suppress(TidemillError), closing(TidemillHook().get_conn()) as connection:
             # Suppressed, as above.
-            end_run(connection, self.pipeline, self.model, run, f"its run failed: {context.get('reason')}")
+            fail_run(connection, self.pipeline, self.model, run, f"its run failed: {context.get('reason')}")
 
 
 def refresh_of(ti: Any) -> int:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from tidemill.spec import Model, Pipeline
-from tidemill.spec.schema import Promote
+from tidemill.spec.schema import Approval
 
 
 def stream_doc(pipeline: Pipeline, refused: str = "") -> str:
@@ -50,7 +50,8 @@ Learns from table `{model.table}` and scores it into `{model.score.table}`, read
 | `fresh` | decides: train, only score, or nothing | its last line says it: the form asks for what there cannot be, \
 another run is under way, or the stream is behind: look at its DAG first |
 | `train` | fits a challenger on a time split | its last line names the cause |
-| `judge` | promotes by {model.judge.metric}, margin {model.judge.margin:g} | a measure is missing: clear `train` |
+| `promote` | compares by {model.promotion.metric}, margin {model.promotion.margin:g} | a metric is missing: clear \
+`train` |
 {_approve_row(model)}| `score` | scores what changed since the last publication | *drift* in its last line: see the \
 incident; else clear it: it begins again |
 | `publish` | makes the new scores visible, all at once | clear it: readers saw nothing yet |
@@ -71,7 +72,7 @@ def _when(model: Model) -> str:
 
 
 def _approve_row(model: Model) -> str:
-    if model.judge.promote is not Promote.MANUAL:
+    if model.promotion.approval is not Approval.MANUAL:
         return ""
     return (
         "| `approve` | asks a person, without a worker: *Required Actions* in Airflow, `control_models` or "

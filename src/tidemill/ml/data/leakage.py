@@ -20,7 +20,7 @@ from pymysql.connections import Connection
 
 from tidemill.config import Account, Settings
 from tidemill.errors import ModelError, StoreError, Transient
-from tidemill.ml.registry.versions import model_of
+from tidemill.ml.registry.versions import declared_model
 from tidemill.spec.checks.features import feature_names
 from tidemill.spec.schema import Model, Pipeline
 from tidemill.store.connection import dialect_of, session, translated
@@ -94,7 +94,7 @@ class FeatureWatch:
 @contextmanager
 def watch_features(settings: Settings, pipeline: Pipeline, model_name: str) -> Iterator[FeatureWatch]:
     """Begin the proof for one model, with nothing kept yet. It ends with the block."""
-    model = model_of(pipeline, model_name)
+    model = declared_model(pipeline, model_name)
     sql = pipeline.sql(model.features)
     with session(settings, Account.STREAM, schema=settings.db_data) as connection:
         with connection.cursor() as cursor:
@@ -123,7 +123,7 @@ def refuse_look_ahead(settings: Settings, pipeline: Pipeline, model_name: str, c
     Raises:
         ModelError: naming the first feature that differs.
     """
-    model = model_of(pipeline, model_name)
+    model = declared_model(pipeline, model_name)
     sql = pipeline.sql(model.features)
     features = [name for name in feature_names(model, sql) if name not in model.train.known_ahead]
     with session(settings, Account.STREAM) as connection:

@@ -6,7 +6,7 @@ from pyspark.sql import DataFrame, SparkSession
 from pyspark.sql import functions as F
 
 from tidemill.config import Account, Settings
-from tidemill.ml.registry.versions import model_of
+from tidemill.ml.registry.versions import declared_model
 from tidemill.spec.checks.features import feature_names
 from tidemill.spec.schema import Model, Pipeline
 from tidemill.store.connection import session
@@ -58,7 +58,7 @@ def read_features(
         unscored_by: only rows that this version has not scored as they are now.
         since_commit: only rows that a later commit has written.
     """
-    model = model_of(pipeline, model_name)
+    model = declared_model(pipeline, model_name)
     sql = pipeline.sql(model.features)
     table = pipeline.tables[model.table]
     d = dialect(settings.db_dialect)

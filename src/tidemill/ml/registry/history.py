@@ -10,7 +10,7 @@ from typing import Any
 from pymysql.connections import Connection
 from pymysql.cursors import DictCursor
 
-from tidemill.ml.registry.versions import BASELINE, ModelVersion, newest
+from tidemill.ml.registry.versions import BASELINE, ModelVersion, newest_version
 from tidemill.store.connection import translated
 
 VERSIONS_SHOWN = 5
@@ -18,7 +18,7 @@ DECISIONS_SHOWN = 10
 
 
 @dataclass(frozen=True)
-class Measure:
+class MetricValue:
     """One metric of one version on the rows held out when it was trained, and of its rivals on the same rows."""
 
     metric: str
@@ -32,7 +32,7 @@ class Measure:
 
 
 @dataclass(frozen=True)
-class Fitted:
+class VersionRecord:
     """One version. Times are naive UTC."""
 
     version: int
@@ -44,7 +44,7 @@ class Fitted:
     holdout_until: datetime
     train_rows: int
     holdout_rows: int
-    measures: list[Measure]
+    measures: list[MetricValue]
     parameters: dict[str, Any] = field(default_factory=dict)
     importance: dict[str, float] = field(default_factory=dict)
     """Feature -> its part, the largest first; empty where the estimator does not say."""
@@ -53,7 +53,7 @@ class Fitted:
 
 
 @dataclass(frozen=True)
-class Drifted:
+class FeatureDrift:
     """One feature of the newest refresh that measured it."""
 
     feature: str
@@ -69,7 +69,7 @@ class Drifted:
 
 
 @dataclass(frozen=True)
-class Decided:
+class DecisionRecord:
     """One decision about a version. Times are naive UTC."""
 
     version: int
@@ -80,7 +80,7 @@ class Decided:
 
 
 @dataclass(frozen=True)
-class History:
+class ModelHistory:
     """All of it."""
 
     pipeline: str
@@ -91,20 +91,20 @@ class History:
     published_version: int | None
     waiting_version: int | None
     """The version that a person is to approve or reject."""
-    versions: list[Fitted]
+    versions: list[VersionRecord]
     """The newest ones, and the champion."""
-    drift: list[Drifted]
+    drift: list[FeatureDrift]
     """The furthest first."""
-    decisions: list[Decided]
+    decisions: list[DecisionRecord]
     """The newest first."""
 
 
-def read_history(connection: Connection[Any], pipeline: str, model: str, metric: str) -> History:
+def read_history(connection: Connection[Any], pipeline: str, model: str, metric: str) -> ModelHistory:
     """Read what is known of a model; without versions where it was never trained."""
     this = {"pipeline": pipeline, "model": model}
     pointers = next(iter(_query(connection, _POINTERS, this)), {"champion_version": None, "published_version": None})
     rows = _query(connection, _VERSIONS, {**this, "champion": pointers["champion_version"]})
-    return History(
+    return ModelHistory(
         pipeline=pipeline,
         model=model,
         metric=metric,
@@ -112,14 +112,14 @@ def read_history(connection: Connection[Any], pipeline: str, model: str, metric:
         published_version=pointers["published_version"],
         waiting_version=waiting_version(connection, pipeline, model),
         versions=[_fitted(connection, row, metric) for row in rows],
-        drift=[Drifted(**row) for row in _query(connection, _DRIFT, this)],
-        decisions=[Decided(**row) for row in _query(connection, _DECISIONS, this)],
+        drift=[FeatureDrift(**row) for row in _query(connection, _DRIFT, this)],
+        decisions=[DecisionRecord(**row) for row in _query(connection, _DECISIONS, this)],
     )
 
 
 def waiting_version(connection: Connection[Any], pipeline: str, model: str) -> int | None:
     """The version that a person is to approve or reject; None if none waits. Only the newest version may."""
-    found: ModelVersion | None = newest(connection, pipeline, model)
+    found: ModelVersion | None = newest_version(connection, pipeline, model)
     return found.version if found is not None and found.state == "waiting" else None
 
 
@@ -156,12 +156,12 @@ WHERE pipeline = %(pipeline)s AND model = %(model)s ORDER BY id DESC LIMIT {DECI
 """
 
 
-def _fitted(connection: Connection[Any], row: dict[str, Any], metric: str) -> Fitted:
+def _fitted(connection: Connection[Any], row: dict[str, Any], metric: str) -> VersionRecord:
     of = {"refresh_id": row.pop("refresh_id"), "version": row["version"], "metric": metric, "baseline": BASELINE}
     details = json.loads(row.pop("details") or "{}")
     known = {name: details.get(name) for name in ("parameters", "importance", "calibration")}
-    measures = [Measure(**each) for each in _query(connection, _MEASURES, of)]
-    return Fitted(**row, measures=measures, **{name: value for name, value in known.items() if value})
+    measures = [MetricValue(**each) for each in _query(connection, _MEASURES, of)]
+    return VersionRecord(**row, measures=measures, **{name: value for name, value in known.items() if value})
 
 
 def _query(connection: Connection[Any], statement: str, values: dict[str, Any]) -> list[dict[str, Any]]:

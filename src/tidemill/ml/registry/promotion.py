@@ -14,15 +14,15 @@ from tidemill.ml.registry.decisions import BY_MEASURE, Decision, record_decision
 from tidemill.ml.registry.versions import (
     BASELINE,
     ModelVersion,
+    declared_model,
     lock_model,
-    model_of,
     read_evaluations,
     read_version,
-    trained_in,
     transaction,
+    version_of_refresh,
 )
 from tidemill.spec.estimators import METRICS
-from tidemill.spec.schema import Pipeline, Promote
+from tidemill.spec.schema import Approval, Pipeline
 from tidemill.store.connection import translated
 
 _ROUNDING = 1e-9
@@ -32,7 +32,7 @@ _NO_SMALL_NUMBER = 100
 
 
 @dataclass(frozen=True)
-class Measured:
+class Comparison:
     """What was measured on the same held-out rows; NaN where nothing could be."""
 
     challenger: float
@@ -47,7 +47,7 @@ class Measured:
 
 
 @dataclass(frozen=True)
-class Rule:
+class PromotionCriteria:
     """What a challenger must show."""
 
     margin: float
@@ -67,7 +67,7 @@ class Verdict:
     """It would be promoted, and a person is to say so."""
 
 
-def judge(measured: Measured, rule: Rule) -> Verdict:
+def decide_promotion(measured: Comparison, rule: PromotionCriteria) -> Verdict:
     """Compare a challenger with the champion or, where there is none, with the baseline."""
     against_champion = measured.champion is not None
     rival = measured.baseline if measured.champion is None else measured.champion
@@ -91,7 +91,7 @@ def _number(value: float, sign: str = "") -> str:
     return format(value, f"{sign}.{4 if abs(value) < _NO_SMALL_NUMBER else 2}f")
 
 
-def _interval(difference: tuple[float, float] | None, rule: Rule) -> str:
+def _interval(difference: tuple[float, float] | None, rule: PromotionCriteria) -> str:
     """Of the gain, which is the difference or, where less is better, its opposite."""
     if difference is None:
         return ""
@@ -99,7 +99,7 @@ def _interval(difference: tuple[float, float] | None, rule: Rule) -> str:
     return f" (95 %: {_number(low, sign='+')} to {_number(high, sign='+')})"
 
 
-def judge_refresh(connection: Connection[Any], pipeline: Pipeline, model: str, refresh_id: int) -> Verdict:
+def promote_or_reject(connection: Connection[Any], pipeline: Pipeline, model: str, refresh_id: int) -> Verdict:
     """Judge what a refresh trained, record it and promote, reject or wait for a person, in one transaction.
 
     Judging again says the same again. A refresh that trained nothing promotes nothing.
@@ -107,27 +107,29 @@ def judge_refresh(connection: Connection[Any], pipeline: Pipeline, model: str, r
     Raises:
         ModelError: a measure is missing, or another version became champion since it was taken.
     """
-    declared = model_of(pipeline, model).judge
-    rule = Rule(declared.margin, METRICS[declared.metric].larger_is_better, declared.promote is Promote.MANUAL)
+    declared = declared_model(pipeline, model).promotion
+    rule = PromotionCriteria(
+        declared.margin, METRICS[declared.metric].larger_is_better, declared.approval is Approval.MANUAL
+    )
     with transaction(connection):
         champion, _ = lock_model(connection, pipeline.name, model)
-        trained = trained_in(connection, pipeline.name, model, refresh_id)
+        trained = version_of_refresh(connection, pipeline.name, model, refresh_id)
         if trained is None:
             return Verdict(False, "this refresh trained no challenger")
         if trained.state != "challenger":
             waiting = trained.state == "waiting"
             return Verdict(not waiting and trained.state != "rejected", trained.reason or trained.state, waiting)
         measured = _measured(connection, pipeline, model, trained, champion)
-        verdict = judge(measured, rule)
+        verdict = decide_promotion(measured, rule)
         _conclude(connection, pipeline.name, model, trained, verdict)
     return verdict
 
 
 def _measured(
     connection: Connection[Any], pipeline: Pipeline, model: str, trained: ModelVersion, champion: int | None
-) -> Measured:
+) -> Comparison:
     """Read what the training has measured."""
-    metric = model_of(pipeline, model).judge.metric
+    metric = declared_model(pipeline, model).promotion.metric
     found = read_evaluations(connection, trained.refresh_id, metric)
     missing = [v for v in (BASELINE, trained.version, champion) if v is not None and v not in found]
     if missing:
@@ -139,7 +141,7 @@ def _measured(
     details = json.loads(trained.details or "{}")
     differences = details.get("differences", {}).get(str(BASELINE if rival is None else champion), {})
     low_high = differences.get(metric)
-    return Measured(
+    return Comparison(
         _or_nan(found[trained.version]),
         rival,
         _or_nan(found[BASELINE]),
@@ -180,7 +182,7 @@ def approve(connection: Connection[Any], pipeline: Pipeline, model: str, version
         if champion == version:
             return
         _check_waits(pipeline.name, model, found)
-        metric = model_of(pipeline, model).judge.metric
+        metric = declared_model(pipeline, model).promotion.metric
         if champion is not None and champion not in read_evaluations(connection, found.refresh_id, metric):
             raise ModelError(
                 f"version {version} of {pipeline.name}.{model} was not measured beside the champion that is",

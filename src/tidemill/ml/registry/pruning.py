@@ -29,7 +29,7 @@ _REFRESH_HOURS = 24
 
 
 @dataclass
-class PrunedVersions:
+class PruneCounts:
     """What was removed of a pipeline's models, or would be."""
 
     scores: int = 0
@@ -40,7 +40,7 @@ class PrunedVersions:
 
 def prune_versions(
     connection: Connection[Any], settings: Settings, pipeline: Pipeline, *, dry_run: bool = False
-) -> PrunedVersions:
+) -> PruneCounts:
     """Remove what is left of the versions that a pipeline's models no longer need.
 
     Args:
@@ -49,7 +49,7 @@ def prune_versions(
         pipeline: whose models.
         dry_run: only count.
     """
-    done = PrunedVersions()
+    done = PruneCounts()
     for name, model in pipeline.models.items():
         needed = _needed(connection, pipeline.name, name)
         if needed is None:

@@ -11,7 +11,7 @@ from tidemill.deploy.catalog import find_pipeline
 from tidemill.errors import ModelError
 from tidemill.ml.registry.history import waiting_version
 from tidemill.ml.registry.promotion import approve, reject
-from tidemill.ml.registry.versions import model_of
+from tidemill.ml.registry.versions import declared_model
 from tidemill.ml.serving.publish import rollback
 from tidemill.spec import Pipeline
 
@@ -29,11 +29,13 @@ def find_model(settings: Settings, name: str) -> tuple[Pipeline, str]:
     if not dot:
         raise ModelError("a model is named with its pipeline", value=name, remedy="write <pipeline>.<model>")
     spec = find_pipeline(settings, pipeline).pipeline
-    model_of(spec, model)
+    declared_model(spec, model)
     return spec, model
 
 
-def act(connection: Connection[Any], settings: Settings, name: str, action: str, version: int | None, by: str) -> str:
+def apply_action(
+    connection: Connection[Any], settings: Settings, name: str, action: str, version: int | None, by: str
+) -> str:
     """Do it; returns what was done, as a sentence.
 
     Args:

@@ -63,7 +63,7 @@ def model_status(connection: Connection[Any], settings: Settings, pipeline: Pipe
     """Every applied model of a pipeline, in the order of its file."""
     found = []
     for name, model in pipeline.models.items():
-        values = {"metric": model.judge.metric, "baseline": BASELINE, "pipeline": pipeline.name, "model": name}
+        values = {"metric": model.promotion.metric, "baseline": BASELINE, "pipeline": pipeline.name, "model": name}
         with translated(), connection.cursor(DictCursor) as cursor:
             cursor.execute(_STATUS, values)
             row = cursor.fetchone()

@@ -77,7 +77,7 @@ def transaction(connection: Connection[Any]) -> Iterator[None]:
             raise
 
 
-def model_of(pipeline: Pipeline, name: str) -> Model:
+def declared_model(pipeline: Pipeline, name: str) -> Model:
     """A pipeline's model by name.
 
     Raises:
@@ -109,7 +109,7 @@ def read_refresh(connection: Connection[Any], refresh_id: int, pipeline: Pipelin
     return Refresh(**row)
 
 
-def champion(connection: Connection[Any], pipeline: str, model: str) -> ModelVersion | None:
+def read_champion(connection: Connection[Any], pipeline: str, model: str) -> ModelVersion | None:
     """The version that scores, or None as long as none was promoted."""
     return _read(
         connection,
@@ -119,7 +119,7 @@ def champion(connection: Connection[Any], pipeline: str, model: str) -> ModelVer
     )
 
 
-def trained_in(connection: Connection[Any], pipeline: str, model: str, refresh_id: int) -> ModelVersion | None:
+def version_of_refresh(connection: Connection[Any], pipeline: str, model: str, refresh_id: int) -> ModelVersion | None:
     """The version that a refresh trained, if it trained one."""
     return _read(
         connection,
@@ -128,7 +128,7 @@ def trained_in(connection: Connection[Any], pipeline: str, model: str, refresh_i
     )
 
 
-def newest(connection: Connection[Any], pipeline: str, model: str) -> ModelVersion | None:
+def newest_version(connection: Connection[Any], pipeline: str, model: str) -> ModelVersion | None:
     """The version trained last, whatever became of it."""
     return _read(
         connection, "WHERE v.pipeline = %s AND v.model = %s ORDER BY v.version DESC LIMIT 1", (pipeline, model)
@@ -177,7 +177,7 @@ def lock_model(connection: Connection[Any], pipeline: str, model: str) -> tuple[
 
 def next_version(connection: Connection[Any], pipeline: str, model: str) -> int:
     """The number after the newest version's. Only with the model's row locked."""
-    found = newest(connection, pipeline, model)
+    found = newest_version(connection, pipeline, model)
     return 1 if found is None else found.version + 1
 
 
@@ -191,7 +191,7 @@ def insert_version(connection: Connection[Any], pipeline: str, model: str, value
         )
 
 
-def insert_scorer(connection: Connection[Any], pipeline: str, model: str, version: int, content: bytes) -> None:
+def insert_portable_model(connection: Connection[Any], pipeline: str, model: str, version: int, content: bytes) -> None:
     """Record a fitted model in the form that scores without Spark."""
     with translated(), connection.cursor() as cursor:
         cursor.execute(

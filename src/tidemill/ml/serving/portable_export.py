@@ -12,13 +12,13 @@ from tidemill.spec.schema import Model
 from tidemill.store.scoring.portable_model import pack
 
 if TYPE_CHECKING:
-    from tidemill.ml.training.fit import Fitted
+    from tidemill.ml.training.fit import FittedModel
 
 _TREES = {"gbt_classifier": True, "gbt_regressor": True}
 _FORESTS = {"random_forest_classifier": False, "random_forest_regressor": False}
 
 
-def export(fitted: Fitted, model: Model, artifact: str) -> bytes | None:
+def export(fitted: FittedModel, model: Model, artifact: str) -> bytes | None:
     """The portable form of a fitted model; None for one that only Spark can evaluate.
 
     Args:
@@ -43,7 +43,7 @@ def export(fitted: Fitted, model: Model, artifact: str) -> bytes | None:
     )
 
 
-def _inputs(fitted: Fitted) -> list[dict[str, Any]]:
+def _inputs(fitted: FittedModel) -> list[dict[str, Any]]:
     prepared = fitted.preparation
     assert prepared is not None  # export asks for nothing else
     indexer = next((found for found in fitted.model.stages if isinstance(found, StringIndexerModel)), None)

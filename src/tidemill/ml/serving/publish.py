@@ -11,7 +11,7 @@ from tidemill.errors import ModelError
 from tidemill.ml.refresh import end_refresh
 from tidemill.ml.registry.decisions import Decision, record_decision
 from tidemill.ml.registry.status import ModelStatus, model_status
-from tidemill.ml.registry.versions import Refresh, lock_model, model_of, read_refresh, transaction
+from tidemill.ml.registry.versions import Refresh, declared_model, lock_model, read_refresh, transaction
 from tidemill.spec.schema import Model, Pipeline
 from tidemill.store.connection import dialect_of, translated
 from tidemill.store.retry import run_step
@@ -35,7 +35,7 @@ def publish(connection: Connection[Any], settings: Settings, pipeline: Pipeline,
     Raises:
         ModelError: the scoring of this refresh is not complete, or another version became champion since.
     """
-    declared, d = model_of(pipeline, model), dialect_of(connection)
+    declared, d = declared_model(pipeline, model), dialect_of(connection)
     before = read_refresh(connection, refresh_id, pipeline, model)
     moved = 0 if before.state == "published" else _move_ahead(connection, settings, before, declared)
     with transaction(connection):
@@ -115,7 +115,7 @@ def rollback(
         ModelError: nothing is published, or the version has no scores any more.
     """
     this = (pipeline.name, model)
-    scores = model_of(pipeline, model).score.table
+    scores = declared_model(pipeline, model).score.table
     with transaction(connection):
         champion, published = lock_model(connection, *this)
         if published is None:

@@ -56,10 +56,10 @@ def score(spark: SparkSession, settings: Settings, pipeline: Pipeline, model_nam
     Raises:
         ModelError: there is no champion, or the rows have drifted from those that it was trained on.
     """
-    model = versions.model_of(pipeline, model_name)
+    model = versions.declared_model(pipeline, model_name)
     with session(settings, Account.STREAM) as connection:
         refresh = versions.read_refresh(connection, refresh_id, pipeline, model_name)
-        champion = versions.champion(connection, pipeline.name, model_name)
+        champion = versions.read_champion(connection, pipeline.name, model_name)
         if champion is None:
             raise ModelError(
                 f"{pipeline.name}.{model_name} has no champion to score with",

@@ -32,13 +32,13 @@ from tidemill.ml.data.sample import Sample
 from tidemill.ml.data.vectorizer import VECTOR, Preparation
 from tidemill.ml.serving import drift
 from tidemill.ml.training.evaluate import Evaluation
-from tidemill.ml.training.fit import Fitted
+from tidemill.ml.training.fit import FittedModel
 from tidemill.spec.estimators import problem_of
 from tidemill.spec.schema import Model
 
 
 def describe(
-    model: Model, features: Sequence[str], sample: Sample, fitted: Fitted, evaluation: Evaluation
+    model: Model, features: Sequence[str], sample: Sample, fitted: FittedModel, evaluation: Evaluation
 ) -> dict[str, Any]:
     """The document, but for what only the training knows: ``options``, ``seconds`` and ``champion_saw``."""
     return {
@@ -61,7 +61,7 @@ def as_text(details: Mapping[str, Any]) -> str:
     return json.dumps(details, default=str)
 
 
-def importance(fitted: Fitted, train: DataFrame) -> dict[str, float] | None:
+def importance(fitted: FittedModel, train: DataFrame) -> dict[str, float] | None:
     """Feature -> its part in what the model says, the largest first; together 1.
 
     Trees say it by the impurity that their splits remove, linear models by the size of a coefficient times the
@@ -84,7 +84,7 @@ def importance(fitted: Fitted, train: DataFrame) -> dict[str, float] | None:
     return dict(sorted(shares.items(), key=lambda pair: -pair[1]))
 
 
-def slots_of(prepared: Preparation, fitted: Fitted) -> dict[str, tuple[int, int]]:
+def slots_of(prepared: Preparation, fitted: FittedModel) -> dict[str, tuple[int, int]]:
     """Feature -> the places of the vector that are its inputs, ``[begin, end)``."""
     widths = {name: 2 if has_flag else 1 for name, (_, has_flag) in prepared.numbers.items()}
     hot = next((stage for stage in fitted.model.stages if isinstance(stage, OneHotEncoderModel)), None)
@@ -98,7 +98,7 @@ def slots_of(prepared: Preparation, fitted: Fitted) -> dict[str, tuple[int, int]
     return places
 
 
-def _deviations(fitted: Fitted, train: DataFrame) -> Any:
+def _deviations(fitted: FittedModel, train: DataFrame) -> Any:
     prepared = train
     for stage in fitted.model.stages[:-1]:
         prepared = stage.transform(prepared)

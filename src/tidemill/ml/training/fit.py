@@ -38,7 +38,7 @@ _NOBODY = -(2**31)
 
 
 @dataclass(frozen=True)
-class Fitted:
+class FittedModel:
     """A fitted model: it takes the rows of the feature query."""
 
     model: PipelineModel
@@ -48,7 +48,7 @@ class Fitted:
     """Those that the estimator was given."""
 
 
-def fit(model: Model, features: Sequence[str], train: DataFrame, folder: Path) -> Fitted:
+def fit(model: Model, features: Sequence[str], train: DataFrame, folder: Path) -> FittedModel:
     """Fit preparation and estimator.
 
     Args:
@@ -70,7 +70,7 @@ def fit(model: Model, features: Sequence[str], train: DataFrame, folder: Path) -
     rows = before.transform(train)
     estimator = build_estimator(model.estimator, model.parameters, most_categories(rows), model.seed)
     fitted = PipelineModel([*before.stages, _fitted(model.estimator, estimator, rows)])
-    return Fitted(fitted, prepared, set_parameters(estimator))
+    return FittedModel(fitted, prepared, set_parameters(estimator))
 
 
 def _fitted(name: str, estimator: Any, rows: DataFrame) -> Any:
@@ -82,7 +82,7 @@ def _fitted(name: str, estimator: Any, rows: DataFrame) -> Any:
         ) from error
 
 
-def _fit_own(model: Model, features: Sequence[str], train: DataFrame, folder: Path) -> Fitted:
+def _fit_own(model: Model, features: Sequence[str], train: DataFrame, folder: Path) -> FittedModel:
     estimator = custom_pipeline(model.estimator, folder, features, model.parameters)
     try:
         fitted = estimator.fit(train)
@@ -91,10 +91,10 @@ def _fit_own(model: Model, features: Sequence[str], train: DataFrame, folder: Pa
             f"estimator {model.estimator} cannot be fitted", value=said(error), remedy="mend its stages"
         ) from error
     check_kept(model.estimator, fitted)
-    return Fitted(fitted, None, dict(model.parameters))
+    return FittedModel(fitted, None, dict(model.parameters))
 
 
-def _fit_als(model: Model, features: Sequence[str], train: DataFrame) -> Fitted:
+def _fit_als(model: Model, features: Sequence[str], train: DataFrame) -> FittedModel:
     """Users and items that were not in training, or are NULL, get the mean rating."""
     parameters = dict(model.parameters)
     user, item = (_id_feature(parameters, of, features, train) for of in ("userCol", "itemCol"))
@@ -110,7 +110,7 @@ def _fit_als(model: Model, features: Sequence[str], train: DataFrame) -> Fitted:
         f" ELSE CAST({RATING} AS DOUBLE) END AS {PREDICTION} FROM __THIS__"
     )
     fitted = PipelineModel([ids, _fitted("als", estimator, known), rated])
-    return Fitted(fitted, None, {"userCol": user, "itemCol": item} | set_parameters(estimator))
+    return FittedModel(fitted, None, {"userCol": user, "itemCol": item} | set_parameters(estimator))
 
 
 def _id_feature(parameters: dict[str, Any], of: str, features: Sequence[str], train: DataFrame) -> str:

@@ -22,14 +22,14 @@ from tidemill.ml.serving.portable_export import export
 from tidemill.ml.training import mlflow_log
 from tidemill.ml.training.details import as_text, describe
 from tidemill.ml.training.evaluate import CHALLENGER, Evaluation, evaluate
-from tidemill.ml.training.fit import Fitted, fit
+from tidemill.ml.training.fit import FittedModel, fit
 from tidemill.ml.training.options import Options, parse_options
 from tidemill.spec.checks.features import feature_names
 from tidemill.spec.schema import Model, Pipeline
 from tidemill.store.connection import session
 from tidemill.store.migrations import pipeline_version
 
-__all__ = ["Fitted", "train"]
+__all__ = ["FittedModel", "train"]
 
 
 @dataclass(frozen=True)
@@ -90,7 +90,7 @@ def train(spark: SparkSession, settings: Settings, pipeline: Pipeline, model_nam
     Raises:
         ModelError: there is too little to learn from, or the pipeline was never applied as it is.
     """
-    declared = versions.model_of(pipeline, model_name)
+    declared = versions.declared_model(pipeline, model_name)
     with session(settings, Account.STREAM) as connection:
         start = _start(connection, pipeline, model_name, refresh_id)
     if isinstance(start, int):
@@ -115,14 +115,14 @@ def train(spark: SparkSession, settings: Settings, pipeline: Pipeline, model_nam
 def _start(connection: Connection[Any], pipeline: Pipeline, model: str, refresh_id: int) -> _Start | int:
     """What a training starts from, or the version that this refresh made before."""
     refresh = versions.read_refresh(connection, refresh_id, pipeline, model)
-    made = versions.trained_in(connection, pipeline.name, model, refresh_id)
+    made = versions.version_of_refresh(connection, pipeline.name, model, refresh_id)
     if made is not None:
         return made.version
     applied = pipeline_version(connection, pipeline)
     if applied is None:
         raise ModelError("the pipeline was never applied as it is", value=pipeline.name, remedy="run ./tidemill apply")
     options = parse_options(refresh.options)
-    return _Start(refresh, options, versions.champion(connection, pipeline.name, model), applied)
+    return _Start(refresh, options, versions.read_champion(connection, pipeline.name, model), applied)
 
 
 def _train(job: _Job, sample: Sample, watch: _Watch) -> _Trained:
@@ -182,7 +182,7 @@ def _record(connection: Connection[Any], trained: _Trained) -> tuple[int, str]:
             ends = {_number(n, version): found[metric] for n, found in measured.intervals.items() if metric in found}
             versions.write_evaluations(connection, refresh.id, metric, values, ends)
         if trained.scorer is not None:
-            versions.insert_scorer(connection, refresh.pipeline, refresh.model, version, trained.scorer)
+            versions.insert_portable_model(connection, refresh.pipeline, refresh.model, version, trained.scorer)
         artifacts.rename(trained.artifact, named)
     return version, named
 

@@ -23,7 +23,7 @@ def check_model(pipeline: Pipeline, name: str, sql: str) -> None:
     place, model = f"models.{name}", pipeline.models[name]
     known(f"{place}.table", model.table, pipeline.tables)
     _check_estimator(place, model)
-    known(f"{place}.judge.metric", model.judge.metric, metrics_of(problem_of(model)))
+    known(f"{place}.promotion.metric", model.promotion.metric, metrics_of(problem_of(model)))
     _check_key(place, pipeline, model)
     _check_label(place, model)
     _check_score(place, pipeline, name)

@@ -12,7 +12,7 @@ from tidemill.airflow import assets
 from tidemill.airflow.dags.refresh import refresh_dag, schedule
 from tidemill.deploy.catalog import CatalogEntry
 from tidemill.spec import load_pipeline
-from tidemill.spec.schema import Model, Promote
+from tidemill.spec.schema import Approval, Model
 
 PIPELINE = load_pipeline(TIDES)
 
@@ -54,9 +54,9 @@ def test_both_are_whichever_comes_first() -> None:
 
 def test_a_person_is_asked_only_where_the_model_says_so() -> None:
     """Between judging and scoring."""
-    assert "approve" not in dag_of(changed("judge", promote=Promote.AUTOMATIC)).task_ids
-    dag = dag_of(changed("judge", promote=Promote.MANUAL))
-    assert dag.get_task("approve").upstream_task_ids == {"judge"}
+    assert "approve" not in dag_of(changed("promotion", approval=Approval.AUTOMATIC)).task_ids
+    dag = dag_of(changed("promotion", approval=Approval.MANUAL))
+    assert dag.get_task("approve").upstream_task_ids == {"promote"}
     assert dag.get_task("approve").downstream_task_ids == {"score"}
 
 
@@ -79,7 +79,7 @@ def test_the_page_says_when_it_runs_and_who_is_asked() -> None:
     """In words, for whoever opens it at night."""
     model = changed("score", schedule="@daily", after_commits=5)
     assert "by the schedule `@daily` and whenever the stream has made 5 commits" in dag_of(model).doc_md
-    assert "| `approve` |" in dag_of(changed("judge", promote=Promote.MANUAL)).doc_md
+    assert "| `approve` |" in dag_of(changed("promotion", approval=Approval.MANUAL)).doc_md
     assert "| `approve` |" not in dag_of(model).doc_md
 
 

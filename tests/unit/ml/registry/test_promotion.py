@@ -4,9 +4,9 @@ import math
 
 import pytest
 
-from tidemill.ml.registry.promotion import Measured, Rule, Verdict, judge
+from tidemill.ml.registry.promotion import Comparison, PromotionCriteria, Verdict, decide_promotion
 
-SMALLER = Rule(0.1, larger_is_better=False)
+SMALLER = PromotionCriteria(0.1, larger_is_better=False)
 
 
 @pytest.mark.parametrize(
@@ -28,7 +28,7 @@ def test_promotes_what_is_better_by_the_margin(
     challenger: float, champion: float | None, baseline: float, margin: float, promote: bool
 ) -> None:
     """A first model must beat the baseline, any other the champion by the margin; not measured is never better."""
-    assert judge(Measured(challenger, champion, baseline), Rule(margin)).promote is promote
+    assert decide_promotion(Comparison(challenger, champion, baseline), PromotionCriteria(margin)).promote is promote
 
 
 @pytest.mark.parametrize(
@@ -43,41 +43,54 @@ def test_promotes_what_is_better_by_the_margin(
 )
 def test_of_an_error_less_is_better(challenger: float, champion: float | None, promote: bool) -> None:
     """Where a metric is an error or a loss, the challenger must have less of it."""
-    assert judge(Measured(challenger, champion, 12.0), SMALLER).promote is promote
+    assert decide_promotion(Comparison(challenger, champion, 12.0), SMALLER).promote is promote
 
 
 def test_the_reason_names_both_measures() -> None:
     """The recorded sentence holds what was compared and what was wanted."""
     assert (
-        judge(Measured(0.7011, 0.7, 0.5), Rule(0.002)).reason
+        decide_promotion(Comparison(0.7011, 0.7, 0.5), PromotionCriteria(0.002)).reason
         == "the challenger's 0.7011 against 0.7000 of the champion: a gain of +0.0011 where at least 0.002 is wanted"
     )
     assert (
-        judge(Measured(0.71, None, 0.7), Rule(0.002)).reason
+        decide_promotion(Comparison(0.71, None, 0.7), PromotionCriteria(0.002)).reason
         == "the challenger's 0.7100 against 0.7000 of the baseline: better by 0.0100"
     )
 
 
 def test_the_reason_says_how_sure_the_gain_is() -> None:
     """The interval is that of the gain: where less is better, the difference's ends are turned round."""
-    sure = judge(Measured(0.72, 0.7, 0.5, difference=(0.01, 0.03)), Rule(0.002)).reason
+    sure = decide_promotion(Comparison(0.72, 0.7, 0.5, difference=(0.01, 0.03)), PromotionCriteria(0.002)).reason
     assert sure.endswith("of the champion: better by 0.0200 (95 %: +0.0100 to +0.0300), 0.002 wanted")
-    unsure = judge(Measured(9.95, 10.0, 12.0, difference=(-0.2, 0.1)), SMALLER).reason
+    unsure = decide_promotion(Comparison(9.95, 10.0, 12.0, difference=(-0.2, 0.1)), SMALLER).reason
     assert unsure.endswith(": a gain of +0.0500 (95 %: -0.1000 to +0.2000) where at least 0.1 is wanted")
-    assert "the challenger's 1234.50 against 1300.00" in judge(Measured(1234.5, 1300.0, 1.0), SMALLER).reason
+    assert (
+        "the challenger's 1234.50 against 1300.00" in decide_promotion(Comparison(1234.5, 1300.0, 1.0), SMALLER).reason
+    )
 
 
 def test_the_reason_says_that_the_champion_knew_the_rows() -> None:
     """A champion that was trained on held-out rows has an advantage, and the sentence names it."""
-    measured = Measured(0.7, 0.8, 0.5, champion_saw=True)
-    assert "0.8000 of the champion, which was trained on some of these rows:" in judge(measured, Rule(0.0)).reason
-    first = Measured(0.7, None, 0.5, champion_saw=True)
-    assert "trained on" not in judge(first, Rule(0.0)).reason, "it is not compared with the champion"
+    measured = Comparison(0.7, 0.8, 0.5, champion_saw=True)
+    assert (
+        "0.8000 of the champion, which was trained on some of these rows:"
+        in decide_promotion(measured, PromotionCriteria(0.0)).reason
+    )
+    first = Comparison(0.7, None, 0.5, champion_saw=True)
+    assert "trained on" not in decide_promotion(first, PromotionCriteria(0.0)).reason, (
+        "it is not compared with the champion"
+    )
 
 
 def test_a_person_may_have_the_last_word() -> None:
     """With manual promotion a better challenger waits, with the same reason; a worse one is rejected as ever."""
-    better, worse = Measured(0.72, 0.7, 0.5), Measured(0.68, 0.7, 0.5)
-    manual = Rule(0.002, manual=True)
-    assert judge(better, manual) == Verdict(False, judge(better, Rule(0.002)).reason, waiting=True)
-    assert judge(worse, manual) == judge(worse, Rule(0.002)) == Verdict(False, judge(worse, manual).reason)
+    better, worse = Comparison(0.72, 0.7, 0.5), Comparison(0.68, 0.7, 0.5)
+    manual = PromotionCriteria(0.002, manual=True)
+    assert decide_promotion(better, manual) == Verdict(
+        False, decide_promotion(better, PromotionCriteria(0.002)).reason, waiting=True
+    )
+    assert (
+        decide_promotion(worse, manual)
+        == decide_promotion(worse, PromotionCriteria(0.002))
+        == Verdict(False, decide_promotion(worse, manual).reason)
+    )

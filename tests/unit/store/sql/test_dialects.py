@@ -76,7 +76,7 @@ SHOP = Pipeline.model_validate(
                 "estimator": "gbt_classifier",
                 "baseline": "amount",
                 "train": {"schedule": "@daily"},
-                "judge": {"metric": "areaUnderROC"},
+                "promotion": {"metric": "areaUnderROC"},
                 "score": {"schedule": "@daily", "table": "order_scores"},
             }
         },
