@@ -14,10 +14,10 @@ from support.merges import ENTITY, EVENT
 from support.recording import make_pipeline
 from tidemill.config import Account, Settings
 from tidemill.deploy import apply
-from tidemill.devstack import process_records
 from tidemill.devstack.stack import Stack
 from tidemill.failpoints import FAILPOINTS
 from tidemill.kafka import topics
+from tidemill.processes import session_members
 from tidemill.store.connection import session
 from tidemill.store.control import streams
 from tidemill.supervisor import launcher
@@ -82,7 +82,7 @@ def test_of_two_live_drivers_one_is_refused(crashing: Crashing) -> None:
     crashing.produce_to("after stage", seed=100)
     old = crashing.row()
     assert old.pid is not None
-    asleep = process_records.session(old.pid)
+    asleep = session_members(old.pid)
     for process in asleep:
         process.suspend()
     crashing.start_driver()

@@ -20,6 +20,7 @@ from tidemill.config import Account, Settings
 from tidemill.devstack import child_process, control, process_records
 from tidemill.devstack.airflow_api import AirflowApi, Connection
 from tidemill.devstack.stack import Stack
+from tidemill.processes import session_members
 from tidemill.testing import wait_until
 
 # A stack in a process of its own, as ./tidemill up is one. It also starts a process that has nothing to do with it any
@@ -234,7 +235,7 @@ def test_killed_scheduler_is_back_without_the_workers_of_the_dead_one(airflow_st
     airflow_stack.watch(said.append)
     os.kill(first, signal.SIGKILL)
     wait_until(lambda: "airflow-scheduler serves again" in said, 90, "the restart")
-    assert process_records.session(first) == []
+    assert session_members(first) == []
     assert "signal 9" in said[0]
 
 

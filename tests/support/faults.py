@@ -31,7 +31,7 @@ from tidemill.devstack.stack import Stack
 from tidemill.errors import TidemillError
 from tidemill.kafka import topics
 from tidemill.lifecycle.stream_row import StreamRow
-from tidemill.processes import environment_of
+from tidemill.processes import environment_of, session_members
 from tidemill.spec import Pipeline
 from tidemill.store.connection import session
 from tidemill.store.control import ledger, streams
@@ -236,7 +236,7 @@ class Surf(Supervised):
         """SIGKILL to children of the stack and to all that runs in their sessions; when it was, monotonic."""
         for name in names:
             leader = self.stack.children[name].pid
-            for process in process_records.session(int(leader or 0)):
+            for process in session_members(int(leader or 0)):
                 with suppress(psutil.NoSuchProcess):
                     process.kill()
         for name in names:

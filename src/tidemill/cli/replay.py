@@ -10,6 +10,7 @@ from typing import Literal
 from tidemill.config import Account, Settings
 from tidemill.errors import SpecError, StreamError, TidemillError
 from tidemill.kafka.topics import admin
+from tidemill.processes import end_child
 from tidemill.replay.request import ReplayRequest, check, request_replay
 from tidemill.spec import Pipeline
 from tidemill.store.connection import session
@@ -120,8 +121,5 @@ def _submit(settings: Settings, stream: str, replay_id: int, log_file: Path) -> 
             return process.wait()
         except BaseException:  # Ctrl-C, which is how a person ends it
             # Spark's own hook ends its Python processes, so it is asked before it is killed.
-            process.terminate()
-            with suppress(subprocess.TimeoutExpired):
-                process.wait(_LEAVE_SECONDS)
-            process.kill()
+            end_child(process, _LEAVE_SECONDS)
             raise

@@ -13,6 +13,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from threading import Event
 
+from tidemill import processes
 from tidemill.config import Settings
 from tidemill.devstack import jars, process_records, secrets
 from tidemill.errors import SetupError
@@ -139,16 +140,11 @@ class Child:
         if self._process is None:
             return None
         grace = self.program.grace_seconds if grace_seconds is None else grace_seconds
-        if self._process.poll() is None:
-            self._process.terminate()
-            try:
-                self._process.wait(grace)
-            except subprocess.TimeoutExpired:
-                self._process.kill()
-                self._process.wait()
-        process_records.end(process_records.session(self._process.pid), min(grace, 3.0))
+        code = processes.end_child(self._process, grace)
+        leader = self._process.pid
+        processes.end(lambda: processes.session_members(leader), min(grace, 3.0))
         process_records.forget(self.settings, self.name)
-        return self._process.returncode
+        return code
 
     def ending(self) -> str:
         """How it ended, for a sentence."""

@@ -2,18 +2,18 @@
 
 from __future__ import annotations
 
-import os
 import signal
-import time
 from collections.abc import Callable
 
+import psutil
+
+from tidemill import processes
 from tidemill.config import Settings
 from tidemill.devstack import process_records
 from tidemill.devstack.process_records import Record
 from tidemill.errors import SetupError
 
 _STOP_SECONDS = 180.0
-_POLL_SECONDS = 0.1
 
 
 def running(settings: Settings) -> Record | None:
@@ -38,32 +38,22 @@ def down(settings: Settings, report: Callable[[str], None], stop_seconds: float 
         SetupError: the stack's process belongs to another user.
     """
     stack = running(settings)
-    if stack is not None:
-        report(f"asking process {stack.pid} to stop the stack")
-        _send(stack, signal.SIGTERM)
-        if not _wait_gone(stack, stop_seconds):
-            report(f"process {stack.pid} has not stopped within {stop_seconds:.0f} seconds and is ended")
-            _send(stack, signal.SIGKILL)
-            _wait_gone(stack, 10)
+    process = stack.process() if stack is not None else None
+    if process is not None:
+        report(f"asking process {process.pid} to stop the stack")
+        _send(process, signal.SIGTERM)
+        if processes.wait_until_gone([process], stop_seconds):
+            report(f"process {process.pid} has not stopped within {stop_seconds:.0f} seconds and is ended")
+            _send(process, signal.SIGKILL)
+            processes.wait_until_gone([process], 10)
     left = process_records.stop_all(settings)
     for sentence in left:
         report(sentence)
     return stack is not None or bool(left)
 
 
-def _send(record: Record, number: signal.Signals) -> None:
+def _send(process: psutil.Process, number: signal.Signals) -> None:
     try:
-        os.kill(record.pid, number)
-    except ProcessLookupError:
-        return
-    except PermissionError:
-        raise SetupError("the stack belongs to another user", value=f"process {record.pid}") from None
-
-
-def _wait_gone(record: Record, seconds: float) -> bool:
-    end = time.monotonic() + seconds
-    while record.is_alive():
-        if time.monotonic() > end:
-            return False
-        time.sleep(_POLL_SECONDS)
-    return True
+        processes.send_signal([process], number)
+    except psutil.AccessDenied:
+        raise SetupError("the stack belongs to another user", value=f"process {process.pid}") from None

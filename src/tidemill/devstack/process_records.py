@@ -10,7 +10,6 @@ from __future__ import annotations
 import contextlib
 import json
 import os
-import signal
 from collections.abc import Iterable
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -18,7 +17,7 @@ from pathlib import Path
 import psutil
 
 from tidemill.config import Settings
-from tidemill.processes import environment_of
+from tidemill.processes import carriers, end, end_session, is_running, session_members
 
 STACK_MARK = "TIDE_STACK"
 """Environment variable that names the state folder of the stack a process belongs to. It has another prefix than the
@@ -45,16 +44,18 @@ class Record:
         """The record of a process that runs now."""
         return cls(name, pid, psutil.Process(pid).create_time())
 
-    def is_alive(self) -> bool:
-        """Whether this very process still runs."""
+    def process(self) -> psutil.Process | None:
+        """The process, if this very one still runs."""
         try:
             process = psutil.Process(self.pid)
-            return (
-                abs(process.create_time() - self.started) < _SAME_START_SECONDS
-                and process.status() != psutil.STATUS_ZOMBIE
-            )
+            is_same = abs(process.create_time() - self.started) < _SAME_START_SECONDS
         except psutil.NoSuchProcess:
-            return False
+            return None
+        return process if is_same and is_running(process) else None
+
+    def is_alive(self) -> bool:
+        """Whether this very process still runs."""
+        return self.process() is not None
 
     def has_session(self) -> bool:
         """Whether it, or what it started, still runs.
@@ -65,7 +66,7 @@ class Record:
             is_other = abs(psutil.Process(self.pid).create_time() - self.started) >= _SAME_START_SECONDS
         except psutil.NoSuchProcess:
             is_other = False
-        return not is_other and bool(session(self.pid))
+        return not is_other and bool(session_members(self.pid))
 
     def write(self, settings: Settings) -> None:
         """Keep it in the state folder."""
@@ -100,43 +101,11 @@ def marked(settings: Settings, spare: Iterable[int] = ()) -> list[psutil.Process
     spared = set(spare)
     own = {os.getpid(), *(each.pid for each in psutil.Process().parents())}
     found = []
-    for process in psutil.process_iter():
-        try:
-            if process.pid in own or environment_of(process).get(STACK_MARK) != str(settings.state):
-                continue
-            if os.getsid(process.pid) not in spared and process.status() != psutil.STATUS_ZOMBIE:
+    for process, state in carriers(STACK_MARK):
+        with contextlib.suppress(ProcessLookupError, PermissionError):
+            if state == str(settings.state) and process.pid not in own and os.getsid(process.pid) not in spared:
                 found.append(process)
-        except (psutil.NoSuchProcess, psutil.AccessDenied, ProcessLookupError, PermissionError):
-            continue
     return found
-
-
-def session(leader: int) -> list[psutil.Process]:
-    """The living processes of one session. Process groups are no measure: Airflow gives each task its own."""
-    found = []
-    for process in psutil.process_iter():
-        try:
-            if os.getsid(process.pid) == leader and process.status() != psutil.STATUS_ZOMBIE:
-                found.append(process)
-        except (psutil.NoSuchProcess, ProcessLookupError, PermissionError):
-            continue
-    return found
-
-
-def end(processes: list[psutil.Process], grace_seconds: float) -> list[psutil.Process]:
-    """Ask processes to leave, and after ``grace_seconds`` make them. Returns those that had to be made."""
-    _signal(processes, signal.SIGTERM)
-    _, stubborn = psutil.wait_procs(processes, timeout=grace_seconds)
-    _signal(stubborn, signal.SIGKILL)
-    psutil.wait_procs(stubborn, timeout=10)
-    return list(stubborn)
-
-
-def end_session(leader: int, grace_seconds: float) -> None:
-    """End a session: its leader first, which may have the order in which its children are to leave."""
-    with contextlib.suppress(psutil.NoSuchProcess):
-        end([psutil.Process(leader)], grace_seconds)
-    end(session(leader), min(grace_seconds, 3.0))
 
 
 def stop_all(settings: Settings, grace_seconds: float = 10) -> list[str]:
@@ -151,9 +120,9 @@ def stop_all(settings: Settings, grace_seconds: float = 10) -> list[str]:
     for record in (each for each in left if each not in servers):
         end_session(record.pid, grace_seconds)
         stopped.append(f"{record.name} (process {record.pid})")
-    for process in marked(settings, spare=[record.pid for record in servers]):
-        stopped.append(_named(process))
-        end([process], grace_seconds)
+    marked_processes = marked(settings, spare=[record.pid for record in servers])
+    stopped += [_named(process) for process in marked_processes]
+    end(lambda: marked_processes, grace_seconds)
     for record in servers:
         end_session(record.pid, grace_seconds)
         stopped.append(f"{record.name} (process {record.pid})")
@@ -168,14 +137,6 @@ def _named(process: psutil.Process) -> str:
         return f"{process.name()} (process {process.pid})"
     except psutil.NoSuchProcess:
         return f"process {process.pid}"
-
-
-def _signal(processes: Iterable[psutil.Process], number: signal.Signals) -> None:
-    for process in processes:
-        try:
-            process.send_signal(number)
-        except psutil.NoSuchProcess:
-            continue
 
 
 def _path(settings: Settings, name: str) -> Path:

@@ -17,6 +17,7 @@ from pathlib import Path
 from types import FrameType
 from typing import IO, Self
 
+from tidemill import processes
 from tidemill.config import Settings
 from tidemill.devstack import jars, ports, process_records, secrets
 from tidemill.devstack.child_process import Child, Program
@@ -119,10 +120,10 @@ class Stack:
             for hook in self.before_stop:
                 self._call(hook)
             self._stop_children([name for name in self._children if name.startswith("airflow")])
-            process_records.end(process_records.marked(self.settings, self._sessions()), grace_seconds=10)
+            processes.end(lambda: process_records.marked(self.settings, self._sessions()), grace_seconds=10)
             for part in reversed(ALL):
                 self._stop_children([name for name in self._children if name.startswith(part)])
-            process_records.end(process_records.marked(self.settings), grace_seconds=5)
+            processes.end(lambda: process_records.marked(self.settings), grace_seconds=5)
             process_records.forget(self.settings, process_records.STACK)
             self._lock.close()
             self._lock = None

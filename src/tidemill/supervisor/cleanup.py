@@ -1,7 +1,7 @@
-"""Files whose owner is gone: scratch folders of former drivers, bulk loads that were cut short, old logs.
+"""Removes files whose owner has ended: scratch folders of former drivers, interrupted bulk loads, old logs.
 
-Nothing is touched that a living process may use: a driver is known by the mark in its environment, a file by being
-open, and whatever is young is left alone.
+No file is removed that a running process may use: a driver's processes are recognised by the mark in their environment,
+a bulk-load file by being open, and every young file is kept.
 """
 
 from __future__ import annotations
@@ -19,11 +19,11 @@ from pathlib import Path
 import psutil
 
 from tidemill.config import Settings
-from tidemill.processes import environment_of
-from tidemill.supervisor.launcher import DRIVER_MARK
+from tidemill.processes import carriers
+from tidemill.supervisor.launcher import DRIVER_MARK, driver_mark
 
 YOUNG_SECONDS = 3_600.0
-"""What was changed later than this ago is in use, whoever made it."""
+"""A file that was changed more recently than this counts as in use, whichever process made it."""
 _SCRATCH = re.compile(r"^(?P<stream>[a-z][a-z0-9_]*)-(?P<epoch>\d+)-\w+$")
 _LOG = re.compile(r"^(?P<stream>[a-z][a-z0-9_]*)-(?P<epoch>\d+)\.log(?:\.\d+)?$")
 """A driver's log and its former parts."""
@@ -37,21 +37,21 @@ class RemovedFiles:
     bulk_files: int = 0
     logs: int = 0
     marks: int = 0
-    """Of pipeline folders that were found right."""
+    """Cached results of checking pipeline folders."""
 
 
 def remove_stale_files(settings: Settings, epochs: Mapping[str, int], *, dry_run: bool = False) -> RemovedFiles:
-    """Remove what former drivers of this machine have left.
+    """Remove the files that former drivers of this machine have left.
 
     Args:
-        settings: the state folder, and how long logs stay.
-        epochs: stream -> its epoch now; only files of older ones are touched.
+        settings: the state folder, and for how many days logs are kept.
+        epochs: stream -> its epoch now; only files of older epochs are removed.
         dry_run: only count.
     """
     scratch = [*_old_scratch(settings.state / "scratch", epochs)]
     bulk = [*_old_bulk_files({Path("/dev/shm"), Path(tempfile.gettempdir())})]  # noqa: S108 -- read, not made here
     logs = [*_old_logs(settings.state / "logs" / "streams", epochs, settings.log_days)]
-    # One that is still of use is made again, by looking at its folder once more.
+    # A result that is still of use is computed again when its folder is checked next.
     marks = [path for path in _within(settings.state / "checked") if _is_older(path, settings.log_days * 86_400)]
     if not dry_run:
         for folder in scratch:
@@ -62,28 +62,18 @@ def remove_stale_files(settings: Settings, epochs: Mapping[str, int], *, dry_run
 
 
 def _old_scratch(place: Path, epochs: Mapping[str, int]) -> Iterator[Path]:
-    """Folders of epochs that are over and have no living process any more."""
-    found = [(path, match) for path in _within(place) if (match := _SCRATCH.match(path.name)) and path.is_dir()]
-    alive = _living_drivers() if found else set()
-    for path, match in found:
+    """Scratch folders of former epochs whose driver has no running process any more."""
+    matches = [(path, match) for path in _within(place) if (match := _SCRATCH.match(path.name)) and path.is_dir()]
+    running = {mark for _, mark in carriers(DRIVER_MARK)} if matches else set()
+    for path, match in matches:
         stream, epoch = match["stream"], int(match["epoch"])
-        if epoch < epochs.get(stream, 0) and f"{stream}/{epoch}" not in alive and _is_older(path, YOUNG_SECONDS):
+        is_former = epoch < epochs.get(stream, 0)
+        if is_former and driver_mark(stream, epoch) not in running and _is_older(path, YOUNG_SECONDS):
             yield path
 
 
-def _living_drivers() -> set[str]:
-    """The marks of all driver processes of this machine."""
-    marks = set()
-    for process in psutil.process_iter():
-        try:
-            marks.add(environment_of(process).get(DRIVER_MARK, ""))
-        except (psutil.NoSuchProcess, psutil.AccessDenied, OSError):
-            continue  # it ended while we looked, or belongs to somebody else, as no driver of ours does
-    return marks
-
-
 def _old_bulk_files(places: Iterable[Path]) -> Iterator[Path]:
-    """Files of bulk loads: each lives for one statement, and this account's processes alone can have it open."""
+    """Files of bulk loads: each lives for one statement, and only processes of this account can have it open."""
     found = [
         path
         for place in places
@@ -107,7 +97,7 @@ def _open_files() -> set[str]:
 def _old_logs(place: Path, epochs: Mapping[str, int], days: int) -> Iterator[Path]:
     for path in _within(place):
         match = _LOG.match(path.name)
-        # A stream that nobody knows has no driver that writes.
+        # A stream that the control plane does not know has no driver that writes.
         former = match is not None and int(match["epoch"]) != epochs.get(match["stream"], -1)
         if former and _is_older(path, days * 86_400):
             yield path
@@ -129,4 +119,4 @@ def _is_older(path: Path, seconds: float) -> bool:
     try:
         return time.time() - path.lstat().st_mtime > seconds
     except OSError:
-        return False  # it went meanwhile
+        return False  # it was removed meanwhile

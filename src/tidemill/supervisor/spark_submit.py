@@ -29,7 +29,7 @@ _LOOPBACK = "127.0.0.1"
 
 
 @dataclass(frozen=True)
-class Submission:
+class SubmitRequest:
     """One driver to be."""
 
     pipeline: Pipeline
@@ -110,14 +110,14 @@ def spark_submit(environment: Mapping[str, str], name: str = "spark-submit") -> 
     return found
 
 
-def stream_command(settings: Settings, cluster: Cluster, program: str, submission: Submission) -> list[str]:
+def stream_command(settings: Settings, cluster: Cluster, program: str, request: SubmitRequest) -> list[str]:
     """The command line of a driver. It names no secret.
 
     Args:
         settings: jars, entry, memory.
         cluster: where it runs.
         program: the path of ``spark-submit``.
-        submission: which driver.
+        request: the driver to start.
 
     Raises:
         StreamError: Spark's jars were not fetched, or nobody knows the master.
@@ -139,15 +139,15 @@ def stream_command(settings: Settings, cluster: Cluster, program: str, submissio
         *("--master", cluster.master),
         *(("--deploy-mode", "cluster") if cluster.runs_drivers else ()),
         *(("--queue", cluster.queue) if cluster.queue and cluster.kind is ClusterKind.YARN else ()),
-        *_resources(settings, cluster, submission.pipeline),
+        *_resources(settings, cluster, request.pipeline),
         *(("--jars", ",".join(jars)) if jars else ()),
         *(("--archives", cluster.environment) if cluster.environment and cluster.kind is ClusterKind.YARN else ()),
-        *(part for name, value in _conf(settings, cluster, submission).items() for part in _pair(name, value)),
+        *(part for name, value in _conf(settings, cluster, request).items() for part in _pair(name, value)),
         *application,
         *(("--report",) if cluster.runs_drivers else ()),
-        *("--folder", str(submission.pipeline.folder)),
-        *("--pipeline", submission.pipeline.name),
-        *("--epoch", str(submission.epoch)),
+        *("--folder", str(request.pipeline.folder)),
+        *("--pipeline", request.pipeline.name),
+        *("--epoch", str(request.epoch)),
     ]
 
 
@@ -197,17 +197,17 @@ def _resources(settings: Settings, cluster: Cluster, pipeline: Pipeline) -> Iter
         yield from ("--num-executors", str(executors.instances))
 
 
-def _conf(settings: Settings, cluster: Cluster, submission: Submission) -> dict[str, str]:
+def _conf(settings: Settings, cluster: Cluster, request: SubmitRequest) -> dict[str, str]:
     """Ours, the pipeline's, the cluster's, the caller's; then what the kind of cluster demands."""
-    pipeline = submission.pipeline
+    pipeline = request.pipeline
     conf = {"spark.app.name": f"tidemill stream {pipeline.name}", **spark_conf(settings, cluster.master)}
-    for further in (pipeline.resources.conf, cluster.conf, submission.conf):
+    for further in (pipeline.resources.conf, cluster.conf, request.conf):
         # Options are a list: what is added does not take ours away.
         joined = {name: f"{conf[name]} {further[name]}" for name in _OPTIONS if name in conf and name in further}
         conf |= {**further, **joined}
     # Of two attempts of a task one would be refused by the database, and its work be wasted.
     conf["spark.speculation"] = "false"
-    return conf | _pythons(cluster) | dict(_demands(settings, cluster, submission))
+    return conf | _pythons(cluster) | dict(_demands(settings, cluster, request))
 
 
 def _pythons(cluster: Cluster) -> dict[str, str]:
@@ -220,8 +220,8 @@ def _pythons(cluster: Cluster) -> dict[str, str]:
     return {"spark.pyspark.python": there, "spark.pyspark.driver.python": here}
 
 
-def _demands(settings: Settings, cluster: Cluster, submission: Submission) -> Iterator[tuple[str, str]]:
-    environment = {**settings.environment(), **submission.environment, "PYTHONUNBUFFERED": "1"}
+def _demands(settings: Settings, cluster: Cluster, request: SubmitRequest) -> Iterator[tuple[str, str]]:
+    environment = {**settings.environment(), **request.environment, "PYTHONUNBUFFERED": "1"}
     if cluster.kind is ClusterKind.STANDALONE and cluster.runs_drivers:
         # By the other protocol nothing of our environment would reach the driver, and so none of the settings.
         yield "spark.master.rest.enabled", "false"
@@ -237,7 +237,7 @@ def _demands(settings: Settings, cluster: Cluster, submission: Submission) -> It
         yield from _kubernetes_secret(cluster)
         if cluster.runs_drivers:
             yield "spark.kubernetes.submission.waitAppCompletion", "false"
-            yield "spark.kubernetes.driver.pod.name", pod_name(submission.pipeline.name, submission.epoch)
+            yield "spark.kubernetes.driver.pod.name", pod_name(request.pipeline.name, request.epoch)
             for name, value in environment.items():
                 yield f"spark.kubernetes.driverEnv.{name}", value
 

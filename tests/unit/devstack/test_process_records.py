@@ -8,13 +8,12 @@ import sys
 from collections.abc import Iterator
 from dataclasses import replace
 
-import psutil
 import pytest
 
 from tidemill.config import Settings
 from tidemill.devstack import process_records
 from tidemill.devstack.process_records import Record
-from tidemill.testing import wait_until
+from tidemill.processes import end_session, session_members
 
 # A leader that starts a child in a process group of its own, as Airflow's supervisor does with each task, says so,
 # and then waits.
@@ -39,7 +38,7 @@ def leader(own: Settings) -> Iterator[subprocess.Popen[str]]:
     assert process.stdout is not None
     process.stdout.readline()
     yield process
-    for each in process_records.session(process.pid):
+    for each in session_members(process.pid):
         each.kill()
     process.wait()
     process.stdout.close()
@@ -68,10 +67,10 @@ def test_record_survives_the_way_through_the_file(own: Settings) -> None:
 
 def test_ending_a_session_ends_other_groups_in_it_too(leader: subprocess.Popen[str]) -> None:
     """A task in a process group of its own does not outlive the session it was started in."""
-    members = process_records.session(leader.pid)
+    members = session_members(leader.pid)
     assert len(members) == 2
-    process_records.end_session(leader.pid, grace_seconds=5)
-    assert process_records.session(leader.pid) == []
+    end_session(leader.pid, grace_seconds=5)
+    assert session_members(leader.pid) == []
 
 
 def test_session_without_its_leader_is_still_found(own: Settings, leader: subprocess.Popen[str]) -> None:
@@ -81,27 +80,13 @@ def test_session_without_its_leader_is_still_found(own: Settings, leader: subpro
     leader.wait()
     [sentence] = process_records.stop_all(own)
     assert "airflow-scheduler" in sentence
-    assert process_records.session(leader.pid) == []
+    assert session_members(leader.pid) == []
     assert process_records.read_all(own) == []
 
 
 def test_marked_process_is_found_wherever_it_was_started(own: Settings, leader: subprocess.Popen[str]) -> None:
     """The mark in the environment finds detached processes of this state folder, and of no other."""
     found = {each.pid for each in process_records.marked(own)}
-    assert found == {each.pid for each in process_records.session(leader.pid)}
+    assert found == {each.pid for each in session_members(leader.pid)}
     assert process_records.marked(own, spare=[leader.pid]) == []
     assert process_records.marked(own.model_copy(update={"state": own.state / "other"})) == []
-
-
-def test_process_that_does_not_leave_when_asked_is_made_to(leader: subprocess.Popen[str]) -> None:
-    """SIGKILL follows where SIGTERM is ignored, and the process is named."""
-    deaf = subprocess.Popen(
-        [sys.executable, "-c", "import signal, time; signal.signal(15, 1); print('x', flush=True); time.sleep(600)"],
-        stdout=subprocess.PIPE,
-    )
-    assert deaf.stdout is not None
-    deaf.stdout.readline()
-    process = psutil.Process(deaf.pid)
-    assert process_records.end([process], grace_seconds=0.2) == [process]
-    wait_until(lambda: deaf.poll() is not None, 5, "the end of the process")
-    deaf.stdout.close()

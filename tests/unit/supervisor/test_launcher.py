@@ -16,10 +16,11 @@ import pytest
 from tidemill.config import Settings
 from tidemill.errors import StreamError
 from tidemill.lifecycle.stream_row import StreamRow
+from tidemill.processes import session_members
 from tidemill.spec import load_pipeline
 from tidemill.supervisor import launcher
 from tidemill.supervisor.cluster import Cluster
-from tidemill.supervisor.launcher import Driver, is_gone, launch, stop_driver
+from tidemill.supervisor.launcher import LaunchedDriver, is_gone, launch, stop_driver
 from tidemill.supervisor.spark_submit import spark_environment
 from tidemill.testing import wait_until
 
@@ -70,7 +71,7 @@ def start(settings: Settings, epoch: int = 3) -> StreamRow:
     return row_of(driver, epoch)
 
 
-def row_of(driver: Driver, epoch: int) -> StreamRow:
+def row_of(driver: LaunchedDriver, epoch: int) -> StreamRow:
     """The control plane's row of a driver."""
     absent = dict.fromkeys(StreamRow.__dataclass_fields__)
     now = datetime(2026, 3, 1)
@@ -79,15 +80,8 @@ def row_of(driver: Driver, epoch: int) -> StreamRow:
 
 
 def members(row: StreamRow) -> list[int]:
-    """The living processes of a driver's session."""
-    found = []
-    for process in psutil.process_iter():
-        try:
-            if os.getsid(process.pid) == row.pid and process.status() != psutil.STATUS_ZOMBIE:
-                found.append(process.pid)
-        except (psutil.NoSuchProcess, ProcessLookupError):
-            continue
-    return found
+    """The running processes of a driver's session."""
+    return [process.pid for process in session_members(row.pid)]
 
 
 def test_a_driver_leads_its_own_session_and_reads_nothing(started: StreamRow) -> None:
@@ -229,26 +223,48 @@ def test_a_submitted_driver_is_known_by_the_name_that_the_cluster_gave_it(ready:
     log_file.parent.mkdir(parents=True)
     log_file.write_text("submitted as driver-20250101000000-0001\n")
     driver = launch(ready, pipeline, 3, cluster=STANDALONE)
-    assert driver == Driver(None, None, log_file, "spark://master:7077", "driver-20260301000000-0007")
+    assert driver == LaunchedDriver(None, None, log_file, "spark://master:7077", "driver-20260301000000-0007")
 
 
 @pytest.mark.parametrize(
-    ("text", "says"),
+    ("text", "code", "parameters"),
     [
-        ("print('org.apache.spark.SparkException: no worker'); sys.exit(3)", "code 3: .*no worker"),
-        ("sys.exit(0)", "code 0"),
-        ("time.sleep(600)", "no answer for 1 s"),
+        (
+            "print('org.apache.spark.SparkException: no worker'); sys.exit(3)",
+            "TM-SUPERVISOR-SUBMIT-FAILED",
+            {"exit_code": 3},
+        ),
+        ("sys.exit(0)", "TM-SUPERVISOR-SUBMIT-FAILED", {"exit_code": 0}),
+        ("time.sleep(600)", "TM-SUPERVISOR-SUBMIT-TIMED-OUT", {"seconds": "1"}),
     ],
 )
-def test_a_cluster_that_does_not_take_the_driver_is_a_failure_that_says_why(
-    ready: Settings, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, text: str, says: str
+def test_a_cluster_that_does_not_accept_the_driver_is_an_error_with_its_cause(
+    ready: Settings,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    text: str,
+    code: str,
+    parameters: dict[str, object],
 ) -> None:
-    """What spark-submit said is the reason; one that hangs is ended."""
+    """What spark-submit printed is the value; a spark-submit that hangs is ended."""
     put_submitting(tmp_path, f"#!{sys.executable}\nimport sys, time\n{text}\n")
     monkeypatch.setattr(launcher, "_SUBMIT_SECONDS", 1)
-    with pytest.raises(StreamError, match=says) as caught:
+    with pytest.raises(StreamError) as caught:
         launch(ready, load_pipeline(ready.pipelines / "flights"), 3, cluster=STANDALONE)
-    assert str(launcher.log_file_of(ready, "flights", 3)) in caught.value.remedy
+    log_file = launcher.log_file_of(ready, "flights", 3)
+    assert caught.value.code == code
+    assert caught.value.parameters == parameters | {"log_file": log_file}
+    assert ("no worker" in str(caught.value.value)) == ("no worker" in text)
+    assert str(log_file) in caught.value.remedy
+
+
+def test_a_driver_whose_program_cannot_be_executed_is_an_error(ready: Settings, tmp_path: Path) -> None:
+    """Its code and the program name it."""
+    (tmp_path / "spark-submit").chmod(0o600)
+    with pytest.raises(StreamError) as caught:
+        launch(ready, load_pipeline(ready.pipelines / "flights"), 3)
+    assert caught.value.code == "TM-SUPERVISOR-DRIVER-NOT-STARTED"
+    assert caught.value.parameters == {"program": str(tmp_path / "spark-submit")}
 
 
 def test_a_cluster_is_asked_to_end_a_driver_and_its_answer_suffices(
@@ -272,4 +288,4 @@ def test_a_cluster_that_cannot_be_asked_is_no_error(started: StreamRow, caplog: 
     """The driver is fenced off all the same."""
     of_cluster = replace(started, submission_id="x", master="mesos://master:5050", state="running", heartbeat_epoch=3)
     assert not stop_driver(of_cluster)
-    assert "could not be asked" in caplog.text
+    assert "cannot request the end of" in caplog.text

@@ -16,7 +16,7 @@ from tidemill.config import Account, Settings
 from tidemill.errors import StreamError
 from tidemill.spec.schema import Pipeline
 from tidemill.supervisor.cluster import Cluster, ClusterKind, of_connection
-from tidemill.supervisor.spark_submit import Submission, kill_command, spark_environment, stream_command
+from tidemill.supervisor.spark_submit import SubmitRequest, kill_command, spark_environment, stream_command
 
 GOLDEN = Path(__file__).parent / "golden"
 RESOURCES: dict[str, Any] = {
@@ -94,7 +94,7 @@ def command(settings: Settings, name: str, **conf: str) -> list[str]:
     """The command line of epoch 7."""
     mark = {"TIDE_DRIVER": "flights/7"}
     return stream_command(
-        settings, cluster(name), "spark-submit", Submission(pipeline(**RESOURCES), 7, conf, environment=mark)
+        settings, cluster(name), "spark-submit", SubmitRequest(pipeline(**RESOURCES), 7, conf, environment=mark)
     )
 
 
@@ -178,7 +178,7 @@ def test_whoever_is_nearer_has_the_last_word_on_conf_but_not_on_what_keeps_table
 
 def test_without_resources_spark_decides(installed: Settings) -> None:
     """What the pipeline does not say is not said; the driver's memory is the setting's."""
-    argv = stream_command(installed, cluster("standalone-client"), "spark-submit", Submission(pipeline(), 7))
+    argv = stream_command(installed, cluster("standalone-client"), "spark-submit", SubmitRequest(pipeline(), 7))
     assert [word for word in argv if "executor" in word] == []
     assert argv[argv.index("--driver-memory") + 1] == installed.spark_driver_memory
 
