@@ -52,7 +52,7 @@ _EXEC_SECONDS = 2.0
 _KILL_ANSWER = "Kill request for"
 """What Spark's standalone client prints once the master has answered."""
 DRIVER_MARK = "TIDE_DRIVER"
-"""Environment variable of a driver and all its children: ``<stream>/<epoch>``. It is no setting and has its own prefix."""
+"""Environment variable of a driver and its children: ``<stream>/<epoch>``. Not a setting, hence its own prefix."""
 _ENDED = (DriverState.STOPPED, DriverState.FAILED)
 """States that a driver reports last."""
 _SUBMISSION_ID = {
