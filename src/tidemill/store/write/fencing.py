@@ -5,13 +5,16 @@ Each holds a shared lock until the transaction ends, so that what was true stays
 
 from __future__ import annotations
 
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from pymysql.connections import Connection
 
 from tidemill.errors import Fenced
 from tidemill.store.connection import dialect_of, translated
-from tidemill.store.write.ledger_rows import WriteContext
+
+if TYPE_CHECKING:
+    # Commands such as ``status`` import this module, too, and need no pyarrow.
+    from tidemill.store.write.ledger_rows import WriteContext
 
 NO_GENERATION = 2**63 - 1
 """As ``since_commit`` of a topic that is no more: no row counts as one of its records, no deletion as later."""

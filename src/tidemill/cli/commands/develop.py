@@ -1,0 +1,49 @@
+"""Commands for people who change Tidemill or a pipeline: test, bench."""
+
+from __future__ import annotations
+
+import os
+import sys
+from typing import TYPE_CHECKING, Annotated, NoReturn
+
+import typer
+
+from tidemill.errors import SpecError
+
+if TYPE_CHECKING:
+    from tidemill.config import Settings
+
+
+def test(context: typer.Context) -> None:
+    """Run the project's tests, or the cases of one pipeline; further arguments go to pytest.
+
+    Examples: ./tidemill test, ./tidemill test flights, ./tidemill test -m unit
+    """
+    from tidemill import config
+
+    settings = config.load()
+    words = list(context.args)
+    if words and (settings.pipelines / words[0]).is_dir():
+        words = ["tests/spark/test_cases.py", "--pipeline", *words]
+    _exec_python(settings, "-m", "pytest", *words)
+
+
+def bench(name: Annotated[str, typer.Argument(help="Name of a file in bench/.")] = "ingest") -> None:
+    """Measure, on servers of its own: ratios within one run, medians of several.
+
+    Example: ./tidemill bench ingest
+    """
+    from tidemill import config
+
+    settings = config.load()
+    known = sorted(path.stem for path in (settings.root / "bench").glob("[!_]*.py"))
+    if name not in known:
+        raise SpecError("TM-CLI-UNKNOWN-BENCH", value=name, known=", ".join(known))
+    _exec_python(settings, f"bench/{name}.py")
+
+
+def _exec_python(settings: Settings, *words: str) -> NoReturn:
+    """Replace this process: a child would be killed by the terminal's Ctrl-C before it has stopped its servers."""
+    sys.stdout.flush()
+    os.chdir(settings.root)
+    os.execv(sys.executable, [sys.executable, *words])  # noqa: S606 -- the words are from this module and the user

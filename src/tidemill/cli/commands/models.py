@@ -1,0 +1,109 @@
+"""The group of commands ``tidemill models``: list, show, approve, reject, rollback."""
+
+from __future__ import annotations
+
+import dataclasses
+from typing import Annotated
+
+import typer
+
+from tidemill.cli.commands.options import Json, current_user, print_facts
+from tidemill.cli.usage import Commands
+
+app = typer.Typer(
+    cls=Commands,
+    invoke_without_command=True,
+    rich_markup_mode=None,
+    help="List models, show one, decide on a challenger, or roll back.\n\nExample: ./tidemill models",
+)
+Model = Annotated[str, typer.Argument(help="<pipeline>.<model>")]
+
+
+@app.callback()
+def models(context: typer.Context, as_json: Json = False) -> None:
+    """List models: the champion, its metric beside the baseline's, and the published version.
+
+    Example: ./tidemill models show flights.late_arrival
+    """
+    if context.invoked_subcommand is not None:
+        return
+    from tidemill import config
+    from tidemill.config import Account
+    from tidemill.devstack.overview import describe_model
+    from tidemill.ml.serving.publish import model_status
+    from tidemill.spec import load_pipelines
+    from tidemill.store.connection import session
+
+    settings = config.load()
+    with session(settings, Account.READ) as connection:
+        rows = [
+            row for p in load_pipelines(settings.pipelines).values() for row in model_status(connection, settings, p)
+        ]
+    print_facts([dataclasses.asdict(row) for row in rows], as_json, [describe_model(row) for row in rows])
+
+
+@app.command()
+def show(model: Model, as_json: Json = False) -> None:
+    """Show a model's versions with their metrics, its drift, and the decisions about it.
+
+    Example: ./tidemill models show flights.late_arrival
+    """
+    from tidemill import config
+    from tidemill.cli.model_report import describe
+    from tidemill.config import Account
+    from tidemill.ml.registry.history import read_history
+    from tidemill.ml.registry.review import find_model
+    from tidemill.store.connection import session
+
+    settings = config.load()
+    spec, name = find_model(settings, model)
+    with session(settings, Account.READ) as connection:
+        history = read_history(connection, spec.name, name, spec.models[name].judge.metric)
+    print_facts(dataclasses.asdict(history), as_json, describe(history))
+
+
+@app.command()
+def approve(
+    model: Model,
+    version: Annotated[int | None, typer.Option(help="Default: the version that waits for a decision.")] = None,
+) -> None:
+    """Promote the challenger that waits for a decision.
+
+    Example: ./tidemill models approve flights.late_arrival
+    """
+    _act(model, "approve", version)
+
+
+@app.command()
+def reject(
+    model: Model,
+    version: Annotated[int | None, typer.Option(help="Default: the version that waits for a decision.")] = None,
+) -> None:
+    """Reject the challenger that waits for a decision; the champion stays.
+
+    Example: ./tidemill models reject flights.late_arrival
+    """
+    _act(model, "reject", version)
+
+
+@app.command()
+def rollback(
+    model: Model,
+    to: Annotated[int | None, typer.Option(help="Default: the version that was published before.")] = None,
+) -> None:
+    """Go back to an earlier version at once: the champion, and the scores that readers see.
+
+    Example: ./tidemill models rollback flights.late_arrival --to 3
+    """
+    _act(model, "rollback", to)
+
+
+def _act(model: str, action: str, version: int | None) -> None:
+    from tidemill import config
+    from tidemill.config import Account
+    from tidemill.ml.registry.review import act
+    from tidemill.store.connection import session
+
+    settings = config.load()
+    with session(settings, Account.STREAM) as connection:
+        typer.echo(act(connection, settings, model, action, version, current_user()))
