@@ -34,7 +34,7 @@ from tidemill.store.connection import session
 from tidemill.store.control import leases, streams
 
 STREAM = "tides"
-ANEW = "tides is wanted running, with another driver\n"
+ANEW = "tides: restart requested\n"
 DRIVER = Path(__file__).with_name("tiny_driver.py")
 
 
@@ -235,7 +235,7 @@ def test_the_command_line_writes_the_same_wishes_also_for_a_folder_that_broke(
     row = read(tides[0])
     assert (row.desired_state, row.exit_epoch) == ("running", 1)
     assert row.requested_by.endswith(" by command")
-    assert told.invoke(cli.app, ["stop", STREAM]).output == "tides is wanted stopped\n"
+    assert told.invoke(cli.app, ["stop", STREAM]).output == "tides: desired state is stopped\n"
     assert read(tides[0]).desired_state == "stopped"
     refused = told.invoke(cli.app, ["stop", "ebb"])
     assert "no such pipeline: ebb" in str(refused.exception)

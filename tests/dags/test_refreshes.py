@@ -404,7 +404,7 @@ def test_a_model_is_shown_with_its_measures_and_its_decisions(surges: Surges, jo
     assert shown[1].startswith("version 2, rejected: trained ")
     assert shown[2] == "  areaUnderROC 0.7; champion 0.8, baseline 0.6"
     assert shown[4] == "  areaUnderROC 0.8; baseline 0.6"
-    assert shown[5:7] == ["drift (PSI) of 900 new rows:", "  height 0.300 (0.25 allowed), beyond"]
+    assert shown[5:7] == ["drift (PSI) of 900 new rows:", "  height 0.300 (limit 0.25), exceeded"]
     assert "version 2 rejected by measure" in shown[8]
     facts = CliRunner().invoke(cli.app, ["models", "show", "surges.flood", "--json"], catch_exceptions=False).output
     assert [each["version"] for each in json.loads(facts)["versions"]] == [2, 1]

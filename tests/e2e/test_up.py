@@ -88,7 +88,7 @@ def test_up_scores_answers_leaves_and_comes_back(own: Settings, tmp_path: Path) 
         until_said(running, log, "refresh__flights__late_arrival is asked for", 300)
         verified = command(own, "verify", "flights")
         assert (verified.returncode, verified.stdout) == (0, "flights: ledger, Kafka and tables agree\n")
-        assert "nothing to do" in command(own, "plan", "flights").stdout
+        assert "no changes" in command(own, "plan", "flights").stdout
         assert facts(own)["streams"][0]["rows"]["flights"] == FLIGHTS
         # Before it begins, a refresh looks whether its stream runs.
         wait_until(lambda: refreshes(own), 60, "the refresh has begun")
@@ -143,4 +143,4 @@ def test_commands_without_a_stack_say_so_in_one_sentence(own: Settings) -> None:
         assert answer.returncode == code, answer.stderr
         assert answer.stderr.startswith("tidemill: ")
         assert answer.stderr.count("\n") == 1
-    assert command(own, "down").stdout == "nothing was up\n"
+    assert command(own, "down").stdout == "the stack was not running\n"

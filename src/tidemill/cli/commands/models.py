@@ -58,7 +58,7 @@ def show(model: Model, as_json: Json = False) -> None:
     settings = config.load()
     spec, name = find_model(settings, model)
     with session(settings, Account.READ) as connection:
-        history = read_history(connection, spec.name, name, spec.models[name].judge.metric)
+        history = read_history(connection, spec.name, name, spec.models[name].promotion.metric)
     print_facts(dataclasses.asdict(history), as_json, describe(history))
 
 
@@ -101,9 +101,9 @@ def rollback(
 def _act(model: str, action: str, version: int | None) -> None:
     from tidemill import config
     from tidemill.config import Account
-    from tidemill.ml.registry.review import act
+    from tidemill.ml.registry.review import apply_action
     from tidemill.store.connection import session
 
     settings = config.load()
     with session(settings, Account.STREAM) as connection:
-        typer.echo(act(connection, settings, model, action, version, current_user()))
+        typer.echo(apply_action(connection, settings, model, action, version, current_user()))
