@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import importlib
 import logging
+import operator
 import threading
 import time
 from collections.abc import Callable, Iterator, Mapping
@@ -23,10 +24,11 @@ from pymysql.cursors import DictCursor
 from tidemill import config
 from tidemill.config import Settings
 from tidemill.errors import ConfigError
+from tidemill.retry import Backoff
 from tidemill.store.connection import translated
 
 log = logging.getLogger(__name__)
-PAUSES_SECONDS = (1.0, 4.0)
+BACKOFF = Backoff(first_seconds=2.0, longest_seconds=4.0, attempts=3)
 """Before each further try of a notifier that failed. After the last one it is given up: the incident is a row, and
 stands in the console, on ``status`` and in ``/metrics`` whoever was told."""
 CALL_SECONDS = 30.0
@@ -203,15 +205,14 @@ def _bounded(factory: Factory, context: dict[str, Any]) -> None:
 
 
 def _call(name: str, factory: Factory, context: dict[str, Any]) -> None:
-    for pause in (*PAUSES_SECONDS, None):
+    def attempt() -> bool:
         try:
             # Each try has a context of its own: a notifier adds its fields to it.
             _bounded(factory, dict(context))
         except Exception as error:  # noqa: BLE001 -- somebody else's code, which must not break the stream's task
             log.error("notifier %s failed on incident %s: %s", name, context["incident"].id, error)
-            if pause is None:
-                log.error("nobody was told by %s: %s", name, context["incident"])
-                return
-            _sleep(pause)
-        else:
-            return
+            return False
+        return True
+
+    if not BACKOFF.run(attempt, retry_result=operator.not_, sleep=_sleep):
+        log.error("nobody was told by %s: %s", name, context["incident"])

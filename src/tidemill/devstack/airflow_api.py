@@ -13,10 +13,10 @@ from tidemill.config import Settings
 from tidemill.devstack import secrets
 from tidemill.devstack.servers import airflow
 from tidemill.errors import SetupError
+from tidemill.retry import Backoff
 
 _POLL_SECONDS = 0.5
-_ATTEMPTS = 6
-_PAUSE_SECONDS = 0.1
+_BACKOFF = Backoff(first_seconds=0.1, longest_seconds=3.2, attempts=6)
 
 
 @dataclass(frozen=True)
@@ -71,15 +71,15 @@ class AirflowApi:
         """One call below ``/api/v2``; returns the decoded answer."""
         if not self._authorization:
             self._log_in()
-        for attempt in range(_ATTEMPTS):
+
+        def attempt() -> httpx.Response:
             answer = self._send(method, f"/api/v2{path}", body, query)
-            if answer.status_code == httpx.codes.UNAUTHORIZED:
+            if answer.status_code == httpx.codes.UNAUTHORIZED:  # the token has expired
                 self._log_in()
-            elif not _gave_way(answer):
-                break
-            else:
-                time.sleep(_PAUSE_SECONDS * 2**attempt)
-        return _decoded(answer)
+                answer = self._send(method, f"/api/v2{path}", body, query)
+            return answer
+
+        return _decoded(_BACKOFF.run(attempt, retry_result=_gave_way))
 
     def health(self) -> dict[str, Any]:
         """The health page: status and heartbeat of each component."""

@@ -9,15 +9,12 @@ from dataclasses import dataclass
 
 from tidemill.devstack.child_process import Child
 from tidemill.errors import TidemillError
+from tidemill.retry import Backoff
 
 _LOOK_SECONDS = 0.5
 _STEADY_SECONDS = 60.0
-_LONGEST_SECONDS = 30.0
-
-
-def backoff_seconds(failures: int) -> float:
-    """How long to wait after so many failures in a row: 1, 2, 4, … and never more than 30."""
-    return min(float(2 ** min(failures - 1, 10)), _LONGEST_SECONDS)
+RESTART_BACKOFF = Backoff(first_seconds=1.0, longest_seconds=30.0, jitter=0)
+"""After so many failures in a row: 1, 2, 4, … and never more than 30 seconds."""
 
 
 @dataclass
@@ -73,7 +70,7 @@ class Watch:
 
     def _fail(self, child: Child, trouble: _Trouble, what: str) -> None:
         trouble.failures += 1
-        delay = backoff_seconds(trouble.failures)
+        delay = RESTART_BACKOFF.pause_seconds(trouble.failures)
         trouble.retry_at, trouble.starting = time.monotonic() + delay, False
         # What the dead process had started would work on beside its successor.
         child.stop(grace_seconds=1)

@@ -11,6 +11,7 @@ from confluent_kafka.admin import AdminClient, NewTopic, OffsetSpec  # type: ign
 
 from tidemill.config import Settings
 from tidemill.errors import KafkaUnavailable, SourceError
+from tidemill.retry import Backoff
 from tidemill.spec.schema import Source
 
 _SECONDS = 15.0
@@ -107,9 +108,11 @@ _PASSING = {
 client asks again by itself, librdkafka's does not."""
 
 
-def _passes(error: KafkaUnavailable) -> bool:
+def _passes(error: BaseException) -> bool:
     cause = error.__cause__
-    return isinstance(cause, KafkaException) and cause.args[0].code() in _PASSING
+    return (
+        isinstance(error, KafkaUnavailable) and isinstance(cause, KafkaException) and cause.args[0].code() in _PASSING
+    )
 
 
 def _said(error: KafkaException) -> SourceError:
@@ -131,16 +134,14 @@ def offsets_at(client: AdminClient, topic: str, where: str, seconds: float = _SE
     """
     spec, deadline = _offset_spec(where), time.monotonic() + seconds
     asked = {TopicPartition(topic, number): spec for number in partitions(client, topic, seconds)}
-    while True:
+
+    def attempt() -> dict[int, int]:
         left = max(_PAUSE_SECONDS, deadline - time.monotonic())
         answers = client.list_offsets(asked, request_timeout=left)
-        try:
-            found = {place.partition: _answer(future, left).offset for place, future in answers.items()}
-            break
-        except KafkaUnavailable as error:
-            if not _passes(error) or time.monotonic() > deadline:
-                raise
-            time.sleep(_PAUSE_SECONDS)
+        return {place.partition: _answer(future, left).offset for place, future in answers.items()}
+
+    until_deadline = Backoff(_PAUSE_SECONDS, _PAUSE_SECONDS, deadline_seconds=deadline - time.monotonic())
+    found = until_deadline.run(attempt, retry_if=_passes)
     if all(offset >= 0 for offset in found.values()):
         return found
     # No record is as new as the time asked for: begin at the end.

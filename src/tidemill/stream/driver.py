@@ -8,7 +8,6 @@ itself ends the driver; somebody else decides what follows.
 from __future__ import annotations
 
 import gc
-import random
 import shutil
 import tempfile
 import threading
@@ -17,6 +16,7 @@ from collections.abc import Iterator
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
+from itertools import count
 from pathlib import Path
 from typing import Any
 
@@ -39,6 +39,7 @@ from tidemill.errors import (
     Transient,
 )
 from tidemill.kafka.topics import admin, offsets_at, partitions, topic_id
+from tidemill.retry import Backoff
 from tidemill.spec.schema import Pipeline
 from tidemill.store.connection import connect, session
 from tidemill.store.control import heartbeats, streams
@@ -59,7 +60,7 @@ RECONNECT_SECONDS = 0.5
 LAG_SECONDS = 3.0
 BATCH_SECONDS = 60.0
 """How long a graceful stop waits for the batch under way; dropping it loses nothing but its work."""
-LONGEST_PAUSE_SECONDS = 5.0
+QUESTION_BACKOFF = Backoff(first_seconds=0.25, longest_seconds=5.0)
 _STEADY_SECONDS = 300.0
 """A query that lived for so long is not one of a series of failures."""
 _PATIENCE = 5
@@ -364,10 +365,7 @@ class Driver:
 
 def _pauses(failures: int) -> Iterator[float]:
     """Seconds between two questions: ever longer, the more so the more queries failed in a row, and never the same."""
-    pause = 0.25 * 2 ** min(failures, 5)
-    while True:
-        yield random.uniform(0.5, 1.0) * min(pause, LONGEST_PAUSE_SECONDS)  # noqa: S311 -- jitter
-        pause = min(2 * pause, LONGEST_PAUSE_SECONDS)
+    return (QUESTION_BACKOFF.pause_seconds(failures + further) for further in count(1))
 
 
 def _log(sentence: str) -> None:

@@ -114,7 +114,7 @@ def test_a_notifier_that_never_returns_keeps_nobody(
     [
         ("no_such_module.mail", "ModuleNotFoundError"),
         ("tidemill.airflow.notifications.Mail", "AttributeError"),
-        ("tidemill.airflow.notifications.PAUSES_SECONDS", "cannot be called"),
+        ("tidemill.airflow.notifications.CALL_SECONDS", "cannot be called"),
         ("mail", "ValueError"),
     ],
 )

@@ -12,15 +12,15 @@ import pytest
 from tidemill import config
 from tidemill.config import Settings
 from tidemill.devstack import control
-from tidemill.devstack.restarts import backoff_seconds
+from tidemill.devstack.restarts import RESTART_BACKOFF
 from tidemill.devstack.stack import Stack, write_settings
 from tidemill.errors import SetupError
 
 
 def test_waiting_doubles_and_stays_bounded() -> None:
     """A part that keeps ending is started ever more seldom, at least twice a minute."""
-    assert [backoff_seconds(failures) for failures in range(1, 8)] == [1, 2, 4, 8, 16, 30, 30]
-    assert backoff_seconds(10_000) == 30
+    assert [RESTART_BACKOFF.pause_seconds(failures) for failures in range(1, 8)] == [1, 2, 4, 8, 16, 30, 30]
+    assert RESTART_BACKOFF.pause_seconds(10_000) == 30
 
 
 def test_settings_of_a_start_are_found_by_the_next_command(own: Settings) -> None:

@@ -6,7 +6,7 @@ import pytest
 
 from tidemill.errors import KafkaUnavailable, Transient
 from tidemill.stream.diagnosis import cause
-from tidemill.stream.driver import LONGEST_PAUSE_SECONDS, _pauses
+from tidemill.stream.driver import QUESTION_BACKOFF, _pauses
 
 WORKER = (
     "An exception was thrown from the Python worker: Traceback (most recent call last):\n"
@@ -63,5 +63,5 @@ def test_pauses_grow_to_a_few_seconds() -> None:
     """A server that is back is found within seconds, and one that is away is not asked without pause."""
     first = list(islice(_pauses(1), 12))
     assert 0.2 < first[0] <= 0.5
-    assert all(LONGEST_PAUSE_SECONDS / 2 <= pause <= LONGEST_PAUSE_SECONDS for pause in first[5:])
-    assert next(_pauses(9)) >= LONGEST_PAUSE_SECONDS / 2
+    assert all(QUESTION_BACKOFF.longest_seconds / 2 <= pause <= QUESTION_BACKOFF.longest_seconds for pause in first[5:])
+    assert next(_pauses(9)) >= QUESTION_BACKOFF.longest_seconds / 2

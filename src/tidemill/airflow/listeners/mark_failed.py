@@ -8,6 +8,7 @@ successful, leaves the driver alone: the next try or run adopts it.
 from __future__ import annotations
 
 import logging
+import operator
 import threading
 import time
 from contextlib import closing
@@ -19,6 +20,7 @@ from airflow.utils.state import DagRunState
 from sqlalchemy import func, select
 
 from tidemill.airflow.server_connection import server_connection
+from tidemill.retry import Backoff
 from tidemill.store.control.streams import read_stream, request_stop
 
 log = logging.getLogger(__name__)
@@ -63,12 +65,10 @@ class _Mark:
 
     def handle(self) -> None:
         """Try until it is done."""
+        backoff = Backoff(AGAIN_SECONDS, AGAIN_SECONDS, deadline_seconds=HEED_SECONDS, jitter=0)
         try:
-            while not self._is_done():
-                if time.monotonic() - self.made_at > HEED_SECONDS:
-                    log.error("stream %s goes on although its run %s was marked failed", self.stream, self.run_id)
-                    return
-                time.sleep(AGAIN_SECONDS)
+            if not backoff.run(self._is_done, retry_result=operator.not_):
+                log.error("stream %s goes on although its run %s was marked failed", self.stream, self.run_id)
         finally:
             with _lock:
                 _pending.pop((self.stream, self.run_id), None)

@@ -18,8 +18,8 @@ from tidemill.config import Settings, folder_of
 from tidemill.ml.registry.versions import lock_model
 from tidemill.spec.schema import Model, Pipeline
 from tidemill.store.connection import dialect_of, translated
-from tidemill.store.retry import pause_for_others, run_step
 from tidemill.store.sql import identifiers
+from tidemill.store.steps import pause_for_others, run_step
 
 NEWEST_KEPT = 3
 """Versions that stay whatever became of them."""

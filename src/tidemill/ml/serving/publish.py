@@ -14,8 +14,8 @@ from tidemill.ml.registry.status import ModelStatus, model_status
 from tidemill.ml.registry.versions import Refresh, declared_model, lock_model, read_refresh, transaction
 from tidemill.spec.schema import Model, Pipeline
 from tidemill.store.connection import dialect_of, translated
-from tidemill.store.retry import run_step
 from tidemill.store.sql import identifiers
+from tidemill.store.steps import run_step
 
 PART_ROWS = 20_000
 """Scores that one step moves."""

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from typing import Any, TypeVar
@@ -13,12 +12,13 @@ from pyspark.sql import SparkSession
 from pyspark.sql import functions as F
 
 from tidemill.config import Account, Settings
-from tidemill.errors import ModelError, StoreError, Transient
+from tidemill.errors import ModelError
 from tidemill.ml.data.reader import COMMIT, read_features
 from tidemill.ml.registry import versions
 from tidemill.ml.serving.drift_gate import check_drift
 from tidemill.ml.training.estimators import score_column
 from tidemill.ml.training.evaluate import load_model
+from tidemill.retry import Backoff
 from tidemill.spec.estimators import problem_of
 from tidemill.spec.schema import Pipeline
 from tidemill.store.connection import drop_worker_connection, session, translated, worker_connection
@@ -28,8 +28,7 @@ from tidemill.store.sql import dialect, identifiers
 from tidemill.store.write.bulk_load import bulk_load
 
 T = TypeVar("T")
-_ATTEMPTS = 6
-_PAUSE_SECONDS = 0.1
+_BACKOFF = Backoff(first_seconds=0.2, longest_seconds=3.2, attempts=6)
 
 
 @dataclass(frozen=True)
@@ -130,18 +129,15 @@ def load(target: ScoreTarget, rows: pa.Table, scores: Any) -> None:
 
 def _again(settings: Settings, ask: Callable[[Connection[Any]], T]) -> T:
     """What a question to the database gives, over this process's own connection; tried again if it may help."""
-    for attempt in range(1, _ATTEMPTS + 1):
+
+    def attempt() -> T:
         try:
             return ask(worker_connection(settings))
-        except StoreError as error:
-            drop_worker_connection(settings)
-            if not isinstance(error, Transient) or attempt == _ATTEMPTS:
-                raise
-            time.sleep(_PAUSE_SECONDS * 2**attempt)
-        except BaseException:  # a task that is killed, too: the connection may stand in the middle of an answer
+        except BaseException:  # a task that is killed, too: the connection may be in the middle of an answer
             drop_worker_connection(settings)
             raise
-    raise AssertionError("unreachable: the last attempt raises")
+
+    return _BACKOFF.run(attempt)
 
 
 def _complete(settings: Settings, refresh_id: int, version: int, rows: int) -> None:

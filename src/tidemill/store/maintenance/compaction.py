@@ -16,7 +16,7 @@ from typing import Any
 from pymysql.connections import Connection
 
 from tidemill.store.connection import translated
-from tidemill.store.retry import pause_for_others, run_step
+from tidemill.store.steps import pause_for_others, run_step
 
 STEP_COMMITS = 500
 """Rows that one transaction puts together."""

@@ -18,9 +18,9 @@ from pymysql.connections import Connection
 from tidemill.spec.schema import Pipeline, Table
 from tidemill.store.connection import dialect_of, translated
 from tidemill.store.maintenance.rollup_backfill import under_construction
-from tidemill.store.retry import pause_for_others, run_step
 from tidemill.store.sql import identifiers
 from tidemill.store.sql.maintenance import MARKED_UNTIL, older_than
+from tidemill.store.steps import pause_for_others, run_step
 from tidemill.store.write.fencing import check_pipeline_version
 from tidemill.store.write.merge import TableTarget, prepare_tombstones, remove_rows
 

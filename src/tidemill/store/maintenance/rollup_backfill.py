@@ -9,15 +9,17 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 from pymysql.connections import Connection
 
 from tidemill.config import Account, Settings
-from tidemill.errors import Contention
+from tidemill.retry import Backoff
 from tidemill.spec.schema import Pipeline
 from tidemill.store.connection import dialect_of, session, translated
 from tidemill.store.sql import identifiers
+from tidemill.store.steps import run_step
 from tidemill.store.write.fencing import check_fencing_token
 
 STEP_ROWS = 20_000
@@ -26,7 +28,7 @@ STEP_SECONDS = 1.0
 """A step that took less is followed by a larger one, or a fast stream of rising keys could stay ahead for ever; one
 that took more by a smaller one, or a large table would keep the stream waiting."""
 _GROWTH = 1.5
-_STEP_ATTEMPTS = 20
+_BACKOFF = Backoff(longest_seconds=0.2, attempts=20)
 
 
 def under_construction(connection: Connection[Any], pipeline: Pipeline) -> frozenset[str]:
@@ -108,7 +110,7 @@ def backfill_all(
             size = rows
             while go_on():
                 began = time.monotonic()
-                if _step_through_contention(connection, settings, pipeline, name, (epoch, size)):
+                if run_step(connection, partial(_step, connection, settings, pipeline, name, (epoch, size)), _BACKOFF):
                     built.append(name)
                     break
                 quick = time.monotonic() - began < STEP_SECONDS
@@ -116,48 +118,28 @@ def backfill_all(
     return built
 
 
-def _step_through_contention(
-    connection: Connection[Any], settings: Settings, pipeline: Pipeline, name: str, of: tuple[int, int]
+def _step(
+    connection: Connection[Any], settings: Settings, pipeline: Pipeline, name: str, of: tuple[int, int], cursor: Any
 ) -> bool:
-    for attempt in range(_STEP_ATTEMPTS):
-        try:
-            return _step(connection, settings, pipeline, name, of)
-        except Contention:
-            connection.rollback()
-            if attempt == _STEP_ATTEMPTS - 1:
-                raise
-        except BaseException:  # Ctrl-C, too: the step holds the rollup alone until it ends
-            connection.rollback()
-            raise
-    raise AssertionError("unreachable: the last attempt raises")
-
-
-def _step(connection: Connection[Any], settings: Settings, pipeline: Pipeline, name: str, of: tuple[int, int]) -> bool:
     """Count the next rows; returns whether all are counted."""
     schema, rollup, (epoch, rows) = settings.db_data, pipeline.rollups[name], of
     table, d = pipeline.tables[rollup.of], dialect_of(connection)
-    with translated(), connection.cursor() as cursor:
-        cursor.execute(d.empty(schema, identifiers.delta(name)))
-        connection.begin()
-        cursor.execute(
-            "SELECT state FROM rollups WHERE pipeline = %s AND rollup = %s FOR UPDATE", (pipeline.name, name)
-        )
-        found = cursor.fetchone()
-        if not found or found[0] != "building":
-            connection.rollback()
-            return True
-        first = not cursor.execute(d.first_row(schema, identifiers.cursor_of(name)))
-        cursor.execute(d.next_built(schema, name, rollup, table, first=first), {"rows": rows})
-        until = cursor.fetchone()
-        if until:
-            values = {f"k{place}": value for place, value in enumerate(until)}
-            for statement in d.build_rollup(schema, name, rollup, table, first=first):
-                cursor.execute(statement, values)
-        cursor.execute(
-            "UPDATE rollups SET state = %s, rows_built = rows_built + %s, changed_at = UTC_TIMESTAMP(6)"
-            " WHERE pipeline = %s AND rollup = %s",
-            ("building" if until else "ready", rows if until else 0, pipeline.name, name),
-        )
-        check_fencing_token(connection, pipeline.name, epoch)
-        connection.commit()
+    cursor.execute(d.empty(schema, identifiers.delta(name)))
+    cursor.execute("SELECT state FROM rollups WHERE pipeline = %s AND rollup = %s FOR UPDATE", (pipeline.name, name))
+    row = cursor.fetchone()
+    if not row or row[0] != "building":
+        return True
+    first = not cursor.execute(d.first_row(schema, identifiers.cursor_of(name)))
+    cursor.execute(d.next_built(schema, name, rollup, table, first=first), {"rows": rows})
+    until = cursor.fetchone()
+    if until:
+        values = {f"k{place}": value for place, value in enumerate(until)}
+        for statement in d.build_rollup(schema, name, rollup, table, first=first):
+            cursor.execute(statement, values)
+    cursor.execute(
+        "UPDATE rollups SET state = %s, rows_built = rows_built + %s, changed_at = UTC_TIMESTAMP(6)"
+        " WHERE pipeline = %s AND rollup = %s",
+        ("building" if until else "ready", rows if until else 0, pipeline.name, name),
+    )
+    check_fencing_token(connection, pipeline.name, epoch)
     return until is None

@@ -6,10 +6,9 @@ replayed ranges comes from records that are filtered or quarantined now, or that
 
 from __future__ import annotations
 
-import random
-import time
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, replace
+from functools import partial
 from itertools import groupby
 from operator import attrgetter
 from typing import Any
@@ -17,19 +16,20 @@ from typing import Any
 from pymysql.connections import Connection
 
 from tidemill.config import Settings
-from tidemill.errors import Contention
+from tidemill.retry import Backoff
 from tidemill.spec.schema import Pipeline
 from tidemill.store.connection import dialect_of, translated, worker_connection
 from tidemill.store.control import replays
 from tidemill.store.maintenance.rollup_backfill import under_construction
 from tidemill.store.sql.replay import STILL_OUTDATED
+from tidemill.store.steps import run_step
 from tidemill.store.write.fencing import check_pipeline_version, check_topic_generation
 from tidemill.store.write.ledger_rows import Range, WriteContext
 from tidemill.store.write.merge import TableTarget, prepare_tombstones, remove_rows
 
 ROWS = 2_000
 """Rows that leave in one transaction."""
-_ATTEMPTS = 20
+_BACKOFF = Backoff(longest_seconds=1.0, attempts=20)
 
 
 @dataclass(frozen=True)
@@ -120,28 +120,12 @@ def retract_outdated(
     for name, rows in find_outdated(connection, settings, pipeline, write_context, ranges):
         if leaving := spare(rows):
             target = TableTarget(connection, settings.db_data, pipeline, name)
-            gone += _retract_through_contention(target, write_context, leaving)
+            prepare_tombstones(target)
+            gone += run_step(connection, partial(_retract, target, write_context, leaving), _BACKOFF)
     return gone
 
 
-def _retract_through_contention(target: TableTarget, write_context: WriteContext, rows: list[OutdatedRows]) -> int:
-    prepare_tombstones(target)
-    for attempt in range(1, _ATTEMPTS + 1):
-        try:
-            return _retract(target, write_context, rows)
-        except Contention:
-            target.connection.rollback()
-            if attempt == _ATTEMPTS:
-                raise
-            time.sleep(random.uniform(0.5, 1.0) * min(0.02 * 2**attempt, 1.0))  # noqa: S311 -- jitter
-        except BaseException:
-            if target.connection.open:
-                target.connection.rollback()
-            raise
-    raise AssertionError("unreachable: the last attempt raises")
-
-
-def _retract(target: TableTarget, write_context: WriteContext, rows: list[OutdatedRows]) -> int:
+def _retract(target: TableTarget, write_context: WriteContext, rows: list[OutdatedRows], cursor: Any) -> int:
     """One transaction. Rows that were written since they were found stay."""
     connection = target.connection
     empty = target.dialect.empty_gone(target.schema, target.name)
@@ -151,18 +135,15 @@ def _retract(target: TableTarget, write_context: WriteContext, rows: list[Outdat
         "pipeline_version": write_context.pipeline_version,
     }
     removed = 0
-    with translated(), connection.cursor() as cursor:
-        connection.begin()
-        target = replace(target, building=under_construction(connection, target.pipeline))
-        for partition, found in groupby(sorted(rows, key=attrgetter("partition")), attrgetter("partition")):
-            cursor.execute(empty)
-            cursor.executemany(put, [(*row.key, row.offset) for row in found])
-            removed += remove_rows(target, STILL_OUTDATED, values | {"partition": partition})
-        assert write_context.replay_id is not None  # nobody else retracts
-        replays.count_retracted(connection, write_context.replay_id, removed)
-        check_topic_generation(connection, write_context)
-        check_pipeline_version(connection, write_context.stream, write_context.pipeline_version)
-        connection.commit()
+    target = replace(target, building=under_construction(connection, target.pipeline))
+    for partition, found in groupby(sorted(rows, key=attrgetter("partition")), attrgetter("partition")):
+        cursor.execute(empty)
+        cursor.executemany(put, [(*row.key, row.offset) for row in found])
+        removed += remove_rows(target, STILL_OUTDATED, values | {"partition": partition})
+    assert write_context.replay_id is not None  # only replays retract rows
+    replays.count_retracted(connection, write_context.replay_id, removed)
+    check_topic_generation(connection, write_context)
+    check_pipeline_version(connection, write_context.stream, write_context.pipeline_version)
     return removed
 
 

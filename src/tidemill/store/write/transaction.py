@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import random
-import time
+import itertools
 from collections.abc import Callable, Collection, Iterable
 from typing import Any
 
@@ -13,6 +12,7 @@ from pymysql.connections import Connection
 from tidemill.config import Settings
 from tidemill.errors import Contention, DatabaseFull, DatabaseUnavailable, StoreError, Transient
 from tidemill.failpoints import reach
+from tidemill.retry import Backoff
 from tidemill.spec.schema import Pipeline, TableKind
 from tidemill.store.connection import drop_worker_connection, translated, worker_connection
 from tidemill.store.maintenance.rollup_backfill import under_construction
@@ -29,10 +29,10 @@ from tidemill.store.write.fencing import (
 from tidemill.store.write.ledger_rows import Batch, Counts, Range, Rejected, WriteContext
 from tidemill.store.write.merge import Merged, Staged, TableTarget, merge_rows, prepare, without
 
-__all__ = ["ATTEMPTS", "Batch", "Counts", "Range", "ReadRaw", "Rejected", "WriteContext", "write_batch"]
+__all__ = ["Batch", "Counts", "Range", "ReadRaw", "Rejected", "WriteContext", "write_batch"]
 
-ATTEMPTS = 8
-"""How often a transaction is run again from memory after contention or a lost connection."""
+COMMIT_BACKOFF = Backoff(attempts=8)
+"""For a transaction that is run again from memory, after contention or a lost connection."""
 
 ReadRaw = Callable[[Iterable[int]], dict[int, Rejected]]
 """Offsets of one partition -> their records as Kafka holds them, as far as it still does."""
@@ -64,22 +64,24 @@ def write_batch(
         Fenced: another driver has the stream, or moved its position.
         StoreError: the database refuses the rows, or stays away.
     """
-    for attempt in range(1, ATTEMPTS + 1):
+    attempts = itertools.count()
+
+    def attempt() -> Counts:
+        is_first = next(attempts) == 0
         try:
             connection = worker_connection(settings)
-            if attempt > 1:
+            if not is_first:
                 ledger_rows.await_outcome(connection, write_context, batch.range)
             return _Transaction(connection, settings, pipeline, write_context, batch).run(read_raw, dry_run=dry_run)
         except Exception as error:
-            # Whatever it was, the connection may stand in the middle of a transaction.
+            # Whatever it was, the connection may be in the middle of a transaction.
             _roll_back(settings, keep=isinstance(error, Contention | DatabaseFull))
-            if not isinstance(error, Transient) or attempt == ATTEMPTS:
-                raise
-            time.sleep(random.uniform(0.5, 1.0) * min(0.02 * 2**attempt, 2.0))  # noqa: S311 -- jitter
+            raise
         except BaseException:  # a task that is killed, too: the transaction ends with its connection
             drop_worker_connection(settings)
             raise
-    raise AssertionError("unreachable: the last attempt raises")
+
+    return COMMIT_BACKOFF.run(attempt)
 
 
 def _roll_back(settings: Settings, *, keep: bool) -> None:
