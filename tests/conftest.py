@@ -1,4 +1,4 @@
-"""The lanes, and the real servers: each is started when the first test asks for it, once a session, on free ports.
+"""The real servers: each is started when the first test asks for it, once a session, on free ports.
 
 Everything runs in one temporary state folder, which the environment names before anything of ours or of Airflow's is
 imported, so that no test touches the project's own state or the user's home.
@@ -13,7 +13,6 @@ import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
-import hypothesis
 import psutil
 import pytest
 
@@ -25,11 +24,7 @@ from tidemill.devstack.servers import airflow
 from tidemill.devstack.stack import Stack
 from tidemill.processes import environment_of
 
-LANES = ("unit", "spark", "db", "dags", "e2e")
-
-# Nothing here is judged by how long it takes.
-hypothesis.settings.register_profile("untimed", deadline=None)
-hypothesis.settings.load_profile("untimed")
+pytest_plugins = ["support.lanes"]
 
 _session = pytest.StashKey[Settings]()
 
@@ -83,27 +78,6 @@ def pytest_sessionfinish(session: pytest.Session, exitstatus: int) -> None:
         shutil.rmtree(state, ignore_errors=True)
     elif reporter := session.config.pluginmanager.get_plugin("terminalreporter"):
         reporter.write_line(f"the servers' state and logs are kept in {state}")
-
-
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Give each test the marker of its folder, and refuse one that does not say what it shows."""
-    nameless = []
-    for item in items:
-        lane = _lane(item)
-        if lane not in LANES:
-            raise pytest.UsageError(f"{item.path} is in none of the lanes {', '.join(LANES)}")
-        item.add_marker(lane)
-        if isinstance(item, pytest.Function) and not (item.function.__doc__ or "").strip():
-            nameless.append(item.nodeid)
-    # The cheap lanes first: what they find is known early. What needs the session's Airflow comes last, which takes a
-    # good part of a small machine from whatever runs beside it. The sort is stable.
-    items.sort(key=lambda item: ("airflow_stack" in getattr(item, "fixturenames", ()), LANES.index(_lane(item))))
-    if nameless:
-        raise pytest.UsageError("these tests have no docstring that states the behaviour: " + ", ".join(nameless))
-
-
-def _lane(item: pytest.Item) -> str:
-    return item.path.relative_to(ROOT / "tests").parts[0]
 
 
 @pytest.fixture(scope="session")

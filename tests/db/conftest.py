@@ -9,15 +9,10 @@ from support.writes import Writer, make_writer
 from tidemill.config import Settings
 
 
-def pytest_addoption(parser: pytest.Parser) -> None:
-    """How thorough the test of histories is; known where tests/db is named on the command line."""
-    parser.addoption("--histories", type=int, default=500, metavar="N", help="how many histories are played")
-
-
 @pytest.fixture
 def number_of_histories(pytestconfig: pytest.Config) -> int:
-    """How many histories to play."""
-    return int(pytestconfig.getoption("--histories", 500))
+    """How many histories to play: a few in every run, thousands in a full one."""
+    return int(pytestconfig.getoption("histories") or (4000 if pytestconfig.getoption("full") else 80))
 
 
 @pytest.fixture

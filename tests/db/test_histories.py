@@ -66,7 +66,7 @@ def play(player: Player, history: History) -> list[str]:
 def test_any_history_ends_as_the_model_says(players: dict[tuple[str, ...], Player], number_of_histories: int) -> None:
     """Tables, rollups, quarantine, ledger and positions, after any batch cuts, restarts, take-overs and replays."""
 
-    @how(max_examples=number_of_histories, deadline=None, database=None, print_blob=True, derandomize=False)
+    @how(max_examples=number_of_histories)
     @given(histories.histories())
     def holds(history: History) -> None:
         assert play(players[history.tables], history) == []

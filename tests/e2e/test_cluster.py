@@ -31,7 +31,9 @@ from tidemill.supervisor.launcher import DRIVER_MARK, is_gone, stop_driver
 from tidemill.supervisor.spark_submit import program_environment, spark_submit
 from tidemill.testing import wait_until
 
-SECONDS = 90.0
+pytestmark = [pytest.mark.lane("cluster"), pytest.mark.full]
+
+SECONDS = 240.0
 _QUICK = "-XX:TieredStopAtLevel=1 -XX:+UseSerialGC"
 CONF = {
     "spark.driver.extraJavaOptions": _QUICK,

@@ -11,10 +11,14 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import pytest
+
 from tidemill.config import Account, Settings
 from tidemill.devstack import child_process, control, process_records
 from tidemill.store.connection import session
 from tidemill.testing import wait_until
+
+pytestmark = pytest.mark.lane("up")
 
 FLIGHTS = 20_000
 """The fewest from which the model beats its baseline."""
@@ -75,6 +79,7 @@ def refreshes(settings: Settings) -> int:
         return int(cursor.fetchone()[0])
 
 
+@pytest.mark.full
 def test_up_scores_answers_leaves_and_comes_back(own: Settings, tmp_path: Path) -> None:
     """Everything starts on a disturbed feed, the loop turns, the other commands answer, and ``--until-scored`` leaves.
 

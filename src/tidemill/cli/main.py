@@ -41,7 +41,7 @@ for _command in (
     streams.replay,
 ):
     app.command()(_command)
-app.command(context_settings={"ignore_unknown_options": True, "allow_extra_args": True})(develop.test)
+app.command("test", context_settings={"ignore_unknown_options": True, "allow_extra_args": True})(develop.run_tests)
 app.command()(develop.bench)
 app.add_typer(models.app, name="models")
 

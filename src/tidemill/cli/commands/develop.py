@@ -14,18 +14,29 @@ if TYPE_CHECKING:
     from tidemill.config import Settings
 
 
-def test(context: typer.Context) -> None:
+def run_tests(
+    context: typer.Context,
+    full: Annotated[bool, typer.Option("--full", help="Run every test, lane by lane, with a new seed.")] = False,
+    resume: Annotated[bool, typer.Option("--resume", help="With --full: run the lanes that have not passed.")] = False,
+    lanes: Annotated[list[str] | None, typer.Option("--lane", help="Run this lane only; may be repeated.")] = None,
+    seed: Annotated[int | None, typer.Option(help="Draw all random input from this number.")] = None,
+) -> None:
     """Run the project's tests, or the cases of one pipeline; further arguments go to pytest.
 
-    Examples: ./tidemill test, ./tidemill test flights, ./tidemill test -m unit
+    Examples: ./tidemill test, ./tidemill test flights, ./tidemill test --lane unit, ./tidemill test --full --resume
     """
     from tidemill import config
 
     settings = config.load()
     words = list(context.args)
+    seeded = [] if seed is None else ["--seed", str(seed)]
+    if full and not words:
+        chosen = [word for lane in lanes or () for word in ("--lane", lane)]
+        _exec_python(settings, "tests/full.py", *(["--resume"] if resume else []), *chosen, *seeded)
     if words and (settings.pipelines / words[0]).is_dir():
         words = ["tests/spark/test_cases.py", "--pipeline", *words]
-    _exec_python(settings, "-m", "pytest", *words)
+    marked = ["-m", " or ".join(lanes)] if lanes else []
+    _exec_python(settings, "-m", "pytest", *(["--full"] if full else []), *marked, *seeded, *words)
 
 
 def bench(name: Annotated[str, typer.Argument(help="Name of a file in bench/.")] = "ingest") -> None:
