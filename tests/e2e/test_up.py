@@ -128,8 +128,8 @@ def _says_that_it_is_up(settings: Settings) -> None:
 
 
 def _summarises(said: str) -> None:
-    shown = r"running: [\d,]+ records in Kafka, lag [\d,]+, behind by \d+ s, [1-9]\d* commits; rows: flights [\d,]+, "
-    assert re.search(f"flights {shown}", said)
+    lag = r"flights: running, [\d,]+ records in Kafka, lag [\d,]+ records, freshness \d+ s, "
+    assert re.search(lag + r"[1-9]\d* commits; rows: flights [\d,]+, ", said)
     assert re.search(r"Airflow: http://127\.0\.0\.1:\d+, user admin", said)
     assert re.search(r"flights\.late_arrival: champion version 1, areaUnderROC 0\.\d+ \(baseline 0\.\d+\)", said)
     assert "the first scores are published" in said
@@ -149,3 +149,8 @@ def test_commands_without_a_stack_say_so_in_one_sentence(own: Settings) -> None:
         assert answer.stderr.startswith("tidemill: ")
         assert answer.stderr.count("\n") == 1
     assert command(own, "down").stdout == "the stack was not running\n"
+    shown = command(own, "status")
+    assert (shown.returncode, shown.stdout) == (3, "stack: not running\n")
+    assert shown.stderr.startswith("tidemill: [TM-DEVSTACK-DOWN] the stack is not running")
+    as_json = command(own, "status", "--json")
+    assert (as_json.returncode, json.loads(as_json.stdout)["stack"]["pid"]) == (3, None)

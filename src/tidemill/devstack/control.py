@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import signal
+import socket
 from collections.abc import Callable
+from typing import Any
 
 import psutil
 
@@ -14,6 +16,7 @@ from tidemill.devstack.process_records import Record
 from tidemill.errors import SetupError
 
 _STOP_SECONDS = 180.0
+_CONNECT_SECONDS = 2.0
 
 
 def running(settings: Settings) -> Record | None:
@@ -29,6 +32,32 @@ def components(settings: Settings) -> dict[str, bool]:
         for record in process_records.read_all(settings)
         if record.name != process_records.STACK
     }
+
+
+def stack_facts(settings: Settings) -> dict[str, Any]:
+    """An overview of the processes of the stack alone: neither the database nor Kafka is asked."""
+    stack = running(settings)
+    return {
+        "stack": {"pid": stack.pid if stack else None, "components": components(settings)},
+        "airflow": settings.airflow_url,
+        "streams": [],
+        "models": [],
+        "problems": [],
+    }
+
+
+def require_database(settings: Settings) -> None:
+    """Find out quickly that there is nothing to ask: no stack on this machine, and no database elsewhere.
+
+    Raises:
+        SetupError: no process runs a stack of this state folder, and nothing listens at the database's address.
+    """
+    if running(settings) is not None:
+        return
+    try:
+        socket.create_connection((settings.db_host, settings.db_port), timeout=_CONNECT_SECONDS).close()
+    except OSError:
+        raise SetupError("TM-DEVSTACK-DOWN", host=settings.db_host, port=settings.db_port) from None
 
 
 def down(settings: Settings, report: Callable[[str], None], stop_seconds: float = _STOP_SECONDS) -> bool:

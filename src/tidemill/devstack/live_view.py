@@ -11,8 +11,7 @@ from rich.live import Live as RichLive
 from rich.table import Table
 from rich.text import Text
 
-from tidemill.devstack.overview import describe_model, describe_stream
-from tidemill.ml.serving.publish import ModelStatus
+from tidemill.devstack.describe import describe_model, describe_stream
 
 LINE_SECONDS = 5.0
 
@@ -70,8 +69,8 @@ class Live:
             for name, value in _figures(row):
                 grid.add_row(Text(name, style="dim"), value)
         lines = [Text(f"feed {feed.topic}: {feed.played:,} of {feed.total:,} records") for feed in self.feeds]
-        lines += [Text(describe_model(ModelStatus(**row))) for row in facts["models"]]
-        lines += [Text(sentence, style="red") for sentence in facts["trouble"]]
+        lines += [Text(describe_model(row)) for row in facts["models"]]
+        lines += [Text(sentence, style="red") for sentence in facts["problems"]]
         urls = Text(
             f"Airflow {facts['airflow']}   console {facts['airflow']}/tidemill/   (Ctrl-C stops everything)",
             style="dim",
@@ -94,5 +93,5 @@ def _figures(row: dict[str, Any]) -> list[tuple[str, str]]:
 
 def _describe(facts: dict[str, Any]) -> list[str]:
     lines = [describe_stream(row) for row in facts["streams"]]
-    lines += [describe_model(ModelStatus(**row)) for row in facts["models"]]
-    return [*lines, *facts["trouble"]]
+    lines += [describe_model(row) for row in facts["models"]]
+    return [*lines, *facts["problems"]]

@@ -1,4 +1,7 @@
-"""What a person sees of the running stack: one overview, as facts and as lines."""
+"""The state of stack, streams and models, read from the database and Kafka as JSON-ready facts.
+
+Runs in the processes of ``./tidemill up`` and ``./tidemill status``; ``describe`` has the same facts as lines.
+"""
 
 from __future__ import annotations
 
@@ -11,12 +14,12 @@ from confluent_kafka.admin import AdminClient
 from pymysql.connections import Connection
 
 from tidemill.config import Account, Settings
-from tidemill.devstack.control import components, running
+from tidemill.devstack.control import stack_facts
 from tidemill.errors import SourceError, StoreError
 from tidemill.kafka import topics
 from tidemill.lifecycle.slo import behind_seconds
 from tidemill.lifecycle.stream_row import StreamRow
-from tidemill.ml.serving.publish import ModelStatus, model_status
+from tidemill.ml.serving.publish import model_status
 from tidemill.spec import Pipeline
 from tidemill.store.connection import session, translated
 from tidemill.store.control import ledger, streams
@@ -25,15 +28,8 @@ from tidemill.store.control import ledger, streams
 def overview(
     settings: Settings, pipelines: Mapping[str, Pipeline], client: AdminClient | None = None
 ) -> dict[str, Any]:
-    """Everything worth knowing, as JSON-ready facts; ``trouble`` says what could not be asked."""
-    stack = running(settings)
-    facts: dict[str, Any] = {
-        "stack": {"pid": stack.pid if stack else None, "components": components(settings)},
-        "airflow": settings.airflow_url,
-        "streams": [],
-        "models": [],
-        "trouble": [],
-    }
+    """The facts; ``problems`` has a sentence for each server that did not answer."""
+    facts = stack_facts(settings)
     try:
         with session(settings, Account.READ) as connection:
             for pipeline in pipelines.values():
@@ -42,7 +38,7 @@ def overview(
                 )
                 facts["models"] += [dataclasses.asdict(row) for row in model_status(connection, settings, pipeline)]
     except StoreError as error:
-        facts["trouble"].append(str(error))
+        facts["problems"].append(str(error))
     return facts
 
 
@@ -52,7 +48,7 @@ def _ends(
     try:
         return topics.offsets_at(client or topics.admin(settings), pipeline.source.topic, "latest")
     except SourceError as error:
-        facts["trouble"].append(str(error))
+        facts["problems"].append(str(error))
         return None
 
 
@@ -117,64 +113,3 @@ def _rows(connection: Connection[Any], settings: Settings, pipeline: Pipeline) -
             found = cursor.fetchone()
             counts[name] = int(found[0]) if found else 0
     return counts
-
-
-def render(facts: Mapping[str, Any]) -> list[str]:
-    """An overview as lines."""
-    stack = facts["stack"]
-    dead = [name for name, alive in stack["components"].items() if not alive]
-    lines = ["stack     " + (f"up as process {stack['pid']}" if stack["pid"] else "down")]
-    lines += [f"          dead: {', '.join(dead)}"] if dead else []
-    lines += [f"Airflow   {facts['airflow']}  (console: {facts['airflow']}/tidemill/)"]
-    for row in facts["streams"]:
-        lines.append(f"stream    {describe_stream(row)}")
-        lines += (
-            [f"          last error: {row['last_error']}"] if row["last_error"] and row["state"] != "running" else []
-        )
-        lines += [f"          {sentence}" for sentence in describe_driver(row["driver"])]
-        lines += [f"          halted: {row['halted']}"] if row["halted"] else []
-    lines += [f"model     {describe_model(ModelStatus(**row))}" for row in facts["models"]]
-    return [*lines, *(f"trouble   {sentence}" for sentence in facts["trouble"])]
-
-
-def describe_stream(row: Mapping[str, Any]) -> str:
-    """A stream in one line."""
-    tables = ", ".join(f"{name} {count:,}" for name, count in row["rows"].items())
-    fresh = "-" if row["freshness_seconds"] is None else f"{row['freshness_seconds']:.0f} s"
-    lag = "?" if row["lag_records"] is None else f"{row['lag_records']:,}"
-    came = "?" if row["records_in_kafka"] is None else f"{row['records_in_kafka']:,}"
-    return (
-        f"{row['stream']} {row['state']}: {came} records in Kafka, lag {lag}, behind by {fresh}, "
-        f"{row['commits']:,} commits; rows: {tables}; quarantined {row['quarantined']:,}"
-    )
-
-
-def describe_driver(driver: Mapping[str, Any]) -> list[str]:
-    """What a driver says of itself: how fast it is, and what it waits for. Nothing if nothing is known."""
-    parts = []
-    if driver["behind_seconds"] is not None:
-        parts.append(f"{driver['behind_seconds']:.0f} s behind Kafka")
-    if driver["records_per_second"] is not None:
-        parts.append(f"{driver['records_per_second']:,.0f} records/s")
-    if driver["latency_p50_ms"] is not None and driver["latency_p99_ms"] is not None:
-        parts.append(f"latency p50 {driver['latency_p50_ms']:,} ms, p99 {driver['latency_p99_ms']:,} ms")
-    if driver["batch_ms"] is not None:
-        limit = "" if driver["batch_limit"] is None else f" of at most {driver['batch_limit']:,} records"
-        parts.append(f"last batch {driver['batch_ms']:,} ms{limit}")
-    lines = [", ".join(parts)] if parts else []
-    return [*lines, f"waits: {driver['waiting_for']}"] if driver["waiting_for"] else lines
-
-
-def describe_model(row: ModelStatus) -> str:
-    """A model in one line."""
-    if row.champion_version is None:
-        return f"{row.pipeline}.{row.model}: no champion yet"
-    measured = f"{row.metric} {row.metric_value:.4f}" if row.metric_value is not None else "not measured"
-    if row.baseline_value is not None:
-        measured += f" (baseline {row.baseline_value:.4f})"
-    published = (
-        "nothing published"
-        if row.published_version is None
-        else f"version {row.published_version} published, {row.scored_rows:,} scores"
-    )
-    return f"{row.pipeline}.{row.model}: champion version {row.champion_version}, {measured}; {published}"

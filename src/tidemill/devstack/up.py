@@ -15,12 +15,12 @@ from tidemill.config import Account, Settings
 from tidemill.demo.feed import FeedOptions, play
 from tidemill.deploy import apply
 from tidemill.devstack.airflow_api import AirflowApi, Connection
+from tidemill.devstack.describe import describe_model, describe_stream
 from tidemill.devstack.live_view import Lines, Live
-from tidemill.devstack.overview import describe_model, describe_stream, overview
+from tidemill.devstack.overview import overview
 from tidemill.devstack.stack import Stack
 from tidemill.errors import ModelError, SetupError, StreamError, TidemillError
 from tidemill.kafka import topics
-from tidemill.ml.serving.publish import ModelStatus
 from tidemill.spec import Pipeline, load_pipelines
 from tidemill.store.connection import session, translated
 
@@ -115,7 +115,7 @@ class Up:
                 try:
                     trouble = self._first_refresh(api, facts)
                 except SetupError as error:  # one request that Airflow did not answer; it is asked again
-                    facts["trouble"].append(str(error))
+                    facts["problems"].append(str(error))
                     trouble = None
                 if until_scored and trouble:
                     raise trouble
@@ -171,7 +171,7 @@ class Up:
         for row in facts["streams"]:
             if row["halted"]:
                 raise StreamError(f"stream {row['stream']} is halted", value=row["halted"])
-        if facts["trouble"] or not facts["models"]:
+        if facts["problems"] or not facts["models"]:
             return False
         return any(row["published_version"] is not None for row in facts["models"])
 
@@ -184,7 +184,7 @@ class Up:
             total = " + ".join(f"{row[name]:,} {name}" for name in parts)
             self.out.print(f"  ledger: {row['records']:,} records = {total}", markup=False)
         for row in facts["models"]:
-            self.out.print(f"  {describe_model(ModelStatus(**row))}", markup=False)
+            self.out.print(f"  {describe_model(row)}", markup=False)
         for pipeline in self.pipelines.values():
             example = pipeline.folder / "example.sql"
             if example.exists():

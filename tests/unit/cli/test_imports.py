@@ -38,6 +38,17 @@ def imported(state: Path, words: str) -> set[str]:
     return set(ran.stderr.splitlines()[-1].split())
 
 
+def test_the_overview_of_a_running_stack_needs_no_engine() -> None:
+    """Nor does what ``status`` imports to ask the database and Kafka."""
+    ran = subprocess.run(
+        [sys.executable, "-c", "import sys, tidemill.devstack.overview; print(*sys.modules)"],
+        capture_output=True, text=True, check=True, timeout=120,
+    )  # fmt: skip
+    packages = {name.partition(".")[0] for name in ran.stdout.split()}
+    assert "pymysql" in packages
+    assert packages & (HEAVY | {"httpx", "rich"}) == set()
+
+
 @pytest.mark.parametrize("words", FORBIDDEN)
 def test_a_command_imports_what_it_needs(tmp_path: Path, words: str) -> None:
     """A package on the list would be seen: typer is needed, and is there."""

@@ -29,7 +29,7 @@ def models(context: typer.Context, as_json: Json = False) -> None:
         return
     from tidemill import config
     from tidemill.config import Account
-    from tidemill.devstack.overview import describe_model
+    from tidemill.devstack.describe import describe_model
     from tidemill.ml.serving.publish import model_status
     from tidemill.spec import load_pipelines
     from tidemill.store.connection import session
@@ -37,9 +37,11 @@ def models(context: typer.Context, as_json: Json = False) -> None:
     settings = config.load()
     with session(settings, Account.READ) as connection:
         rows = [
-            row for p in load_pipelines(settings.pipelines).values() for row in model_status(connection, settings, p)
+            dataclasses.asdict(row)
+            for pipeline in load_pipelines(settings.pipelines).values()
+            for row in model_status(connection, settings, pipeline)
         ]
-    print_facts([dataclasses.asdict(row) for row in rows], as_json, [describe_model(row) for row in rows])
+    print_facts(rows, as_json, [describe_model(row) for row in rows])
 
 
 @app.command()

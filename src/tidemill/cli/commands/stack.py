@@ -7,6 +7,7 @@ from typing import Annotated
 import typer
 
 from tidemill.cli.commands.options import Json, print_facts
+from tidemill.errors import SetupError
 
 
 def up(
@@ -48,14 +49,23 @@ def down() -> None:
 
 
 def status(as_json: Json = False) -> None:
-    """Show the state of the stack, the streams and the models.
+    """Show the state of the stack, the streams and the models; exit code 3 if the stack is not running.
 
     Example: ./tidemill status --json
     """
     from tidemill import config
-    from tidemill.devstack.overview import overview, render
-    from tidemill.spec import load_pipelines
+    from tidemill.devstack import control
+    from tidemill.devstack.describe import describe_overview
 
     settings = config.load()
+    try:
+        control.require_database(settings)
+    except SetupError as error:
+        facts = control.stack_facts(settings) | {"problems": [str(error)]}
+        print_facts(facts, as_json, ["stack: not running"])
+        raise
+    from tidemill.devstack.overview import overview
+    from tidemill.spec import load_pipelines
+
     facts = overview(settings, load_pipelines(settings.pipelines))
-    print_facts(facts, as_json, render(facts))
+    print_facts(facts, as_json, describe_overview(facts))
