@@ -217,17 +217,17 @@ def test_a_broken_pipeline_is_one_import_error_and_the_others_keep_their_dags(se
 
 def test_a_pipeline_that_breaks_after_it_was_applied_keeps_its_dags(settings: Settings, two: Path) -> None:
     """They are made of the version applied last, and say so at the top; the import error tells both."""
-    snapshots.save(config.load(), load_pipeline(two / "surges"), 5)
+    snapshots.save_snapshot(config.load(), load_pipeline(two / "surges"), 5)
     (two / "surges" / "transform.sql").unlink()
     bag = DagBag(settings.root / "dags")
     assert set(bag.dags) == OF_TIDES | OF_SURGES | FOR_ALL
     [error] = bag.import_errors.values()
     assert "pipeline surges: tables." in error
-    assert "version 5, applied last, goes on" in error
+    assert "version 5, deployed last, stays in use" in error
     for dag_id in OF_SURGES:
         top = str(bag.dags[dag_id].doc_md).splitlines()[0]
         assert top.startswith("> **The folder is refused")
-        assert "version 5, applied last, goes on" in top
+        assert "version 5, deployed last, stays in use" in top
     assert not any("The folder is refused" in str(bag.dags[dag_id].doc_md) for dag_id in OF_TIDES)
     assert {"keep__surges", "verify__surges"} < set(bag.dags["maintenance"].task_ids)
     assert "surges" in bag.dags["control_streams"].params.get_param("stream").schema["enum"]

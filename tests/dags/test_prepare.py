@@ -10,7 +10,7 @@ import pytest
 
 from tidemill.airflow.dags.prepare import prepare
 from tidemill.config import Account, Settings
-from tidemill.deploy.snapshots import save
+from tidemill.deploy.snapshots import save_snapshot
 from tidemill.errors import SourceError, StreamError
 from tidemill.spec import Pipeline, load_pipeline
 from tidemill.store.connection import session
@@ -65,7 +65,7 @@ def test_a_folder_that_holds_no_text_is_only_told_of(
     settings, pipeline = tides
     with session(settings, Account.READ) as connection, connection.cursor() as cursor:
         cursor.execute("SELECT MAX(version) FROM pipelines WHERE pipeline = 'tides'")
-        save(settings, pipeline, int(cursor.fetchone()[0]))
+        save_snapshot(settings, pipeline, int(cursor.fetchone()[0]))
     folder = tmp_path / "pipelines" / "tides"
     shutil.copytree(pipeline.folder, folder)
     (folder / "transform.sql").write_bytes(b"SELECT \xff FROM records")

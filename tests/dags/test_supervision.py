@@ -331,7 +331,7 @@ def test_a_driver_that_does_not_leave_for_the_next_is_ended(scene: Scene) -> Non
 @pytest.mark.parametrize("text", ["# edited\n", "nonsense: [\n"], ids=["edited", "broken"])
 def test_a_folder_that_was_not_applied_changes_nothing(scene: Scene, folder: Path, text: str) -> None:
     """What was applied goes on, and is what is started again."""
-    snapshots.save(scene.settings, load_pipeline(folder), scene.row.newest_version)
+    snapshots.save_snapshot(scene.settings, load_pipeline(folder), scene.row.newest_version)
     trigger = scene.started()
     old = scene.row
     edit(folder, text)

@@ -229,7 +229,7 @@ def test_the_cost_does_not_grow_with_the_tables(post: Post) -> None:
             f"FLUSH TABLES {schema}.{table}",
         )
     table, model = post.pipeline.tables["parcels"], post.pipeline.models[post.model]
-    query = d.with_rollups_by_key(FEATURES, post.pipeline.rollups)
+    query = d.with_rollups_by_key(model.query, post.pipeline.rollups)
     asked = d.committed_features(schema, query, model, table, ["distance", "parcels"], 1)
     with session(post.settings, Account.STREAM, schema=schema) as connection, connection.cursor() as cursor:
         for sql in d.create_stage(schema, "parcels", table):

@@ -75,9 +75,7 @@ def promoted(shop: Shop, refresh_id: int) -> int:
 def unscored(shop: Shop, version: int) -> dict[int, int]:
     """Row -> its commit, of the rows that scoring would read."""
     model = shop.pipeline.models[shop.model]
-    rows = dialect(shop.settings.db_dialect).feature_rows(
-        shop.pipeline.sql(model.features), model, shop.pipeline.tables["orders"], ["amount"]
-    )
+    rows = dialect(shop.settings.db_dialect).feature_rows(model.query.sql, model, shop.pipeline.tables["orders"])
     query = dialect(shop.settings.db_dialect).unscored(shop.settings.db_data, rows, model, version)
     return dict(shop.query(f"SELECT id, _commit FROM ({query}) AS u"))
 

@@ -34,7 +34,7 @@ from tidemill.airflow.connections import of_airflow
 from tidemill.airflow.hook import CONN_ID, TidemillHook
 from tidemill.airflow.log_link import DriverLogLink
 from tidemill.airflow.triggers.stream import StartRequestedTrigger, StreamTrigger, observe_stream
-from tidemill.deploy.snapshots import current
+from tidemill.deploy.snapshots import load_deployed
 from tidemill.errors import Contention, Fenced, SpecError, StreamError
 from tidemill.lifecycle.decide import WAITING, Action, ActionType, decide, desired_of
 from tidemill.lifecycle.driver_state import DriverState
@@ -145,14 +145,14 @@ class StreamOperator(BaseOperator):
     def _missing(self, actions: StreamActions) -> str | None:
         """Why what was applied last could not be started, None if it can: nothing leaves before that is known."""
         try:
-            current(actions.settings, actions.connection, self.pipeline)
+            load_deployed(actions.settings, actions.connection, self.pipeline)
         except (StreamError, SpecError) as error:
             return str(error)
         return None
 
     def _do(self, actions: StreamActions, row: StreamRow, life: DriverState, action: Action) -> None:
         if action.action_type is ActionType.START:
-            actions.start(row, *current(actions.settings, actions.connection, row.stream), self.conf)
+            actions.start(row, *load_deployed(actions.settings, actions.connection, row.stream), self.conf)
         elif action.action_type is ActionType.ROLL:
             actions.request_exit(row)
         elif action.action_type is ActionType.KILL:
@@ -183,7 +183,7 @@ class StreamOperator(BaseOperator):
 def _promised(actions: StreamActions, stream: str) -> float | None:
     """How fresh the tables are to be, None where the applied pipeline cannot be read: that stops no watching."""
     try:
-        pipeline, _ = current(actions.settings, actions.connection, stream)
+        pipeline, _ = load_deployed(actions.settings, actions.connection, stream)
     except (StreamError, SpecError):
         return None
     return pipeline.slo.freshness_seconds

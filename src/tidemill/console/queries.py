@@ -15,7 +15,7 @@ from pymysql.cursors import DictCursor
 from tidemill.config import Account, Settings
 from tidemill.console.ledgers import Ledger, Ledgers
 from tidemill.console.models import ModelView, models_of
-from tidemill.deploy.snapshots import newest
+from tidemill.deploy.snapshots import newest_snapshot
 from tidemill.errors import SpecError
 from tidemill.lifecycle.driver_state import ALIVE, DriverState, observe
 from tidemill.lifecycle.slo import behind_seconds, describe_activity
@@ -177,7 +177,7 @@ def judged_by(settings: Settings, pipeline: str, model: str) -> str | None:
 
 
 def _applied(settings: Settings, name: str) -> Pipeline | None:
-    folder = newest(settings, name) or settings.pipelines / name
+    folder = newest_snapshot(settings, name) or settings.pipelines / name
     try:
         return _read(folder, (folder / "pipeline.yaml").stat().st_mtime_ns)
     except OSError:

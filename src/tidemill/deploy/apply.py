@@ -39,7 +39,7 @@ def apply_all(settings: Settings, pipelines: Iterable[Pipeline], report: Callabl
             version = migrations.apply_pipeline(connection, settings, pipeline)
             row = stream_rows.read_stream(connection, pipeline.name)
             leased = [row.pipeline_version] if row is not None and row.pipeline_version is not None else []
-            snapshots.save(settings, pipeline, version, leased=leased)
+            snapshots.save_snapshot(settings, pipeline, version, leased=leased)
             report(f"{pipeline.name}: version {version} is applied")
 
 

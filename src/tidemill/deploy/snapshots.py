@@ -1,8 +1,8 @@
-"""What was applied, as it was: copies of pipeline folders in ``<state>/applied/<pipeline>/<version>/<pipeline>/``.
+"""Snapshots: copies of deployed pipeline folders in ``<state>/applied/<pipeline>/<version>/<pipeline>/``.
 
-Drivers are started from them, and the DAGs of broken folders are built from them. A folder that is edited or broken
-changes nothing until it is applied; one that is gone takes its DAGs along. A copy has the digest of its folder, which
-is what makes it a version.
+Drivers are started from snapshots, and while a pipeline's folder is rejected its DAGs are built from the newest one.
+So an edited or broken folder changes nothing until it is applied. Removing a pipeline's folder removes its DAGs. A
+snapshot has the same digest as the folder it was copied from; that makes it a version.
 """
 
 from __future__ import annotations
@@ -18,62 +18,57 @@ from pymysql.connections import Connection
 from tidemill.config import Settings
 from tidemill.errors import SpecError, StreamError
 from tidemill.spec import Pipeline, load_pipeline
-from tidemill.spec.loader import digest_of, files_of
+from tidemill.spec.folder import digest_of, files_of
 from tidemill.store.connection import translated
 
 KEPT_VERSIONS = 3
 
 
-def save(settings: Settings, pipeline: Pipeline, version: int, *, leased: Collection[int] = ()) -> Path:
-    """Copy the folder of a version that was just applied, and remove what is older than the newest three.
+def save_snapshot(settings: Settings, pipeline: Pipeline, version: int, *, leased: Collection[int] = ()) -> Path:
+    """Copy the folder of a version that was just applied, and prune all but the newest three versions.
 
     Args:
         settings: where the state folder is.
-        pipeline: as it was applied.
-        version: it was applied as.
-        leased: versions that stay whatever their age, because a driver runs them.
+        pipeline: the pipeline that was applied.
+        version: its version number in the control plane.
+        leased: versions that drivers run; these are kept whatever their age.
 
     Returns:
-        The copy.
+        The folder of the snapshot.
 
     Raises:
-        SpecError: the folder is not any more what was applied, or a copy of it is no pipeline.
+        SpecError: the folder has changed since it was applied, or its copy is not a valid pipeline.
     """
-    place = _place(settings, pipeline.name)
-    kept = place / str(version) / pipeline.name
-    if not _is_whole(kept, pipeline.digest):
-        place.mkdir(parents=True, exist_ok=True)
-        aside = Path(tempfile.mkdtemp(prefix=".", dir=place))
+    versions_folder = _versions_folder(settings, pipeline.name)
+    snapshot = versions_folder / str(version) / pipeline.name
+    if not _is_complete(snapshot, pipeline.digest):
+        versions_folder.mkdir(parents=True, exist_ok=True)
+        temporary = Path(tempfile.mkdtemp(prefix=".", dir=versions_folder))
         try:
-            _copy(pipeline, aside / pipeline.name)
-            aside.chmod(0o755)
-            _put(aside, kept.parent)
+            _copy(pipeline, temporary / pipeline.name)
+            temporary.chmod(0o755)
+            _replace(temporary, snapshot.parent)
         finally:
-            shutil.rmtree(aside, ignore_errors=True)
-    versions = _versions(place)
-    # A higher number than what was applied last is of a database that is no more.
-    foreign = [found for found in versions if found > version]
-    former = [found for found in versions if found <= version][KEPT_VERSIONS:]
-    for found in (*foreign, *former):
-        if found not in leased:
-            shutil.rmtree(place / str(found), ignore_errors=True)
-    return kept
+            shutil.rmtree(temporary, ignore_errors=True)
+    _prune(versions_folder, version, leased)
+    return snapshot
 
 
-def newest(settings: Settings, name: str) -> Path | None:
-    """The newest copy of a pipeline's folder, None if none was kept here. Touches the file system only."""
-    place = _place(settings, name)
-    return next((place / str(version) / name for version in _versions(place)), None)
+def newest_snapshot(settings: Settings, name: str) -> Path | None:
+    """The folder of a pipeline's newest snapshot, None if there is none. Reads the file system only."""
+    versions_folder = _versions_folder(settings, name)
+    return next((versions_folder / str(version) / name for version in _versions(versions_folder)), None)
 
 
-def current(settings: Settings, connection: Connection[Any], name: str) -> tuple[Pipeline, int]:
-    """The pipeline as it was applied last, and its version.
+def load_deployed(settings: Settings, connection: Connection[Any], name: str) -> tuple[Pipeline, int]:
+    """The deployed pipeline, which is the version that was applied last, and its version number.
 
-    Read from its copy; where none was kept here, from the pipelines folder, if that still is what was applied.
+    It is loaded from its snapshot. Where this machine has no such snapshot, it is loaded from the pipeline's folder if
+    that has no unapplied changes.
 
     Raises:
-        StreamError: nothing was applied, or what was applied is nowhere to be found.
-        SpecError: what was applied is not right any more, say after an upgrade.
+        StreamError: no version was applied, or neither snapshot nor folder has the content of the version.
+        SpecError: the checks reject the deployed version, for instance after an upgrade of Tidemill.
     """
     with translated(), connection.cursor() as cursor:
         cursor.execute(
@@ -81,58 +76,61 @@ def current(settings: Settings, connection: Connection[Any], name: str) -> tuple
         )
         row = cursor.fetchone()
     if row is None:
-        raise StreamError("the pipeline is not applied", value=name, remedy=f"run ./tidemill apply {name}")
+        raise StreamError("TM-DEPLOY-NEVER-APPLIED", value=name, pipeline=name)
     version, digest = int(row[0]), str(row[1])
-    for folder in (_place(settings, name) / str(version) / name, settings.pipelines / name):
-        if _is_whole(folder, digest):
+    for folder in (_versions_folder(settings, name) / str(version) / name, settings.pipelines / name):
+        if _is_complete(folder, digest):
             return load_pipeline(folder), version
-    raise StreamError(
-        f"version {version} of the pipeline was applied and not kept here, and its folder is another one now",
-        value=name,
-        remedy=f"run ./tidemill apply {name}",
-    )
+    raise StreamError("TM-DEPLOY-SNAPSHOT-MISSING", value=name, pipeline=name, version=version)
 
 
-def _place(settings: Settings, name: str) -> Path:
+def _versions_folder(settings: Settings, name: str) -> Path:
     return settings.state / "applied" / name
 
 
-def _versions(place: Path) -> list[int]:
-    """The versions that were kept, the newest first."""
-    if not place.is_dir():
+def _versions(versions_folder: Path) -> list[int]:
+    """The version numbers of the snapshots in the folder, the newest first."""
+    if not versions_folder.is_dir():
         return []
-    return sorted((int(path.name) for path in place.iterdir() if path.name.isdecimal()), reverse=True)
+    return sorted((int(path.name) for path in versions_folder.iterdir() if path.name.isdecimal()), reverse=True)
 
 
-def _is_whole(folder: Path, digest: str) -> bool:
+def _is_complete(folder: Path, digest: str) -> bool:
     try:
         return (folder / "pipeline.yaml").is_file() and digest_of(folder) == digest
-    except OSError:  # it goes while we read it
+    except OSError:  # another process removes it at the same time
         return False
 
 
-def _copy(pipeline: Pipeline, aside: Path) -> None:
-    aside.mkdir()
-    for inside in files_of(pipeline.folder):
-        (aside / inside).parent.mkdir(parents=True, exist_ok=True)
-        shutil.copyfile(pipeline.folder / inside, aside / inside)
-    if digest_of(aside) != pipeline.digest:
-        raise SpecError(
-            "the folder was changed while it was applied",
-            value=pipeline.folder,
-            remedy=f"run ./tidemill apply {pipeline.name} again",
-        )
-    load_pipeline(aside)  # what it names behind a link to another folder is in no digest, and in no copy
+def _copy(pipeline: Pipeline, copy: Path) -> None:
+    copy.mkdir()
+    for file in files_of(pipeline.folder):
+        (copy / file).parent.mkdir(parents=True, exist_ok=True)
+        shutil.copyfile(pipeline.folder / file, copy / file)
+    if digest_of(copy) != pipeline.digest:
+        raise SpecError("TM-DEPLOY-FOLDER-CHANGED", value=pipeline.folder, pipeline=pipeline.name)
+    load_pipeline(copy)  # fails if the pipeline names a file in a linked folder, which neither digest nor copy hold
 
 
-def _put(aside: Path, place: Path) -> None:
-    """Have a folder appear whole under its name. What stands there is damaged, and goes."""
-    if place.exists():
-        broken = Path(tempfile.mkdtemp(prefix=".", dir=place.parent))
-        place.replace(broken / place.name)
-        shutil.rmtree(broken, ignore_errors=True)
+def _replace(temporary: Path, version_folder: Path) -> None:
+    """Rename the temporary folder, so that the snapshot appears completely or not at all. A folder that already has
+    the name is damaged and is removed."""
+    if version_folder.exists():
+        damaged = Path(tempfile.mkdtemp(prefix=".", dir=version_folder.parent))
+        version_folder.replace(damaged / version_folder.name)
+        shutil.rmtree(damaged, ignore_errors=True)
     try:
-        aside.replace(place)
+        temporary.replace(version_folder)
     except OSError:
-        if not place.is_dir():  # somebody else put the same version there first
+        if not version_folder.is_dir():  # otherwise another process has just created the same version
             raise
+
+
+def _prune(versions_folder: Path, version: int, leased: Collection[int]) -> None:
+    versions = _versions(versions_folder)
+    # Snapshots with a higher number were made for a database that no longer exists.
+    foreign = [each for each in versions if each > version]
+    outdated = [each for each in versions if each <= version][KEPT_VERSIONS:]
+    for each in (*foreign, *outdated):
+        if each not in leased:
+            shutil.rmtree(versions_folder / str(each), ignore_errors=True)

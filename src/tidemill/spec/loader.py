@@ -1,9 +1,8 @@
-"""``pipelines/<name>/`` -> :class:`~tidemill.spec.schema.Pipeline`, or a sentence saying what is wrong with it."""
+"""Loads ``pipelines/<name>/`` as a :class:`~tidemill.spec.schema.Pipeline`, or rejects it with one sentence."""
 
 from __future__ import annotations
 
 import difflib
-import hashlib
 from pathlib import Path
 from types import UnionType
 from typing import Any, get_args
@@ -12,18 +11,21 @@ import yaml
 from pydantic import BaseModel, ValidationError
 
 from tidemill.errors import SpecError
-from tidemill.spec.checks.tables import belongs, check_pipeline
+from tidemill.spec.checks.tables import check_pipeline
+from tidemill.spec.folder import digest_of
 from tidemill.spec.schema import Pipeline
 
-_LOADER: Any = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
-"""The one in C, where PyYAML was built with it, takes a sixth of the time."""
+_YAML_LOADER: Any = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
+"""The loader in C, where PyYAML was built with it, takes a sixth of the time."""
+_NOT_KEYS = ("folder", "digest")
+"""Fields of a pipeline that the loader sets; they are no keys of pipeline.yaml."""
 
 
 def load_pipelines(folder: Path) -> dict[str, Pipeline]:
     """Every pipeline below ``folder``, by name, in order of name.
 
     Raises:
-        SpecError: one of them is wrong.
+        SpecError: one of them is rejected.
     """
     return {path.parent.name: load_pipeline(path.parent) for path in sorted(folder.glob("*/pipeline.yaml"))}
 
@@ -32,93 +34,76 @@ def load_pipeline(folder: Path) -> Pipeline:
     """Read and check one pipeline folder, without any server.
 
     Raises:
-        SpecError: naming the place, the value and the remedy.
+        SpecError: the folder is rejected; names the place, the value and the remedy.
     """
-    pipeline = read_pipeline(folder)
-    check_pipeline(pipeline)
-    return pipeline
-
-
-def read_pipeline(folder: Path) -> Pipeline:
-    """Read one pipeline folder: its form is right; names and SQL are not looked at.
-
-    Raises:
-        SpecError: naming the place, the value and the remedy.
-    """
-    return form_pipeline(folder, read_content(folder), digest_of(folder))
+    return check_pipeline(validate_content(folder, read_content(folder), digest_of(folder)))
 
 
 def read_content(folder: Path) -> dict[str, Any]:
-    """What ``pipeline.yaml`` says, whatever it says.
+    """The content of ``pipeline.yaml``, not validated.
 
     Raises:
-        SpecError: it is missing, or no mapping.
+        SpecError: the file is missing, or is no mapping in YAML.
     """
     path = folder / "pipeline.yaml"
     if not path.exists():
-        known = sorted(found.parent.name for found in folder.parent.glob("*/pipeline.yaml"))
-        raise SpecError("no such pipeline", value=folder.name, remedy=f"there are: {', '.join(known) or 'none'}")
+        names = sorted(each.parent.name for each in folder.parent.glob("*/pipeline.yaml"))
+        raise SpecError("TM-SPEC-PIPELINE-UNKNOWN", value=folder.name, known=", ".join(names) or "none")
     try:
-        content = yaml.load(path.read_text(), Loader=_LOADER)  # noqa: S506 -- both are safe loaders
+        content = yaml.load(path.read_text(), Loader=_YAML_LOADER)  # noqa: S506 -- both are safe loaders
     except (yaml.YAMLError, UnicodeDecodeError) as error:
-        raise SpecError(
-            "pipeline.yaml is not YAML", value=f"{path}: {' '.join(str(error).split())}", remedy="mend it"
-        ) from None
+        raise SpecError("TM-SPEC-YAML-INVALID", value=f"{path}: {' '.join(str(error).split())}") from None
     if not isinstance(content, dict):
-        raise SpecError("pipeline.yaml is not a mapping", value=path, remedy="begin it with name: …")
+        raise SpecError("TM-SPEC-YAML-NO-MAPPING", value=path)
     return content
 
 
-def form_pipeline(folder: Path, content: dict[str, Any], digest: str) -> Pipeline:
-    """The content of a folder's ``pipeline.yaml`` as a pipeline of the form it must have.
+def validate_content(folder: Path, content: dict[str, Any], digest: str) -> Pipeline:
+    """The content of ``pipeline.yaml`` as a pipeline. Keys and types are validated; names and SQL are not.
+
+    Args:
+        folder: the pipeline's folder.
+        content: what :func:`read_content` returned.
+        digest: what :func:`~tidemill.spec.folder.digest_of` returned.
 
     Raises:
-        SpecError: it has another one.
+        SpecError: a key is unknown or missing, a value has the wrong form, or the name is not that of the folder.
     """
     path = folder / "pipeline.yaml"
+    reserved = next((key for key in content if key in _NOT_KEYS), None)
+    if reserved is not None:
+        raise _unknown_key(path, (reserved,))
     try:
-        pipeline = Pipeline(**content, folder=folder, digest=digest)
+        pipeline = Pipeline.model_validate({**content, "folder": folder, "digest": digest})
     except ValidationError as error:
-        raise _as_sentence(path, error) from None
+        raise _as_spec_error(path, error) from None
     if pipeline.name != folder.name:
-        raise SpecError(
-            "a pipeline is named as its folder",
-            value=f"{folder.name} says name: {pipeline.name}",
-            remedy="make them equal",
-        )
+        raise SpecError("TM-SPEC-NAME-NOT-FOLDER", value=pipeline.name, folder=folder.name)
     return pipeline
 
 
-def digest_of(folder: Path) -> str:
-    """SHA-256 over the names and bytes of the folder's files, ``cases/`` and hidden files left out."""
-    digest = hashlib.sha256()
-    for inside in files_of(folder):
-        content = (folder / inside).read_bytes()
-        digest.update(f"{inside.as_posix()}\0{len(content)}\0".encode() + content)
-    return digest.hexdigest()
-
-
-def files_of(folder: Path) -> list[Path]:
-    """The files that are the pipeline, relative to its folder, in order: all but ``cases/`` and hidden ones."""
-    found = (path.relative_to(folder) for path in sorted(folder.rglob("*")) if path.is_file())
-    return [inside for inside in found if belongs(inside)]
-
-
-def _as_sentence(path: Path, error: ValidationError) -> SpecError:
+def _as_spec_error(path: Path, error: ValidationError) -> SpecError:
     first = error.errors()[0]
     place = ".".join(str(part) for part in first["loc"])
     if first["type"] == "extra_forbidden":
-        known = _keys_at(first["loc"][:-1])
-        near = difflib.get_close_matches(str(first["loc"][-1]), known, n=1, cutoff=0.5)
-        remedy = f"did you mean {near[0]}?" if near else f"known keys here: {', '.join(known)}"
-        return SpecError(f"unknown key in {path}", value=place, remedy=remedy)
+        return _unknown_key(path, first["loc"])
     if first["type"] == "missing":
-        return SpecError(f"missing key in {path}", value=place, remedy="add it")
-    return SpecError(f"wrong value in {path} at {place}", value=repr(first["input"]), remedy=str(first["msg"]))
+        return SpecError("TM-SPEC-KEY-MISSING", value=place, path=path)
+    return SpecError(
+        "TM-SPEC-VALUE-INVALID", value=repr(first["input"]), path=path, place=place, expected=str(first["msg"])
+    )
+
+
+def _unknown_key(path: Path, location: tuple[int | str, ...]) -> SpecError:
+    place, known = ".".join(str(part) for part in location), _keys_at(location[:-1])
+    near = difflib.get_close_matches(str(location[-1]), known, n=1, cutoff=0.5)
+    if near:
+        return SpecError("TM-SPEC-KEY-MISSPELLED", value=place, path=path, nearest=near[0])
+    return SpecError("TM-SPEC-KEY-UNKNOWN", value=place, path=path, known=", ".join(known))
 
 
 def _keys_at(location: tuple[int | str, ...]) -> list[str]:
-    """The keys that the model at a place of the file knows."""
+    """The keys that the model at a place of the file has."""
     here: Any = Pipeline
     for part in location:
         if isinstance(here, type) and issubclass(here, BaseModel):
@@ -130,4 +115,4 @@ def _keys_at(location: tuple[int | str, ...]) -> list[str]:
             here = get_args(here)[0]
     if not (isinstance(here, type) and issubclass(here, BaseModel)):
         return []
-    return [info.alias or name for name, info in here.model_fields.items() if name not in ("folder", "digest")]
+    return [info.alias or name for name, info in here.model_fields.items() if name not in _NOT_KEYS]

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from enum import StrEnum
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, Self
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, PrivateAttr
+
+from tidemill.spec.feature_query import FeatureQuery
 
 Name = Annotated[str, Field(pattern=r"^[a-z][a-z0-9_]{0,47}$")]
 """A name that is safe as a table, topic, DAG and folder name in all four systems."""
@@ -211,6 +214,24 @@ class Model(_Frozen):
     promotion: PromotionRule
     score: Score
     drift: Drift | None = None
+    _query: FeatureQuery | None = PrivateAttr(default=None)
+
+    @property
+    def query(self) -> FeatureQuery:
+        """The feature query, as it was parsed when the folder was loaded.
+
+        Raises:
+            ValueError: the model did not come from :func:`tidemill.spec.load_pipeline`.
+        """
+        if self._query is None:
+            raise ValueError(f"the feature query {self.features} was not loaded")
+        return self._query
+
+    def with_query(self, query: FeatureQuery) -> Self:
+        """The same model with its feature query."""
+        loaded = self.model_copy()
+        loaded._query = query
+        return loaded
 
 
 def _columns_of(value: object) -> object:
@@ -272,6 +293,11 @@ class Pipeline(_Frozen):
     folder: Path
     digest: str
     """SHA-256 of the folder's content without ``cases/``: two folders of one digest are one version."""
+
+    def with_queries(self, queries: Mapping[str, FeatureQuery]) -> Self:
+        """The same pipeline whose models have their feature queries, given by the model's name."""
+        models = {name: model.with_query(queries[name]) for name, model in self.models.items()}
+        return self.model_copy(update={"models": models})
 
     def sql(self, file: str) -> str:
         """The text of one of the folder's SQL files."""

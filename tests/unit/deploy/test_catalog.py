@@ -1,4 +1,4 @@
-"""Pipelines as their folders stand or as they were applied last, and what is remembered of a folder."""
+"""Pipelines as their folders are or as they were deployed last, and what is cached of a folder."""
 
 from __future__ import annotations
 
@@ -16,10 +16,11 @@ from support.paths import TIDES
 from tidemill.airflow.dags.prepare import unapplied
 from tidemill.airflow.dags.streams import _concerns
 from tidemill.config import Settings
-from tidemill.deploy import catalog, snapshots
-from tidemill.deploy.catalog import find_pipeline, load_known, rejected_folders
+from tidemill.deploy import catalog, check_cache, snapshots
+from tidemill.deploy.catalog import find_pipeline, list_rejections
+from tidemill.deploy.check_cache import load_cached
 from tidemill.errors import SpecError
-from tidemill.spec import load_pipeline
+from tidemill.spec import Pipeline, load_pipeline
 from tidemill.spec.checks import tables
 
 
@@ -44,32 +45,33 @@ def break_it(settings: Settings) -> None:
 def test_a_broken_folder_gives_way_to_the_version_applied_last(project: Settings) -> None:
     """The DAGs go on with it; what is wrong with the folder is said once, and that the version goes on."""
     before = load_pipeline(project.pipelines / "tides")
-    snapshots.save(project, before, 3)
+    snapshots.save_snapshot(project, before, 3)
     break_it(project)
     [found] = catalog.read_catalog(project)
     assert found.pipeline.digest == before.digest
-    assert "did you mean rollups?" in found.refused
-    assert found.refused.endswith("version 3, applied last, goes on")
-    assert rejected_folders(project) == [f"pipeline tides: {found.refused}"]
+    assert "did you mean rollups?" in found.rejection
+    assert found.rejection.endswith("version 3, deployed last, stays in use")
+    assert list_rejections(project) == [f"pipeline tides: {found.rejection}"]
 
 
 def test_a_broken_folder_that_was_never_applied_is_left_out_and_told(project: Settings) -> None:
     """Nothing of it is known to be right."""
     break_it(project)
     assert list(catalog.read_catalog(project)) == []
-    [sentence] = rejected_folders(project)
-    assert sentence.startswith("pipeline tides: unknown key")
-    with pytest.raises(SpecError, match="did you mean rollups"):
+    [sentence] = list_rejections(project)
+    assert sentence.startswith("pipeline tides: [TM-SPEC-KEY-MISSPELLED] unknown key")
+    with pytest.raises(SpecError) as caught:
         find_pipeline(project, "tides")
+    assert caught.value.code == "TM-SPEC-KEY-MISSPELLED"
 
 
 def test_a_sound_folder_counts_though_it_is_not_the_version_applied_last(project: Settings) -> None:
     """What runs is another's affair; the folder is not refused."""
-    snapshots.save(project, load_pipeline(project.pipelines / "tides"), 3)
+    snapshots.save_snapshot(project, load_pipeline(project.pipelines / "tides"), 3)
     edit(project, "pipeline.yaml", lambda text: text + "# edited\n")
     [found] = catalog.read_catalog(project)
-    assert (found.pipeline.folder, found.refused) == (project.pipelines / "tides", "")
-    assert rejected_folders(project) == []
+    assert (found.pipeline.folder, found.rejection) == (project.pipelines / "tides", "")
+    assert list_rejections(project) == []
 
 
 @pytest.mark.parametrize("content", [b"\xff\xfe\x00", b"name: [", b"- a list\n", b""], ids=str)
@@ -79,7 +81,7 @@ def test_whatever_a_folder_holds_the_others_are_not_taken_away(project: Settings
     other.mkdir()
     (other / "pipeline.yaml").write_bytes(content)
     assert [found.pipeline.name for found in catalog.read_catalog(project)] == ["tides"]
-    assert len(rejected_folders(project)) == 1
+    assert len(list_rejections(project)) == 1
 
 
 @pytest.fixture
@@ -87,34 +89,34 @@ def checks(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     """The names of the pipelines that were taken apart, in order."""
     seen: list[str] = []
 
-    def watch(pipeline: object) -> None:
-        seen.append(pipeline.name)  # type: ignore[attr-defined]
-        tables.check_pipeline(pipeline)  # type: ignore[arg-type]
+    def watch(pipeline: Pipeline) -> Pipeline:
+        seen.append(pipeline.name)
+        return tables.check_pipeline(pipeline)
 
-    monkeypatch.setattr(catalog, "check_pipeline", watch)
+    monkeypatch.setattr(check_cache, "check_pipeline", watch)
     return seen
 
 
 def test_a_folder_is_taken_apart_once_for_each_content(project: Settings, checks: list[str]) -> None:
     """What is remembered says the same as the folder, which is another one when a byte of it changes."""
     folder = project.pipelines / "tides"
-    first, again = load_known(project, folder), load_known(project, folder)
+    first, again = load_cached(project, folder), load_cached(project, folder)
     assert checks == ["tides"]
     assert first == again == load_pipeline(folder)
     edit(project, "pipeline.yaml", lambda text: text.replace("owner: ", "owner: the_", 1))
-    assert load_known(project, folder).owner != first.owner
+    assert load_cached(project, folder).owner != first.owner
     assert checks == ["tides", "tides"]
 
 
 def test_what_is_wrong_is_never_remembered_as_right(project: Settings, checks: list[str]) -> None:
     """Neither the second time nor when another file of the folder changes what was right."""
     folder = project.pipelines / "tides"
-    load_known(project, folder)
+    load_cached(project, folder)
     [sql] = {table.from_ for table in load_pipeline(folder).tables.values()}
     edit(project, sql, lambda text: text + "\nGROUP BY 1\n")
     for _ in range(2):
         with pytest.raises(SpecError):
-            load_known(project, folder)
+            load_cached(project, folder)
     assert len(checks) == 3
 
 
@@ -122,30 +124,32 @@ def test_what_json_cannot_say_is_not_remembered_as_something_else(project: Setti
     """A day is a day in YAML and a text in JSON."""
     folder = project.pipelines / "tides"
     edit(project, "pipeline.yaml", lambda text: text + "resources: {conf: {spark.some.flag: true, spark.number: 7}}\n")
-    assert load_known(project, folder) == load_known(project, folder) == load_pipeline(folder)
+    assert load_cached(project, folder) == load_cached(project, folder) == load_pipeline(folder)
     assert checks == ["tides"]
     for said in ("2026-03-01", "{1: 2}"):
-        catalog._write_memory(project.state / "checked" / "x", yaml.safe_load(f"start: {said}"))
+        check_cache._write_entry(project.state / "checked" / "x", yaml.safe_load(f"start: {said}"), {})
         assert not (project.state / "checked" / "x").exists()
 
 
-def test_a_torn_memory_is_none(project: Settings, checks: list[str]) -> None:
-    """The folder is looked at again, and the memory is whole again."""
+def test_a_damaged_cache_entry_is_ignored(project: Settings, checks: list[str]) -> None:
+    """The folder is checked again, and the entry is written again."""
     folder = project.pipelines / "tides"
-    load_known(project, folder)
-    [memory] = (project.state / "checked").iterdir()
-    for torn in (b"", b'{"name": "ti', b"\xff", b"[]"):
-        memory.write_bytes(torn)
-        assert load_known(project, folder) == load_known(project, folder) == load_pipeline(folder)
-    assert len(checks) == 5
+    load_cached(project, folder)
+    [entry] = (project.state / "checked").iterdir()
+    for torn in (b"", b'{"name": "ti', b"\xff", b"[]", b"{}", b'{"content": [], "queries": {"flood": {}}}'):
+        entry.write_bytes(torn)
+        assert load_cached(project, folder) == load_cached(project, folder) == load_pipeline(folder)
+    assert len(checks) == 7
 
 
-def test_another_judge_judges_again(project: Settings, checks: list[str], monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_folder_is_checked_again_by_another_version_of_the_checks(
+    project: Settings, checks: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
     """What was right for one version of the code or of the parser may not be for the next."""
     folder = project.pipelines / "tides"
-    load_known(project, folder)
-    monkeypatch.setattr(catalog, "_judge", lambda: "another")
-    load_known(project, folder)
+    load_cached(project, folder)
+    monkeypatch.setattr(check_cache, "_checker_digest", lambda: "another")
+    load_cached(project, folder)
     assert checks == ["tides", "tides"]
 
 
@@ -156,12 +160,13 @@ def test_a_folder_that_is_saved_while_it_is_read_is_not_remembered(
     folder = project.pipelines / "tides"
     really = tables.check_pipeline
 
-    def save_meanwhile(pipeline: object) -> None:
-        really(pipeline)  # type: ignore[arg-type]
+    def save_meanwhile(pipeline: Pipeline) -> Pipeline:
+        checked = really(pipeline)
         edit(project, "pipeline.yaml", lambda text: text + "# saved\n")
+        return checked
 
-    monkeypatch.setattr(catalog, "check_pipeline", save_meanwhile)
-    load_known(project, folder)
+    monkeypatch.setattr(check_cache, "check_pipeline", save_meanwhile)
+    load_cached(project, folder)
     assert not (project.state / "checked").exists()
     assert checks == []
 
@@ -177,8 +182,8 @@ def test_sql_that_the_folders_digest_does_not_cover_is_looked_at_each_time(
     (folder / sql).rename(elsewhere / sql)
     (folder / "sql").symlink_to(elsewhere)
     edit(project, "pipeline.yaml", lambda text: text.replace(sql, f"sql/{sql}"))
-    load_known(project, folder)
-    load_known(project, folder)
+    load_cached(project, folder)
+    load_cached(project, folder)
     assert checks == ["tides", "tides"]
 
 
@@ -187,7 +192,7 @@ def test_a_state_folder_that_cannot_be_written_costs_only_time(project: Settings
     project.state.mkdir(parents=True, exist_ok=True)
     (project.state / "checked").touch()
     for _ in range(2):
-        assert load_known(project, project.pipelines / "tides").name == "tides"
+        assert load_cached(project, project.pipelines / "tides").name == "tides"
     assert checks == ["tides", "tides"]
 
 
@@ -204,9 +209,10 @@ def test_a_driver_is_prepared_of_the_version_applied_last_and_what_the_folder_is
     )
     break_it(project)
     [sentence] = unapplied(project, spec, 3)
-    assert sentence.startswith("version 3 of tides, applied last, goes on, for the folder is refused: unknown key")
+    assert "version 3 of tides" in sentence
+    assert "TM-SPEC-KEY-MISSPELLED" in sentence
     shutil.rmtree(project.pipelines / "tides")
-    assert "no such pipeline" in unapplied(project, spec, 3)[0]
+    assert "TM-SPEC-PIPELINE-UNKNOWN" in unapplied(project, spec, 3)[0]
 
 
 def test_an_apply_of_a_broken_folder_is_refused_before_anything_is_done(project: Settings) -> None:

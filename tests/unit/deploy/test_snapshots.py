@@ -8,10 +8,10 @@ import pytest
 
 from support.paths import ROOT
 from tidemill.config import Settings
-from tidemill.deploy.snapshots import newest, save
+from tidemill.deploy.snapshots import newest_snapshot, save_snapshot
 from tidemill.errors import SpecError
 from tidemill.spec import Pipeline, load_pipeline
-from tidemill.spec.loader import digest_of
+from tidemill.spec.folder import digest_of
 
 Edit = Callable[[str], Pipeline]
 
@@ -34,8 +34,8 @@ def edit(own: Settings, tmp_path: Path) -> Edit:
 def test_a_copy_is_the_same_pipeline(own: Settings, edit: Edit) -> None:
     """Same digest, same meaning; cases and hidden files stay behind; it loads from where it is found."""
     pipeline = edit("one")
-    place = save(own, pipeline, 1)
-    assert newest(own, "flights") == place == own.state / "applied" / "flights" / "1" / "flights"
+    place = save_snapshot(own, pipeline, 1)
+    assert newest_snapshot(own, "flights") == place == own.state / "applied" / "flights" / "1" / "flights"
     found = load_pipeline(place)
     assert found.model_copy(update={"folder": pipeline.folder}) == pipeline
     assert sorted(path.name for path in place.iterdir()) == sorted(
@@ -45,13 +45,13 @@ def test_a_copy_is_the_same_pipeline(own: Settings, edit: Edit) -> None:
 
 def test_nothing_is_newest_where_nothing_was_kept(own: Settings) -> None:
     """Neither without the state folder nor with other pipelines in it."""
-    assert newest(own, "flights") is None
+    assert newest_snapshot(own, "flights") is None
 
 
 def test_an_edited_or_removed_folder_changes_no_copy(own: Settings, edit: Edit) -> None:
     """It is what was applied that runs."""
     pipeline = edit("one")
-    place = save(own, pipeline, 1)
+    place = save_snapshot(own, pipeline, 1)
     edit("two")
     assert digest_of(place) == pipeline.digest
     shutil.rmtree(pipeline.folder)
@@ -61,10 +61,10 @@ def test_an_edited_or_removed_folder_changes_no_copy(own: Settings, edit: Edit) 
 def test_the_newest_three_stay_and_what_a_driver_runs(own: Settings, edit: Edit) -> None:
     """Versions are numbers: 10 is newer than 9."""
     for version in (2, 8, 9, 10, 11):
-        save(own, edit(str(version)), version, leased=[2])
+        save_snapshot(own, edit(str(version)), version, leased=[2])
     kept = {path.name for path in (own.state / "applied" / "flights").iterdir()}
     assert kept == {"2", "9", "10", "11"}
-    found = newest(own, "flights")
+    found = newest_snapshot(own, "flights")
     assert found is not None
     assert found.parent.name == "11"
 
@@ -72,8 +72,8 @@ def test_the_newest_three_stay_and_what_a_driver_runs(own: Settings, edit: Edit)
 def test_copies_of_a_database_that_is_no_more_make_way(own: Settings, edit: Edit) -> None:
     """Its versions were counted from one again; the newest copy is the one that was applied last."""
     for version in (7, 8, 9, 1):
-        save(own, edit(str(version)), version)
-    found = newest(own, "flights")
+        save_snapshot(own, edit(str(version)), version)
+    found = newest_snapshot(own, "flights")
     assert found is not None
     assert found.parent.name == "1"
 
@@ -81,21 +81,22 @@ def test_copies_of_a_database_that_is_no_more_make_way(own: Settings, edit: Edit
 def test_keeping_again_leaves_a_whole_copy_alone_and_mends_a_damaged_one(own: Settings, edit: Edit) -> None:
     """A driver may be reading the whole one."""
     pipeline = edit("one")
-    place = save(own, pipeline, 1)
+    place = save_snapshot(own, pipeline, 1)
     before = place.stat().st_ino
-    save(own, pipeline, 1)
+    save_snapshot(own, pipeline, 1)
     assert place.stat().st_ino == before
     (place / "transform.sql").unlink()
-    assert digest_of(save(own, pipeline, 1)) == pipeline.digest
+    assert digest_of(save_snapshot(own, pipeline, 1)) == pipeline.digest
 
 
 def test_a_folder_that_changed_while_it_was_applied_is_not_kept(own: Settings, edit: Edit) -> None:
     """A copy that is not the version would run under its name; nothing is left of the attempt."""
     pipeline = edit("one")
     edit("two")
-    with pytest.raises(SpecError, match="changed while it was applied"):
-        save(own, pipeline, 1)
-    assert newest(own, "flights") is None
+    with pytest.raises(SpecError) as caught:
+        save_snapshot(own, pipeline, 1)
+    assert caught.value.code == "TM-DEPLOY-FOLDER-CHANGED"
+    assert newest_snapshot(own, "flights") is None
     assert list((own.state / "applied" / "flights").iterdir()) == []
 
 
@@ -108,5 +109,5 @@ def test_a_folder_whose_files_lie_behind_a_link_is_not_kept(own: Settings, edit:
     text = (folder / "pipeline.yaml").read_text()
     (folder / "pipeline.yaml").write_text(text.replace("transform.sql", "sql/transform.sql"))
     with pytest.raises(SpecError, match="a file that is not there"):
-        save(own, load_pipeline(folder), 1)
-    assert newest(own, "flights") is None
+        save_snapshot(own, load_pipeline(folder), 1)
+    assert newest_snapshot(own, "flights") is None

@@ -59,9 +59,21 @@ def test_a_minimal_folder_is_enough(tmp_path: Path) -> None:
 def test_an_unknown_key_names_the_nearest_known_one(tmp_path: Path) -> None:
     """A slip of the pen is answered with what was meant."""
     source = MINIMAL["source"] | {"partitons": 4}
-    with pytest.raises(SpecError, match="partitions") as caught:
+    with pytest.raises(SpecError) as caught:
         load_pipeline(write(tmp_path, source=source))
-    assert caught.value.value == "source.partitons"
+    assert (caught.value.code, caught.value.value) == ("TM-SPEC-KEY-MISSPELLED", "source.partitons")
+    assert caught.value.parameters["nearest"] == "partitions"
+
+
+@pytest.mark.parametrize("key", ["folder", "digest"])
+def test_a_key_that_only_the_loader_sets_is_unknown(tmp_path: Path, key: str) -> None:
+    """The folder and the digest of a pipeline are no part of its file."""
+    folder = write(tmp_path)
+    with (folder / "pipeline.yaml").open("a") as file:
+        file.write(f"{key}: x\n")
+    with pytest.raises(SpecError, match="unknown key") as caught:
+        load_pipeline(folder)
+    assert caught.value.value == key
 
 
 def test_an_unknown_key_inside_a_named_table_is_helped_too(tmp_path: Path) -> None:
@@ -74,7 +86,7 @@ def test_an_unknown_key_inside_a_named_table_is_helped_too(tmp_path: Path) -> No
 @pytest.mark.parametrize(
     ("changes", "sentence"),
     [
-        ({"name": "other"}, "named as its folder"),
+        ({"name": "other"}, "TM-SPEC-NAME-NOT-FOLDER"),
         ({"tables": {"orders": {**MINIMAL["tables"]["orders"], "key": ["idd"]}}}, "did you mean id"),
         ({"tables": {"orders": {**MINIMAL["tables"]["orders"], "version": None}}}, "without a version"),
         ({"tables": {}, "rollups": {}}, "at least one table"),
@@ -121,5 +133,7 @@ def test_the_digest_follows_the_content_but_not_the_cases(tmp_path: Path) -> Non
 def test_a_missing_pipeline_is_answered_with_those_that_are_there(tmp_path: Path) -> None:
     """A wrong name on the command line is one sentence."""
     write(tmp_path)
-    with pytest.raises(SpecError, match="there are: orders"):
+    with pytest.raises(SpecError) as caught:
         load_pipeline(tmp_path / "order")
+    assert (caught.value.code, caught.value.value) == ("TM-SPEC-PIPELINE-UNKNOWN", "order")
+    assert caught.value.parameters == {"known": "orders"}

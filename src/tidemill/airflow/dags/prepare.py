@@ -11,7 +11,7 @@ from tidemill import config
 from tidemill.airflow.hook import TidemillHook
 from tidemill.airflow.triggers.stream import observe_stream
 from tidemill.config import Settings
-from tidemill.deploy.snapshots import current
+from tidemill.deploy.snapshots import load_deployed
 from tidemill.errors import SourceError, SpecError
 from tidemill.kafka.topics import MISSING, partitions
 from tidemill.lifecycle.decide import desired_of
@@ -41,7 +41,7 @@ def prepare(pipeline: str) -> None:
             # There is something to settle about its last driver, for which nothing has to be there.
             log.info("stream %s is not wanted", pipeline)
             return
-        spec, version = current(settings, connection, pipeline)
+        spec, version = load_deployed(settings, connection, pipeline)
     for warning in unapplied(settings, spec, version):
         log.warning("%s", warning)
     try:

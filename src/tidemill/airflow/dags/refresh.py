@@ -55,7 +55,7 @@ def refresh_dag(settings: Settings, found: CatalogEntry, name: str) -> DAG:
         params=refresh_form.form(),
         tags=["tidemill", "refresh", pipeline.name],
         description=f"Trains, promotes and scores {pipeline.name}.{name}",
-        doc_md=runbook.refresh_doc(pipeline, name, model, found.refused),
+        doc_md=runbook.refresh_doc(pipeline, name, model, found.rejection),
     ) as dag:
         _tasks(settings, pipeline.name, name, model)
     return dag

@@ -12,7 +12,7 @@ from tidemill.airflow.dags.prepare import prepare
 from tidemill.airflow.operators import StartRequestedOperator, StreamOperator
 from tidemill.airflow.spark_job import SparkJob, submission
 from tidemill.config import Settings
-from tidemill.deploy.catalog import CatalogEntry, read_catalog, rejected_folders
+from tidemill.deploy.catalog import CatalogEntry, list_rejections, read_catalog
 from tidemill.errors import SpecError
 
 _BEGINNING = datetime(2024, 1, 1, tzinfo=UTC)
@@ -39,7 +39,7 @@ def refuse_broken_pipelines(settings: Settings) -> None:
     Raises:
         SpecError: one sentence for each.
     """
-    refused = rejected_folders(settings)
+    refused = list_rejections(settings)
     if refused:
         raise SpecError("\n".join(refused))
 
@@ -57,7 +57,7 @@ def stream_dag(found: CatalogEntry) -> DAG:
         default_args={"owner": pipeline.owner, "retries": 0},
         tags=["tidemill", "stream", pipeline.name],
         description=f"Keeps the stream {pipeline.name} running while it is wanted",
-        doc_md=runbook.stream_doc(pipeline, found.refused),
+        doc_md=runbook.stream_doc(pipeline, found.rejection),
     ) as dag:
         wanted = StartRequestedOperator(
             task_id="wanted", stream=pipeline.name, freshness_seconds=pipeline.slo.freshness_seconds
@@ -95,7 +95,7 @@ def replay_dag(settings: Settings, found: CatalogEntry) -> DAG:
         params=replay.form(),
         tags=["tidemill", "replay", pipeline.name],
         description=f"Reads records of {pipeline.name} again",
-        doc_md=runbook.replay_doc(pipeline, found.refused),
+        doc_md=runbook.replay_doc(pipeline, found.rejection),
     ) as dag:
         ask = PythonOperator(task_id="ask", python_callable=replay.request, op_kwargs={"pipeline": pipeline.name})
         # Every try goes on where the one before it broke.

@@ -21,7 +21,6 @@ from pymysql.connections import Connection
 from tidemill.config import Account, Settings
 from tidemill.errors import ModelError, StoreError, Transient
 from tidemill.ml.registry.versions import declared_model
-from tidemill.spec.checks.features import feature_names
 from tidemill.spec.schema import Model, Pipeline
 from tidemill.store.connection import dialect_of, session, translated
 from tidemill.store.maintenance.rollup_backfill import under_construction
@@ -48,7 +47,6 @@ class FeatureWatch:
     schema: str
     name: str
     model: Model
-    sql: str
     until: datetime | None = None
     """The time of the last ``take``."""
     late: int = 0
@@ -69,15 +67,15 @@ class FeatureWatch:
         """
         self.late += self._missing()
         with translated(), self.connection.cursor() as cursor:
-            cursor.execute(self.dialect.extend_snapshot(self.schema, self.name, self.sql, self.model, known_until))
+            cursor.execute(self.dialect.extend_snapshot(self.schema, self.name, self.model, known_until))
             self.until = known_until
             return int(cursor.rowcount)
 
     def leaks(self) -> list[Leak]:
         """The columns that say something else now than they did when they were kept; none is the proof."""
-        columns = (self.model.known_at, *feature_names(self.model, self.sql))
+        columns = (self.model.known_at, *self.model.query.features)
         with translated(), self.connection.cursor() as cursor:
-            cursor.execute(self.dialect.compare_snapshot(self.schema, self.name, self.sql, self.model, columns))
+            cursor.execute(self.dialect.compare_snapshot(self.schema, self.name, self.model, columns))
             *changed, gone = map(int, cursor.fetchone())
         found = dict(zip(columns, changed, strict=True)) | {ROWS: gone + self.late + self._missing()}
         return [Leak(column, rows) for column, rows in found.items() if rows]
@@ -87,7 +85,7 @@ class FeatureWatch:
         if self.until is None:
             return 0
         with translated(), self.connection.cursor() as cursor:
-            cursor.execute(self.dialect.count_missing(self.schema, self.name, self.sql, self.model, self.until))
+            cursor.execute(self.dialect.count_missing(self.schema, self.name, self.model, self.until))
             return int(cursor.fetchone()[0])
 
 
@@ -95,12 +93,11 @@ class FeatureWatch:
 def watch_features(settings: Settings, pipeline: Pipeline, model_name: str) -> Iterator[FeatureWatch]:
     """Begin the proof for one model, with nothing kept yet. It ends with the block."""
     model = declared_model(pipeline, model_name)
-    sql = pipeline.sql(model.features)
     with session(settings, Account.STREAM, schema=settings.db_data) as connection:
         with connection.cursor() as cursor:
-            for statement in dialect_of(connection).create_snapshot(settings.db_data, model_name, sql, model):
+            for statement in dialect_of(connection).create_snapshot(settings.db_data, model_name, model):
                 cursor.execute(statement)
-        yield FeatureWatch(connection, settings.db_data, model_name, model, sql)
+        yield FeatureWatch(connection, settings.db_data, model_name, model)
 
 
 _LOOKED_AT_ROWS = 2_000
@@ -124,20 +121,19 @@ def refuse_look_ahead(settings: Settings, pipeline: Pipeline, model_name: str, c
         ModelError: naming the first feature that differs.
     """
     model = declared_model(pipeline, model_name)
-    sql = pipeline.sql(model.features)
-    features = [name for name in feature_names(model, sql) if name not in model.train.known_ahead]
+    features = [name for name in model.query.features if name not in model.train.known_ahead]
     with session(settings, Account.STREAM) as connection:
         if under_construction(connection, pipeline):
             return  # a rollup that does not count all rows yet differs whatever the query
     with session(settings, Account.READ, schema=settings.db_data) as connection:
         d = dialect_of(connection)
-        hidden = d.without_later(settings.db_data, sql, pipeline, model, cut)
+        hidden = d.without_later(settings.db_data, pipeline, model, cut)
         if hidden is None or not features:
             return
         window = (cut - timedelta(days=_LOOKED_AT_DAYS), cut, _LOOKED_AT_ROWS)
         try:
             with translated(), connection.cursor() as cursor:
-                cursor.execute(d.compare_hindsight(sql, hidden, model, features, window))
+                cursor.execute(d.compare_look_ahead(hidden, model, features, window))
                 differing = dict(zip(features, map(int, cursor.fetchone()), strict=True))
         except StoreError as error:
             if isinstance(error, Transient):

@@ -7,13 +7,12 @@ from pyspark.sql import functions as F
 
 from tidemill.config import Account, Settings
 from tidemill.ml.registry.versions import declared_model
-from tidemill.spec.checks.features import feature_names
 from tidemill.spec.schema import Model, Pipeline
 from tidemill.store.connection import session
 from tidemill.store.sql import dialect
 
-LABEL, KNOWN_US, COMMIT = "_label", "_known_us", "_commit"
-"""Beside key and features: the label, the row's time in µs since 1970, the commit that wrote the row."""
+LABEL, KNOWN_US = "_label", "_known_us"
+"""Beside key, features and ``_commit``: the label, and the row's time in µs since 1970."""
 _DECLARED = "__CHAR_VARCHAR_TYPE_STRING"
 """Under this key Spark keeps the type of a column that it shows as STRING."""
 
@@ -59,11 +58,10 @@ def read_features(
         since_commit: only rows that a later commit has written.
     """
     model = declared_model(pipeline, model_name)
-    sql = pipeline.sql(model.features)
     table = pipeline.tables[model.table]
     d = dialect(settings.db_dialect)
-    by_key = d.with_rollups_by_key(sql, pipeline.rollups)
-    rows = d.feature_rows(by_key, model, table, feature_names(model, sql))
+    by_key = d.with_rollups_by_key(model.query, pipeline.rollups)
+    rows = d.feature_rows(by_key, model, table)
     if unscored_by is not None:
         rows = d.unscored(settings.db_data, rows, model, unscored_by)
     if since_commit is not None:

@@ -13,13 +13,14 @@ from pyspark.sql import functions as F
 
 from tidemill.config import Account, Settings
 from tidemill.errors import ModelError
-from tidemill.ml.data.reader import COMMIT, read_features
+from tidemill.ml.data.reader import read_features
 from tidemill.ml.registry import versions
 from tidemill.ml.serving.drift_gate import check_drift
 from tidemill.ml.training.estimators import score_column
 from tidemill.ml.training.evaluate import load_model
 from tidemill.retry import Backoff
 from tidemill.spec.estimators import problem_of
+from tidemill.spec.feature_query import COMMIT
 from tidemill.spec.schema import Pipeline
 from tidemill.store.connection import drop_worker_connection, session, translated, worker_connection
 from tidemill.store.scoring.live_scoring import scorer_of

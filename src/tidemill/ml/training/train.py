@@ -24,7 +24,6 @@ from tidemill.ml.training.details import as_text, describe
 from tidemill.ml.training.evaluate import CHALLENGER, Evaluation, evaluate
 from tidemill.ml.training.fit import FittedModel, fit
 from tidemill.ml.training.options import Options, parse_options
-from tidemill.spec.checks.features import feature_names
 from tidemill.spec.schema import Model, Pipeline
 from tidemill.store.connection import session
 from tidemill.store.migrations import pipeline_version
@@ -128,7 +127,7 @@ def _start(connection: Connection[Any], pipeline: Pipeline, model: str, refresh_
 def _train(job: _Job, sample: Sample, watch: _Watch) -> _Trained:
     """Fit, write, measure."""
     model, start = job.model, job.start
-    features = feature_names(model, job.pipeline.sql(model.features))
+    features = model.query.features
     fitted = fit(model, features, sample.train, job.pipeline.folder)
     watch.done("fit")
     unnamed = artifacts.below(job.settings.models, job.pipeline.name, job.name, f".refresh-{start.refresh.id}")

@@ -7,43 +7,65 @@ from sqlglot import exp
 from sqlglot.errors import SqlglotError
 
 from tidemill.errors import SpecError
+from tidemill.spec.feature_query import COMMIT, FeatureQuery, TableReference
 from tidemill.spec.schema import Model
 
-COMMIT = "_commit"
-"""Column of the feature query that says which commit wrote the row being scored."""
+_ROW = "t"
+"""What :attr:`FeatureQuery.row_time` calls a row of the row source."""
 
 
-def check_features(name: str, model: Model, sql: str) -> None:
-    """Check a model's feature query.
+def parse_feature_query(model: Model, sql: str) -> FeatureQuery:
+    """Parse a feature query, without the checks of :func:`check_features`.
+
+    Args:
+        model: names the key, the time and the label among the query's columns.
+        sql: the author's text.
 
     Raises:
-        SpecError: a column is missing, or a feature reads a column that the label is made of.
+        SpecError: it is not one SELECT.
     """
+    sql = sql.strip().removesuffix(";")
+    return _as_value(model, sql, _parse(model.features, sql))
+
+
+def check_features(name: str, model: Model, sql: str) -> FeatureQuery:
+    """Parse a model's feature query and check it.
+
+    Args:
+        name: the model's.
+        model: its block in pipeline.yaml.
+        sql: the content of the file that ``features:`` names.
+
+    Raises:
+        SpecError: a column is missing, a feature reads a column that the label is made of, or the model scores live
+            and the query cannot be asked of single rows.
+    """
+    sql = sql.strip().removesuffix(";")
     select = _parse(model.features, sql)
+    query = _as_value(model, sql, select)
     outputs = {projection.alias_or_name: projection for projection in select.expressions}
     for column in (*model.key, model.known_at, model.label, model.baseline, COMMIT):
         if column is not None and column not in outputs:
             raise SpecError(
                 f"{model.features} does not select what models.{name} names", value=column, remedy="select it"
             )
-    if model.label is None:
-        return
-    secret = {(c.table, c.name) for c in outputs[model.label].find_all(exp.Column)}
-    for output in feature_names(model, sql):
-        leaked = [c for c in outputs[output].find_all(exp.Column) if (c.table, c.name) in secret]
+    if model.label is not None:
+        _check_leak(model, query, outputs, outputs[model.label])
+    if model.score.live:
+        _check_live(f"models.{name}", model, select)
+    return query
+
+
+def _check_leak(model: Model, query: FeatureQuery, outputs: dict[str, exp.Expression], label: exp.Expression) -> None:
+    label_columns = {(c.table, c.name) for c in label.find_all(exp.Column)}
+    for feature in query.features:
+        leaked = [c for c in outputs[feature].find_all(exp.Column) if (c.table, c.name) in label_columns]
         if leaked:
             raise SpecError(
-                f"{model.features}: feature {output} reads what the label is made of",
+                f"{model.features}: feature {feature} reads what the label is made of",
                 value=leaked[0].sql(dialect="mysql"),
                 remedy="use only what was known at " + model.known_at,
             )
-
-
-def feature_names(model: Model, sql: str) -> tuple[str, ...]:
-    """The query's columns that are features: all but key, time, label and commit. In the query's order."""
-    other = {*model.key, model.known_at, model.label, COMMIT}
-    names = [projection.alias_or_name for projection in _parse(model.features, sql).expressions]
-    return tuple(name for name in names if name not in other)
 
 
 def _parse(file: str, sql: str) -> exp.Select:
@@ -58,6 +80,55 @@ def _parse(file: str, sql: str) -> exp.Select:
     return parsed
 
 
+def _as_value(model: Model, sql: str, select: exp.Select) -> FeatureQuery:
+    others = {*model.key, model.known_at, model.label, COMMIT}
+    names = [projection.alias_or_name for projection in select.expressions]
+    defined = {each.alias for each in select.find_all(exp.CTE)}
+    # Without a position it is a function that returns a table.
+    tables = [each for each in select.find_all(exp.Table) if each.name not in defined and "start" in each.this.meta]
+    row_source, row_time = _row_source(model, select, tables)
+    references = [_reference(each, is_row_source=each is row_source) for each in tables]
+    return FeatureQuery(
+        sql=sql,
+        features=tuple(name for name in names if name not in others),
+        tables=tuple(sorted(references, key=lambda each: each.start)),
+        row_time=row_time,
+    )
+
+
+def _reference(table: exp.Table, *, is_row_source: bool) -> TableReference:
+    alias = table.args.get("alias")
+    return TableReference(
+        name=table.name,
+        schema_name=table.db,
+        start=int(table.this.meta["start"]),
+        end=int(table.this.meta["end"]) + 1,
+        alias_end=int((alias.this if alias else table.this).meta["end"]) + 1,
+        has_alias=bool(table.alias),
+        has_hint=bool(table.args.get("hints")),
+        has_partition=bool(table.args.get("partition")),
+        is_row_source=is_row_source,
+    )
+
+
+def _row_source(model: Model, select: exp.Select, tables: list[exp.Table]) -> tuple[exp.Table | None, str | None]:
+    """The table that the query's time is read from, and that time over one of its rows; None and None if there is no
+    such table."""
+    time = next((each.unalias() for each in select.expressions if each.alias_or_name == model.known_at), None)
+    if time is None or time.find(exp.AggFunc, exp.Window, exp.Select):
+        return None, None
+    owners = {column.table for column in time.find_all(exp.Column)}
+    sources = [
+        each for each in tables if not each.db and each.parent_select is select and {each.alias_or_name} == owners
+    ]
+    if len(sources) != 1:
+        return None, None
+    row_time = time.copy()
+    for column in list(row_time.find_all(exp.Column)):
+        column.set("table", exp.to_identifier(_ROW))
+    return sources[0], row_time.sql(dialect="mysql")
+
+
 _OF_ALL_ROWS = {
     "group": "GROUP BY",
     "having": "HAVING",
@@ -68,13 +139,9 @@ _OF_ALL_ROWS = {
 }
 
 
-def check_live(place: str, model: Model, sql: str) -> None:
-    """Refuse a feature query that the database cannot ask of single rows: every commit would compute it for all.
-
-    Raises:
-        SpecError: it groups, counts or numbers rows at its top, or in a query that it joins.
-    """
-    select = _parse(model.features, sql)
+def _check_live(place: str, model: Model, select: exp.Select) -> None:
+    """Reject a query that groups, counts or numbers rows at its top, or in a query that it joins: the database could
+    not ask it of single rows, and every commit would compute it for all."""
     found = next((word for key, word in _OF_ALL_ROWS.items() if select.args.get(key)), None)
     derived = [each.this for part in _sources(select) for each in part.find_all(exp.Subquery)]
     for query in (select, *(each for each in derived if isinstance(each, exp.Select))):

@@ -3,19 +3,20 @@
 from __future__ import annotations
 
 from tidemill.errors import SpecError
-from tidemill.spec.checks.features import check_features, check_live, feature_names
+from tidemill.spec.checks.features import check_features
 from tidemill.spec.estimators import ESTIMATORS, LIVE, Problem, is_custom, metrics_of, problem_of
+from tidemill.spec.feature_query import FeatureQuery
 from tidemill.spec.known_names import known
 from tidemill.spec.schema import Model, Pipeline
 
 
-def check_model(pipeline: Pipeline, name: str, sql: str) -> None:
-    """Check one model of a pipeline.
+def check_model(pipeline: Pipeline, name: str, sql: str) -> FeatureQuery:
+    """Check one model of a pipeline and parse its feature query.
 
     Args:
-        pipeline: whose.
-        name: which.
-        sql: its feature query.
+        pipeline: the pipeline that declares the model.
+        name: the model's.
+        sql: the text of its feature query.
 
     Raises:
         SpecError: the first thing that is wrong.
@@ -27,13 +28,12 @@ def check_model(pipeline: Pipeline, name: str, sql: str) -> None:
     _check_key(place, pipeline, model)
     _check_label(place, model)
     _check_score(place, pipeline, name)
-    check_features(name, model, sql)
-    if model.score.live:
-        check_live(place, model, sql)
+    query = check_features(name, model, sql)
     for feature in model.drift.ignore if model.drift else ():
-        known(f"{place}.drift.ignore", feature, feature_names(model, sql))
+        known(f"{place}.drift.ignore", feature, query.features)
     for feature in model.train.known_ahead:
-        known(f"{place}.train.known_ahead", feature, feature_names(model, sql))
+        known(f"{place}.train.known_ahead", feature, query.features)
+    return query
 
 
 _INEXACT = ("BINARY", "VARBINARY", "TINYBLOB", "BLOB", "MEDIUMBLOB", "LONGBLOB", "BIT", "FLOAT", "REAL")

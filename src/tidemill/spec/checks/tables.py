@@ -15,12 +15,16 @@ from tidemill.spec.checks.models import check_model
 from tidemill.spec.checks.rollups import check_group_key, check_group_type, parse_measure
 from tidemill.spec.checks.spark_conf import check_conf
 from tidemill.spec.checks.transform import parse_transform
+from tidemill.spec.folder import is_versioned
 from tidemill.spec.known_names import known
 from tidemill.spec.schema import Pipeline, Table, TableKind
 
 
-def check_pipeline(pipeline: Pipeline) -> None:
-    """Check everything that needs no server.
+def check_pipeline(pipeline: Pipeline) -> Pipeline:
+    """Check everything that needs no server, and parse the feature queries of the models.
+
+    Returns:
+        The same pipeline; its models have their :attr:`~tidemill.spec.schema.Model.query`.
 
     Raises:
         SpecError: the first thing that is wrong.
@@ -47,8 +51,12 @@ def check_pipeline(pipeline: Pipeline) -> None:
             check_group_type(f"rollups.{name}.by.{key}", grouped.type)
         for measure, expression in rollup.measures.items():
             parse_measure(f"rollups.{name}.measures.{measure}", expression, pipeline.tables[rollup.of].columns)
-    for name, model in pipeline.models.items():
-        check_model(pipeline, name, read_sql(pipeline, f"models.{name}.features", model.features))
+    return pipeline.with_queries(
+        {
+            name: check_model(pipeline, name, read_sql(pipeline, f"models.{name}.features", model.features))
+            for name, model in pipeline.models.items()
+        }
+    )
 
 
 def _check_names(place: str, table: Table) -> None:
@@ -185,14 +193,8 @@ def _check_dimensions(pipeline: Pipeline) -> None:
             _check_inside(f"dimensions.{name}.path", dimension.path)
 
 
-def belongs(inside: PurePath) -> bool:
-    """Whether a path, relative to the pipeline's folder, is part of its version: of the digest and of the copies."""
-    hidden = any(part.startswith((".", "__")) for part in inside.parts)  # also what leads outside by ..
-    return bool(inside.parts) and not inside.is_absolute() and inside.parts[0] != "cases" and not hidden
-
-
 def _check_inside(place: str, file: str) -> None:
-    if not belongs(PurePath(file)):
+    if not is_versioned(PurePath(file)):
         raise SpecError(
             f"{place} names a file that is no part of the pipeline's folder",
             value=file,

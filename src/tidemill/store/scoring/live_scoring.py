@@ -25,7 +25,6 @@ from pymysql.constants import FIELD_TYPE
 
 from tidemill.config import Account, Settings
 from tidemill.errors import TidemillError, Transient
-from tidemill.spec.checks.features import feature_names
 from tidemill.spec.schema import Pipeline
 from tidemill.store.connection import dialect_of, session, translated
 from tidemill.store.control import incidents
@@ -91,11 +90,12 @@ def score_commit(connection: Connection[Any], commit: ScoredCommit, models: Iter
 
 
 def _score(connection: Connection[Any], commit: ScoredCommit, name: str) -> None:
+    model = commit.pipeline.models[name]
     scorers = {}
     for version in _versions(connection, commit.pipeline.name, name):
         scorer = scorer_of(connection, (commit.pipeline.name, name, version))
         # One that was trained on other features than the query has now scores nothing; the next refresh replaces it.
-        if scorer is not None and set(scorer.features) <= _query(connection, commit.pipeline, name)[1]:
+        if scorer is not None and set(scorer.features) <= set(model.query.features):
             scorers[version] = scorer
     if not scorers:
         return
@@ -103,7 +103,6 @@ def _score(connection: Connection[Any], commit: ScoredCommit, name: str) -> None
     rows = _features(connection, commit, name, wanted)
     if not rows.num_rows:
         return
-    model = commit.pipeline.models[name]
     columns = [*model.key, *identifiers.SCORE_COLUMNS]
     d, schema = dialect_of(connection), commit.settings.db_data
     load = d.load(schema, identifiers.stage(model.score.table), columns)
@@ -181,27 +180,18 @@ def scorer_of(connection: Connection[Any], of: tuple[str, str, int]) -> Scorer |
     return _scorers[place]
 
 
-_queries: dict[tuple[str, str], tuple[str, frozenset[str]]] = {}
-
-
-def _query(connection: Connection[Any], pipeline: Pipeline, name: str) -> tuple[str, frozenset[str]]:
-    """A model's feature query and its features. Kept: parsing it takes longer than running it on a small batch."""
-    place = (pipeline.digest, name)
-    if place not in _queries:
-        model = pipeline.models[name]
-        sql = pipeline.sql(model.features)
-        by_key = dialect_of(connection).with_rollups_by_key(sql, pipeline.rollups)
-        _queries[place] = by_key, frozenset(feature_names(model, sql))
-    return _queries[place]
-
-
 def _features(connection: Connection[Any], commit: ScoredCommit, name: str, features: Iterable[str]) -> pa.Table:
     """Key, features and ``_commit`` of the rows that the commit has written."""
     pipeline, schema = commit.pipeline, commit.settings.db_data
     model = pipeline.models[name]
-    sql, _ = _query(connection, pipeline, name)
-    asked = dialect_of(connection).committed_features(
-        schema, sql, model, pipeline.tables[model.table], features, commit.id
+    d = dialect_of(connection)
+    asked = d.committed_features(
+        schema,
+        d.with_rollups_by_key(model.query, pipeline.rollups),
+        model,
+        pipeline.tables[model.table],
+        features,
+        commit.id,
     )
     # The author's query names its tables without a schema, as the scoring job's connection finds them.
     with translated(), connection.cursor() as cursor:

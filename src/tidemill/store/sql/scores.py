@@ -10,9 +10,7 @@ from collections.abc import Collection, Iterable, Sequence
 from datetime import datetime
 from itertools import pairwise
 
-import sqlglot
-from sqlglot import exp
-
+from tidemill.spec.feature_query import FeatureQuery
 from tidemill.spec.schema import Model, Table
 from tidemill.store.sql.capabilities import Hooks
 from tidemill.store.sql.expressions import equal
@@ -31,7 +29,7 @@ class Learning(Hooks):
         """Whether a column definition is of an integer type."""
         return kind.upper().startswith(_WHOLE)
 
-    def feature_rows(self, sql: str, model: Model, table: Table, features: Iterable[str]) -> str:
+    def feature_rows(self, sql: str, model: Model, table: Table) -> str:
         """The feature query in the form that crosses JDBC unharmed: ``<key>, _known_us, <features>, _label, _commit``.
 
         Times cross as µs since 1970, because the driver would bend a DATETIME by its machine's time zone; keys that
@@ -39,23 +37,20 @@ class Learning(Hooks):
         """
         known_us = f"TIMESTAMPDIFF(MICROSECOND, '1970-01-01', f.{quote(model.known_at)}) AS `_known_us`"
         label = f"f.{quote(model.label)} AS `_label`" if model.label else "NULL AS `_label`"
-        named = [f"f.{quote(name)}" for name in features]
+        named = [f"f.{quote(name)}" for name in model.query.features]
         columns = ", ".join([*_keys(model, table), known_us, *named, label, _COMMIT])
         return f"SELECT {columns} FROM {_derived(sql)} AS f"
 
-    def with_rollups_by_key(self, sql: str, rollups: Collection[str]) -> str:
+    def with_rollups_by_key(self, query: FeatureQuery, rollups: Collection[str]) -> str:
         """A feature query whose rollups are joined by the index of their keys.
 
         What the database knows of a table that is being loaded may be wrong by the size of the table: it takes an
         index for useless then, and looks at a whole rollup for each row.
         """
-        tree = sqlglot.parse_one(sql, dialect="mysql")
-        named = {each.alias for each in tree.find_all(exp.CTE)}
-        for each in sorted(tree.find_all(exp.Table), key=lambda found: -int(found.this.meta["start"])):
-            if each.name in rollups and each.name not in named and not each.args.get("hints"):
-                alias = each.args.get("alias")
-                end = int((alias.this if alias else each.this).meta["end"]) + 1
-                sql = f"{sql[:end]} FORCE INDEX (`by_keys`){sql[end:]}"
+        sql = query.sql
+        for each in reversed(query.tables):
+            if each.name in rollups and not each.has_hint:
+                sql = f"{sql[: each.alias_end]} FORCE INDEX (`by_keys`){sql[each.alias_end :]}"
         return sql
 
     def committed_features(
@@ -164,24 +159,24 @@ class Learning(Hooks):
         """How many rows a version, ``%(version)s``, has scored that readers may see."""
         return f"SELECT COUNT(*) FROM {in_schema(schema, model.score.table)} WHERE `model_version` = %(version)s"
 
-    def create_snapshot(self, schema: str, name: str, sql: str, model: Model) -> tuple[str, ...]:
+    def create_snapshot(self, schema: str, name: str, model: Model) -> tuple[str, ...]:
         """An empty temporary table of the feature query's columns.
 
         Raises:
             StoreError: the database makes no table from a query.
         """
-        query = f"SELECT f.* FROM {_derived(sql)} AS f WHERE FALSE"
+        query = f"SELECT f.* FROM {_derived(model.query.sql)} AS f WHERE FALSE"
         body = f"(PRIMARY KEY ({columns_of(model.key)})) AS {query}"
         return self.temporary(in_schema(schema, snapshot(name)), body)
 
-    def extend_snapshot(self, schema: str, name: str, sql: str, model: Model, known_until: datetime) -> str:
+    def extend_snapshot(self, schema: str, name: str, model: Model, known_until: datetime) -> str:
         """Add the rows whose time is not after ``known_until``; those that the snapshot holds stay as they are in
         it."""
-        query = f"SELECT k.* FROM ({_known(sql, model, known_until)}) AS k"
+        query = f"SELECT k.* FROM ({_known(model, known_until)}) AS k"
         untouched = self.untouched(schema, snapshot(name), model.key)
         return f"INSERT INTO {in_schema(schema, snapshot(name))} {query} ON DUPLICATE KEY UPDATE {untouched}"
 
-    def compare_snapshot(self, schema: str, name: str, sql: str, model: Model, columns: Iterable[str]) -> str:
+    def compare_snapshot(self, schema: str, name: str, model: Model, columns: Iterable[str]) -> str:
         """One row: for each column the number of rows in which it is another value now; last, of rows no more
         there."""
         there = f"n.{quote(model.key[0])} IS NOT NULL"
@@ -189,14 +184,14 @@ class Learning(Hooks):
         gone = f"COALESCE(SUM(NOT {there}), 0)"
         return (
             f"SELECT {', '.join([*changed, gone])} FROM {in_schema(schema, snapshot(name))} AS s"
-            f" LEFT JOIN {_derived(sql)} AS n ON {equal(model.key, 'n', 's')}"
+            f" LEFT JOIN {_derived(model.query.sql)} AS n ON {equal(model.key, 'n', 's')}"
         )
 
-    def count_missing(self, schema: str, name: str, sql: str, model: Model, known_until: datetime) -> str:
+    def count_missing(self, schema: str, name: str, model: Model, known_until: datetime) -> str:
         """How many rows the query now has of a time not after ``known_until`` that the snapshot has not."""
         source = in_schema(schema, snapshot(name))
         return (
-            f"SELECT COUNT(*) FROM ({_known(sql, model, known_until)}) AS k"
+            f"SELECT COUNT(*) FROM ({_known(model, known_until)}) AS k"
             f" WHERE NOT EXISTS (SELECT 1 FROM {source} AS s WHERE {equal(model.key, 's', 'k')})"
         )
 
@@ -217,6 +212,6 @@ def _plain(kind: str, expression: str) -> str:
     return expression if kind.upper().startswith((*_WHOLE, *_TEXT)) else f"CAST({expression} AS CHAR)"
 
 
-def _known(sql: str, model: Model, known_until: datetime) -> str:
+def _known(model: Model, known_until: datetime) -> str:
     until = known_until.isoformat(sep=" ", timespec="microseconds")
-    return f"SELECT f.* FROM {_derived(sql)} AS f WHERE f.{quote(model.known_at)} <= '{until}'"
+    return f"SELECT f.* FROM {_derived(model.query.sql)} AS f WHERE f.{quote(model.known_at)} <= '{until}'"

@@ -74,7 +74,7 @@ class TiDB(Dialect):
         """Two statements, outside of a transaction."""
         return (f"DROP TEMPORARY TABLE IF EXISTS {table}", f"CREATE TEMPORARY TABLE {table} {body}")
 
-    def create_snapshot(self, schema: str, name: str, sql: str, model: Model) -> tuple[str, ...]:
+    def create_snapshot(self, schema: str, name: str, model: Model) -> tuple[str, ...]:
         """Not here: no table is made from a query.
 
         Raises:

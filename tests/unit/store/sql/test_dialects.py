@@ -12,6 +12,7 @@ from sqlglot import exp
 
 from support.paths import ROOT
 from tidemill.errors import ConfigError, StoreError
+from tidemill.spec.checks.features import parse_feature_query
 from tidemill.spec.schema import Pipeline
 from tidemill.store.migrations import SCHEMA_VERSIONS
 from tidemill.store.sql import DIALECTS, Dialect, dialect
@@ -84,6 +85,7 @@ SHOP = Pipeline.model_validate(
         "digest": "0" * 64,
     }
 )
+SHOP = SHOP.with_queries({name: parse_feature_query(model, QUERY) for name, model in SHOP.models.items()})
 UNTIL = datetime(2026, 1, 2, 3, 4, 5)
 
 
@@ -172,11 +174,11 @@ def _put_rollup(found: _Generated, name: str) -> None:
 def _put_model(found: _Generated, name: str) -> None:
     model = SHOP.models[name]
     table = SHOP.tables[model.table]
-    rows = found.of.feature_rows(QUERY, model, table, ["amount"])
+    rows = found.of.feature_rows(QUERY, model, table)
     found.put("create_scores", "data", model.score.table, model, table, about=name)
     found.put("create_scores", "data", pending(model.score.table), model, table, about=f"{name} pending")
     found.put("create_scored_view", "control", "data", SHOP, model.table, about=name)
-    found.put("feature_rows", QUERY, model, table, ["amount"], about=name)
+    found.put("feature_rows", QUERY, model, table, about=name)
     found.put("committed_features", "data", QUERY, model, table, ["amount"], 7, about=name)
     found.put("create_score_stage", "data", model, table, about=name)
     found.put("put_scores", "data", model, about=name)
@@ -189,17 +191,18 @@ def _put_model(found: _Generated, name: str) -> None:
         found.put(method, "data", model, about=name)
     alive = model.model_copy(update={"score": model.score.model_copy(update={"live": True})})
     found.put("publish_scores", "data", alive, about=f"{name} live")
-    found.put("create_snapshot", "data", name, QUERY, model, about=name)
-    found.put("extend_snapshot", "data", name, QUERY, model, UNTIL, about=name)
-    found.put("compare_snapshot", "data", name, QUERY, model, ["amount"], about=name)
-    found.put("count_missing", "data", name, QUERY, model, UNTIL, about=name)
+    found.put("create_snapshot", "data", name, model, about=name)
+    found.put("extend_snapshot", "data", name, model, UNTIL, about=name)
+    found.put("compare_snapshot", "data", name, model, ["amount"], about=name)
+    found.put("count_missing", "data", name, model, UNTIL, about=name)
     past = (
         "SELECT o.shop, o.id, o.changed_at, h.orders AS amount, o.state = 'back' AS back, o._commit FROM orders AS o"
         " LEFT JOIN orders_by_hour AS h ON h.state = o.state WHERE o.id IN (SELECT id FROM orders)"
     )
-    found.put("with_rollups_by_key", past, SHOP.rollups, about=name)
-    found.put("without_later", "data", past, SHOP, model, UNTIL, about=name)
-    found.put("compare_hindsight", past, past, model, ["amount"], (UNTIL, UNTIL, 9), about=name)
+    before = model.with_query(parse_feature_query(model, past))
+    found.put("with_rollups_by_key", before.query, SHOP.rollups, about=name)
+    found.put("without_later", "data", SHOP, before, UNTIL, about=name)
+    found.put("compare_look_ahead", past, before, ["amount"], (UNTIL, UNTIL, 9), about=name)
 
 
 def _put_replay(found: _Generated, name: str) -> None:
@@ -334,7 +337,7 @@ def test_tidb_asks_for_no_shared_lock_and_no_table_of_a_query() -> None:
     assert "READ ONLY" not in text
     assert not re.search(r"CREATE TEMPORARY TABLE [^;\n]*\) AS SELECT|TABLE \S+ LIKE", text)
     with pytest.raises(StoreError, match="TiDB makes no table from a query"):
-        dialect("tidb").create_snapshot("data", "m", QUERY, SHOP.models["comes_back"])
+        dialect("tidb").create_snapshot("data", "m", SHOP.models["comes_back"])
 
 
 def test_singlestore_never_assigns_a_key() -> None:

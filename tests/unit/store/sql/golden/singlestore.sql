@@ -427,7 +427,7 @@ SELECT o.shop, o.id, o.changed_at, h.orders AS amount, o.state = 'back' AS back,
 -- without_later comes_back
 SELECT o.shop, o.id, o.changed_at, h.orders AS amount, o.state = 'back' AS back, o._commit FROM orders AS o LEFT JOIN (SELECT `state`, `hour`, SUM(`orders`) AS `orders`, SUM(`amount`) AS `amount`, SUM(`dear`) AS `dear`, SUM(`_rows`) AS `_rows` FROM (SELECT CAST(NULLIF(`t`.`state`, '') AS CHAR(8)) AS `state`, CAST(DATE_FORMAT(`t`.`placed_at`, '%Y-%m-%d %H:00:00') AS DATETIME) AS `hour`, 1 AS `orders`, COALESCE(`t`.`amount`, 0) AS `amount`, COALESCE(`t`.`amount` > 100, 0) AS `dear`, 1 AS `_rows` FROM `data`.`orders` AS t WHERE NOT COALESCE(t.changed_at >= '2026-01-02 03:04:05', FALSE)) AS d GROUP BY `state`, `hour`) AS h ON h.state = o.state WHERE o.id IN (SELECT id FROM (SELECT * FROM `orders` AS t WHERE NOT COALESCE(t.changed_at >= '2026-01-02 03:04:05', FALSE)) AS `orders`);
 
--- compare_hindsight comes_back
+-- compare_look_ahead comes_back
 SELECT COALESCE(SUM(NOT (a.`amount` <=> b.`amount`)), 0) FROM (SELECT f.* FROM (
 SELECT o.shop, o.id, o.changed_at, h.orders AS amount, o.state = 'back' AS back, o._commit FROM orders AS o LEFT JOIN orders_by_hour AS h ON h.state = o.state WHERE o.id IN (SELECT id FROM orders)
 ) AS f WHERE f.`changed_at` >= '2026-01-02 03:04:05' AND f.`changed_at` < '2026-01-02 03:04:05' ORDER BY f.`changed_at` DESC LIMIT 9) AS a LEFT JOIN (
