@@ -35,7 +35,7 @@ from tidemill.demo.chaos import Chaos
 from tidemill.demo.feed import FeedOptions, play
 from tidemill.deploy import apply
 from tidemill.devstack.stack import Stack
-from tidemill.kafka import topics
+from tidemill.kafka import clients, topics
 from tidemill.spec import Pipeline, load_pipeline
 from tidemill.store.connection import session
 from tidemill.store.control import leases, ledger, streams
@@ -179,9 +179,8 @@ class Bench:
             "plain": FeedOptions(limit=FLIGHTS), "poisoned": FeedOptions(limit=FLIGHTS, chaos=Chaos(malformed=0.01)),
             "half": FeedOptions(limit=FLIGHTS // 2), "single": FeedOptions(limit=15),
         }  # fmt: skip
-        bootstrap = settings.kafka_bootstrap
-        self.records = {topic: play(bootstrap, topic, given, lambda *_: None) for topic, given in options.items()}
-        client = topics.admin(settings)
+        self.records = {topic: play(settings, topic, given, lambda *_: None) for topic, given in options.items()}
+        client = clients.admin(settings)
         self.begin = {topic: topics.offsets_at(client, topic, "earliest") for topic in options}
         self.pipelines = {"plain": plain, "flights": flights}
         self.spark = self._session()
@@ -278,10 +277,10 @@ class Bench:
 
     def measure_backlog(self) -> None:
         """Drain a backlog by a real driver: whether the last four fifths take more memory than the first."""
-        topic, client = "backlog", topics.admin(self.settings)
+        topic, client = "backlog", clients.admin(self.settings)
         pipeline = variant_of(self.pipelines["plain"], topic, 1)
         topics.create_topic(client, pipeline.source)
-        records = play(self.settings.kafka_bootstrap, topic, FeedOptions(limit=BACKLOG // 3), lambda *_: None)
+        records = play(self.settings, topic, FeedOptions(limit=BACKLOG // 3), lambda *_: None)
         self.begin[topic] = topics.offsets_at(client, topic, "earliest")
         began = time.monotonic()
         samples = list(self._drain(pipeline, records))

@@ -28,7 +28,7 @@ from tidemill.config import Account, Settings
 from tidemill.demo.feed import FeedOptions, play
 from tidemill.deploy import apply
 from tidemill.devstack.stack import Stack
-from tidemill.kafka import topics
+from tidemill.kafka import clients, topics
 from tidemill.ml.refresh import begin_refresh, end_refresh
 from tidemill.ml.registry import versions
 from tidemill.ml.registry.promotion import promote_or_reject
@@ -65,9 +65,9 @@ def declare(settings: Settings, folder: Path) -> Pipeline:
 
 def load(settings: Settings, pipeline: Pipeline) -> None:
     """Bring the feed into table and rollup, as a driver does with a backlog."""
-    topic, client = pipeline.source.topic, topics.admin(settings)
+    topic, client = pipeline.source.topic, clients.admin(settings)
     began = time.monotonic()
-    records = play(settings.kafka_bootstrap, topic, FeedOptions(limit=FLIGHTS), lambda *_: None)
+    records = play(settings, topic, FeedOptions(limit=FLIGHTS), lambda *_: None)
     print(f"{records:,} records in Kafka after {time.monotonic() - began:.0f} s", flush=True)
     begin = topics.offsets_at(client, topic, "earliest")
     with session(settings, Account.STREAM) as connection:

@@ -38,7 +38,7 @@ from tidemill.devstack.airflow_api import AirflowApi
 from tidemill.devstack.stack import Stack
 from tidemill.devstack.up import FeedThread, connections
 from tidemill.errors import TidemillError
-from tidemill.kafka import topics
+from tidemill.kafka import clients, topics
 from tidemill.kafka.audit import count_records
 from tidemill.lifecycle.stream_row import StreamRow
 from tidemill.processes import environment_of
@@ -286,7 +286,7 @@ class Soak:
     def _lag(self) -> int | None:
         """Records in Kafka that are not in the ledger; None while one of the two cannot be asked."""
         with suppress(TidemillError), session(self.settings, Account.READ) as connection:
-            ends = topics.offsets_at(topics.admin(self.settings), self.pipeline.source.topic, "latest")
+            ends = topics.offsets_at(clients.admin(self.settings), self.pipeline.source.topic, "latest")
             at = ledger.positions(connection, STREAM, self.pipeline.source.topic)
             return sum(end - at.get(partition, 0) for partition, end in ends.items())
         return None
@@ -309,7 +309,7 @@ class Soak:
         print(f"incidents: {', '.join(incidents) or 'none'}")
         if total.records != records:
             self.trouble.append(f"the ledger has {total.records:,} records, the feed has {records:,}")
-        found = [*verify_pipeline(self.settings, self.pipeline, topics.admin(self.settings)).differences]
+        found = [*verify_pipeline(self.settings, self.pipeline, clients.admin(self.settings)).differences]
         found += count_records(self.settings, self.pipeline)
         print(f"verify --deep: {'; '.join(found) or 'ledger, Kafka and tables agree'}", flush=True)
         self.trouble += found

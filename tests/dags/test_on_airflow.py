@@ -22,7 +22,7 @@ from tidemill.devstack.airflow_api import AirflowApi
 from tidemill.devstack.servers import airflow
 from tidemill.devstack.stack import Stack
 from tidemill.devstack.up import connections
-from tidemill.kafka import topics
+from tidemill.kafka import clients
 from tidemill.spec import load_pipelines
 from tidemill.supervisor.launcher import is_gone
 from tidemill.testing import wait_until
@@ -116,7 +116,7 @@ def test_too_few_flights_for_a_model_end_with_the_reason(
     assert "published no scores" in said
     assert "baseline" in said
     settings = running.settings
-    flown = Flown(settings, load_pipelines(settings.pipelines)[STREAM], topics.admin(settings))
+    flown = Flown(settings, load_pipelines(settings.pipelines)[STREAM], clients.admin(settings))
     flown.assert_exact(FLIGHTS)
     total, sent = flown.totals(), expected.sent(settings.kafka_bootstrap, STREAM)
     assert sent == {"total": expected.record_counts(FLIGHTS)["total"], "malformed": 0}

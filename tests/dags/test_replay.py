@@ -12,12 +12,12 @@ from typing import Any
 import pytest
 from airflow.dag_processing.dagbag import DagBag
 from airflow.sdk import DAG
-from confluent_kafka import Producer
 
 from tidemill import config
 from tidemill.airflow.dags.replay import record_failure
 from tidemill.config import Account, Settings
 from tidemill.deploy.apply import apply_all
+from tidemill.kafka import clients
 from tidemill.spec import load_pipeline
 from tidemill.store.connection import session
 from tidemill.store.control import leases, ledger, replays
@@ -57,7 +57,7 @@ def ebbs(connections: Settings, tmp_path_factory: pytest.TempPathFactory) -> Ite
         patch.setenv("TIDEMILL_PIPELINES", str(folder.parent))
         settings, pipeline = config.load(), load_pipeline(folder)
         apply_all(settings, [pipeline], lambda line: None)
-        producer = Producer({"bootstrap.servers": settings.kafka_bootstrap})
+        producer = clients.producer(settings)
         at = "2026-01-01T00:00:00Z"
         reading = {"station": "north", "read_at": at, "height": 1, "wind": 2, "flooded": 0, "updated_at": at}
         for number in range(3):

@@ -11,10 +11,10 @@ from typing import Any
 import pytest
 from airflow.dag_processing.dagbag import DagBag
 from airflow.sdk import DAG
-from confluent_kafka import Producer
 
 from tidemill.airflow.dags.refresh_tasks import record_failure
 from tidemill.config import Account, Settings
+from tidemill.kafka import clients
 from tidemill.ml.refresh import begin_refresh, end_refresh
 from tidemill.spec import Pipeline
 from tidemill.store.connection import session
@@ -38,7 +38,7 @@ def readings(tides: tuple[Settings, Pipeline]) -> int:
     """Readings of ten days in Kafka, whose floods follow the height and hardly the wind; returns how many."""
     settings, pipeline = tides
     chance = random.Random(7)
-    producer = Producer({"bootstrap.servers": settings.kafka_bootstrap})
+    producer = clients.producer(settings)
     start = datetime(2026, 1, 1, tzinfo=UTC)
     for number in range(READINGS):
         at = (start + timedelta(minutes=7 * number)).strftime("%Y-%m-%dT%H:%M:%SZ")

@@ -9,14 +9,14 @@ import subprocess
 import sys
 
 import pytest
-from confluent_kafka import Consumer, Producer, TopicPartition
+from confluent_kafka import TopicPartition
 
 from tidemill.config import Settings
 from tidemill.demo.chaos import Chaos
 from tidemill.demo.feed import Feed, FeedOptions, play
 from tidemill.devstack.stack import Stack
 from tidemill.errors import SourceError
-from tidemill.kafka import topics
+from tidemill.kafka import clients, topics
 from tidemill.spec.schema import Source
 
 PARTITIONS = 3
@@ -30,7 +30,7 @@ def topic(kafka: Settings) -> str:
     """A new, empty topic."""
     name = f"feed-{next(_number)}"
     source = Source(topic=name, partitions=PARTITIONS, schema="id BIGINT")
-    assert topics.create_topic(topics.admin(kafka), source)
+    assert topics.create_topic(clients.admin(kafka), source)
     return name
 
 
@@ -40,8 +40,8 @@ def silent(played: int, total: int) -> None:
 
 def content(settings: Settings, topic: str) -> list[list[tuple[bytes, bytes]]]:
     """Key and value of every record in the topic, per partition in offset order."""
-    ends = topics.offsets_at(topics.admin(settings), topic, "latest")
-    consumer = Consumer({"bootstrap.servers": settings.kafka_bootstrap, "group.id": "test"})
+    ends = topics.offsets_at(clients.admin(settings), topic, "latest")
+    consumer = clients.consumer(settings, "test")
     consumer.assign([TopicPartition(topic, partition, 0) for partition in ends])
     found: list[list[tuple[bytes, bytes]]] = [[] for _ in ends]
     while sum(map(len, found)) < sum(ends.values()):
@@ -65,13 +65,13 @@ def sequence(options: FeedOptions) -> list[list[tuple[bytes, bytes]]]:
 def test_it_plays_everything_once(kafka: Settings, topic: str) -> None:
     """The topic holds the sequence, byte for byte; playing again adds nothing, whatever the speed."""
     told: list[tuple[int, int]] = []
-    played = play(kafka.kafka_bootstrap, topic, SMALL, lambda *now: told.append(now))
+    played = play(kafka, topic, SMALL, lambda *now: told.append(now))
     expected = sequence(SMALL)
     assert content(kafka, topic) == expected
     assert played == sum(map(len, expected))
     assert told[-1] == (played, played)
     again = FeedOptions(speed=60.0, limit=SMALL.limit, chaos=SMALL.chaos)
-    assert play(kafka.kafka_bootstrap, topic, again, silent) == 0
+    assert play(kafka, topic, again, silent) == 0
     assert content(kafka, topic) == expected
 
 
@@ -79,20 +79,23 @@ def test_it_goes_on_after_sigkill(kafka: Settings, topic: str) -> None:
     """A feed killed in the middle is completed by the next one: no record twice, none missing."""
     program = f"""
 import os, signal
+from tidemill.config import load
 from tidemill.demo.feed import Chaos, FeedOptions, play
 
 def die_in_the_middle(played, total):
     if played:
         os.kill(os.getpid(), signal.SIGKILL)
 
-play({kafka.kafka_bootstrap!r}, {topic!r}, {LARGE!r}, die_in_the_middle)
+play(load(), {topic!r}, {LARGE!r}, die_in_the_middle)
 """
-    ended = subprocess.run([sys.executable, "-c", program], check=False, timeout=60)
+    ended = subprocess.run(
+        [sys.executable, "-c", program], check=False, timeout=60, env={**os.environ, **kafka.environment()}
+    )
     assert ended.returncode == -signal.SIGKILL
     expected = sequence(LARGE)
-    there = sum(topics.offsets_at(topics.admin(kafka), topic, "latest").values())
+    there = sum(topics.offsets_at(clients.admin(kafka), topic, "latest").values())
     assert 0 < there < sum(map(len, expected))
-    rest = play(kafka.kafka_bootstrap, topic, LARGE, silent)
+    rest = play(kafka, topic, LARGE, silent)
     assert content(kafka, topic) == expected
     assert rest <= sum(map(len, expected)) - there
 
@@ -104,8 +107,8 @@ def test_progress_can_end_it(kafka: Settings, topic: str) -> None:
         raise InterruptedError
 
     with pytest.raises(InterruptedError):
-        play(kafka.kafka_bootstrap, topic, LARGE, stop)
-    play(kafka.kafka_bootstrap, topic, LARGE, silent)
+        play(kafka, topic, LARGE, stop)
+    play(kafka, topic, LARGE, silent)
     assert content(kafka, topic) == sequence(LARGE)
 
 
@@ -123,7 +126,7 @@ def test_it_waits_for_a_broker_that_stands_still(kafka: Settings, stack: Stack, 
             os.kill(broker, signal.SIGCONT)
 
     try:
-        play(kafka.kafka_bootstrap, topic, LARGE, halt_a_while)
+        play(kafka, topic, LARGE, halt_a_while)
     finally:
         os.kill(broker, signal.SIGCONT)
     assert next(reports) > 5
@@ -132,24 +135,24 @@ def test_it_waits_for_a_broker_that_stands_still(kafka: Settings, stack: Stack, 
 
 def test_other_options_do_not_continue_a_topic(kafka: Settings, topic: str) -> None:
     """A topic begun with other options is refused, both named, and nothing is added to it."""
-    play(kafka.kafka_bootstrap, topic, SMALL, silent)
+    play(kafka, topic, SMALL, silent)
     other = FeedOptions(limit=400, chaos=SMALL.chaos)
     with pytest.raises(SourceError, match=r"limit=400.*limit=500"):
-        play(kafka.kafka_bootstrap, topic, other, silent)
+        play(kafka, topic, other, silent)
     assert content(kafka, topic) == sequence(SMALL)
 
 
 def test_a_topic_of_another_producer_is_refused(kafka: Settings, topic: str) -> None:
     """Records that the feed did not write are never taken for its own."""
-    producer = Producer({"bootstrap.servers": kafka.kafka_bootstrap})
+    producer = clients.producer(kafka)
     producer.produce(topic, b"{}", partition=1)
     assert producer.flush(30) == 0
     with pytest.raises(SourceError, match="another producer"):
-        play(kafka.kafka_bootstrap, topic, SMALL, silent)
+        play(kafka, topic, SMALL, silent)
 
 
 def test_a_missing_topic_is_not_created(kafka: Settings) -> None:
     """Without its topic the feed says how to create it, and does not create it itself."""
     for _ in range(2):
         with pytest.raises(SourceError, match=r"\./tidemill apply"):
-            play(kafka.kafka_bootstrap, "nowhere", SMALL, silent)
+            play(kafka, "nowhere", SMALL, silent)

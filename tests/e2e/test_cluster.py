@@ -20,7 +20,7 @@ from support.edges import Edge
 from tidemill.config import Account, Settings
 from tidemill.deploy import apply, snapshots
 from tidemill.devstack import ports
-from tidemill.kafka import topics
+from tidemill.kafka import clients
 from tidemill.lifecycle.stream_row import StreamRow
 from tidemill.processes import environment_of
 from tidemill.store.connection import session
@@ -235,7 +235,7 @@ def stream(standalone: Standalone, tmp_path_factory: pytest.TempPathFactory) -> 
     folder = tmp_path_factory.mktemp("clustered") / "ebb"
     folder.mkdir()
     settings = standalone.settings.model_copy(update={"pipelines": folder.parent, "spark_driver_memory": "512m"})
-    stream = Clustered(settings, None, topics.admin(settings), folder)  # type: ignore[arg-type]  # no Spark here
+    stream = Clustered(settings, None, clients.admin(settings), folder)  # type: ignore[arg-type]  # no Spark here
     # Small batches: something is always under way.
     stream.declare(max_records_per_batch=100)
     yield stream

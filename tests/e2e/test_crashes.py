@@ -16,7 +16,7 @@ from tidemill.config import Account, Settings
 from tidemill.deploy import apply
 from tidemill.devstack.stack import Stack
 from tidemill.failpoints import FAILPOINTS
-from tidemill.kafka import topics
+from tidemill.kafka import clients
 from tidemill.processes import session_members
 from tidemill.store.connection import session
 from tidemill.store.control import streams
@@ -44,7 +44,7 @@ def running(
         environment.setenv(FAILPOINTS, str(failpoints.folder))
         with session(settings, Account.STREAM) as connection:
             streams.request_state(connection, pipeline.name, "running", "a test")
-        crashing = Crashing(settings, pipeline, stack, failpoints, topics.admin(settings))
+        crashing = Crashing(settings, pipeline, stack, failpoints, clients.admin(settings))
         yield crashing
         failpoints.clear()
         crashing.stop_driver()

@@ -15,7 +15,7 @@ from support.recording import make_pipeline
 from tidemill.config import Account, Settings
 from tidemill.deploy import apply
 from tidemill.devstack.stack import Stack
-from tidemill.kafka import topics
+from tidemill.kafka import clients
 from tidemill.lifecycle.stream_row import StreamRow
 from tidemill.store.connection import session
 from tidemill.store.control import streams
@@ -36,7 +36,7 @@ def crashing(
     apply.apply_all(settings, [pipeline], lambda _: None)
     with session(settings, Account.STREAM) as connection:
         streams.request_state(connection, pipeline.name, "running", "a test")
-    crashing = Crashing(settings, pipeline, stack, Failpoints(folder / "failpoints"), topics.admin(settings))
+    crashing = Crashing(settings, pipeline, stack, Failpoints(folder / "failpoints"), clients.admin(settings))
     crashing.start_driver()
     crashing.produce(seed=0)
     crashing.drain()
@@ -108,7 +108,7 @@ def test_a_broker_that_is_away_is_waited_for(crashing: Crashing) -> None:
                 lambda: row if (row := crashing.row()).waiting_for else None, SECONDS, "the driver says so"
             )
             assert (row.state, row.epoch) == ("running", before.epoch)
-            assert "is it up?" in (row.waiting_for or "")
+            assert "TM-KAFKA-UNAVAILABLE" in (row.waiting_for or "")
             heartbeat_at = row.heartbeat_at
             wait_until(lambda: crashing.row().heartbeat_at != heartbeat_at, SECONDS, "the next heartbeat")
             wait_until(lambda: crashing.row().lag_records is None, SECONDS, "nobody knows what waits in Kafka")

@@ -26,7 +26,7 @@ from tidemill.devstack import child_process
 from tidemill.devstack.airflow_api import AirflowApi
 from tidemill.devstack.stack import Stack
 from tidemill.devstack.up import connections
-from tidemill.kafka import topics
+from tidemill.kafka import clients
 from tidemill.spec import load_pipeline
 from tidemill.store.connection import session
 from tidemill.testing import wait_until
@@ -49,7 +49,7 @@ def surf(airflow_stack: Stack) -> Iterator[Surf]:
     apply.apply_all(settings, [pipeline], lambda _: None)
     feed, observer = Feed(settings, pipeline, RECORDS_PER_SECOND), Observer(settings, NAME)
     with AirflowApi(settings) as api:
-        surf = Surf(settings, api, NAME, airflow_stack, pipeline, feed, observer, topics.admin(settings))
+        surf = Surf(settings, api, NAME, airflow_stack, pipeline, feed, observer, clients.admin(settings))
         try:
             feed.start()
             observer.start()

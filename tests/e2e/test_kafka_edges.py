@@ -12,14 +12,14 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from confluent_kafka import OFFSET_END, Producer
+from confluent_kafka import OFFSET_END
 from pyspark.sql import SparkSession
 
 from support.edges import SECONDS, Edge, compacting, find, readable, remake, send, transactional
 from tidemill.config import Account, Settings
 from tidemill.devstack.stack import Stack
 from tidemill.errors import Fenced, StreamError
-from tidemill.kafka import topics
+from tidemill.kafka import clients
 from tidemill.store.connection import session
 from tidemill.store.control import leases, ledger
 from tidemill.store.migrations import migrate_control
@@ -59,7 +59,7 @@ def edge(
     def make(partitions: int = 1, kind: str = "event", **source: Any) -> Edge:
         folder = tmp_path / f"edge{next(_number)}"
         folder.mkdir()
-        edge = Edge(kafka, spark, topics.admin(kafka), folder, kind)
+        edge = Edge(kafka, spark, clients.admin(kafka), folder, kind)
         edge.declare(**source)
         edge.create(partitions)
         made.append(edge)
@@ -187,7 +187,7 @@ def test_only_committed_transactions_are_read_and_the_rest_is_counted_as_gaps(ed
 def test_what_compaction_removed_is_counted_as_gaps(edge: Make) -> None:
     """Of many records of one key only the last few are left: the others are offsets that Kafka never delivers."""
     stream = edge(partitions=1)
-    producer = Producer({"bootstrap.servers": stream.settings.kafka_bootstrap})
+    producer = clients.producer(stream.settings)
     numbers = itertools.count()
 
     def compacted() -> bool:
@@ -325,7 +325,7 @@ def test_a_broker_that_is_killed_and_comes_back_costs_nothing(edge: Make, stack:
     """The query outlives it, and everything is in the table once."""
     stream = edge(partitions=2)
     stream.start()
-    producer = Producer({"bootstrap.servers": stream.settings.kafka_bootstrap, "enable.idempotence": True})
+    producer = clients.producer(stream.settings)
     broker = stack.children["kafka"]
     for number in range(2000):
         send(producer, stream.name, [number], partition=number % 2)

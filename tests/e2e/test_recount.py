@@ -6,7 +6,6 @@ import json
 from pathlib import Path
 
 import pytest
-from confluent_kafka import Producer
 from confluent_kafka.admin import NewTopic
 from typer.testing import CliRunner
 
@@ -14,8 +13,9 @@ from support.writes import Writer, make_writer
 from tidemill.cli.main import app
 from tidemill.config import Account, Settings
 from tidemill.errors import VerifyError
+from tidemill.kafka import clients
 from tidemill.kafka.audit import count_records
-from tidemill.kafka.topics import admin
+from tidemill.kafka.clients import admin
 from tidemill.store.connection import session
 from tidemill.supervisor.maintenance import maintain_pipeline, verify_and_report
 
@@ -27,7 +27,7 @@ def writer(mariadb: Settings, kafka: Settings, tmp_path: Path) -> Writer:
     topic = writer.pipeline.source.topic
     client = admin(kafka)
     client.create_topics([NewTopic(topic, 4, 1)])[topic].result(30)
-    producer = Producer({"bootstrap.servers": kafka.kafka_bootstrap, "transactional.id": topic})
+    producer = clients.producer(kafka, {"transactional.id": topic})
     producer.init_transactions(30)
     for records, keep in ((3, True), (2, False), (4, True)):
         producer.begin_transaction()

@@ -16,7 +16,6 @@ from pathlib import Path
 import pyarrow as pa
 import pyarrow.compute as pc
 import pytest
-from confluent_kafka import Producer
 from pyspark.sql import SparkSession
 
 from support.replays import Course, forget, in_spark, make_course, record, send
@@ -24,7 +23,9 @@ from tidemill.cli.quarantine import list_records, show_record
 from tidemill.config import Account, Settings
 from tidemill.devstack.stack import Stack
 from tidemill.errors import Fenced, SpecError
-from tidemill.kafka.topics import admin, topic_id
+from tidemill.kafka import clients
+from tidemill.kafka.clients import admin
+from tidemill.kafka.topics import topic_id
 from tidemill.replay.request import ReplayRequest
 from tidemill.store.connection import session
 from tidemill.store.control import leases, replays
@@ -104,7 +105,7 @@ def differences(one: Course, other: Course) -> list[str]:
 def test_a_window_of_time_is_what_kafka_got_in_it(stack: Stack, spark: SparkSession, tmp_path: Path) -> None:
     """From the first record of that moment or later up to the first of the other: partition by partition."""
     found, chance = make_course(stack.settings, spark, tmp_path), random.Random(9)
-    producer = Producer({"bootstrap.servers": stack.settings.kafka_bootstrap})
+    producer = clients.producer(stack.settings)
     noon = datetime.now(UTC).replace(minute=0, second=0, microsecond=0) - timedelta(days=1)
     for number in range(40):  # ten a quarter of an hour, by turns in both partitions
         moment = noon + timedelta(minutes=15 * (number // 10))
@@ -217,7 +218,7 @@ def test_a_replay_that_broke_goes_on_after_its_last_commit(course: Course, monke
 def test_records_of_the_quarantine_become_rows_once_they_can(course: Course) -> None:
     """By id, by reason, all: from the bytes that were kept, or from Kafka where they were cut; the rest stays."""
     chance = random.Random(3)
-    producer = Producer({"bootstrap.servers": course.settings.kafka_bootstrap})
+    producer = clients.producer(course.settings)
     headers = [("trace", b"\xff7"), ("empty", None)]
     big = record(chance, 7_000_001, "big", flag="", note="é" * 100_000)
     producer.produce(course.topic, big, "big", 0, headers=headers)

@@ -14,12 +14,12 @@ from typing import Any
 import psutil
 import pymysql
 import pytest
-from confluent_kafka.admin import AdminClient
 
 from tidemill.config import Account, Settings
 from tidemill.devstack import child_process, control, process_records
 from tidemill.devstack.airflow_api import AirflowApi, Connection
 from tidemill.devstack.stack import Stack
+from tidemill.kafka import clients
 from tidemill.processes import session_members
 from tidemill.testing import wait_until
 
@@ -30,6 +30,7 @@ import signal, subprocess, sys
 from tidemill import config
 from tidemill.devstack import control
 from tidemill.devstack.child_process import environment
+from tidemill.kafka import clients
 from tidemill.devstack.stack import Stack
 
 settings = config.load()
@@ -83,7 +84,7 @@ def serves(settings: Settings) -> bool:
         pymysql.connect(
             host="127.0.0.1", port=settings.db_port, user=settings.user(Account.READ), password=password
         ).close()
-        return bool(AdminClient({"bootstrap.servers": settings.kafka_bootstrap}).list_topics(timeout=5).brokers)
+        return bool(clients.admin(settings).list_topics(timeout=5).brokers)
     return False
 
 

@@ -11,7 +11,6 @@ from dataclasses import dataclass
 from typing import Any
 
 import pytest
-from confluent_kafka import Producer
 
 from support import expected
 from support.flights_rows import REFRESHES, Flown
@@ -21,7 +20,7 @@ from tidemill.deploy import apply
 from tidemill.devstack.airflow_api import AirflowApi
 from tidemill.devstack.stack import Stack
 from tidemill.devstack.up import switch_on
-from tidemill.kafka import topics
+from tidemill.kafka import clients, topics
 from tidemill.spec import load_pipeline
 from tidemill.store.connection import session
 from tidemill.store.control import streams
@@ -62,7 +61,7 @@ def running(airflow_stack: Stack) -> Iterator[Trinity]:
     apply.apply_all(settings, [pipeline], print)
     with AirflowApi(settings) as api:
         switch_on(api, settings, [pipeline], print)
-        yield Trinity(settings, pipeline, topics.admin(settings), api)
+        yield Trinity(settings, pipeline, clients.admin(settings), api)
         apply.stop_streams(settings, 60)
         for dag in ("stream__flights", *(f"refresh__flights__{model}" for model in pipeline.models)):
             api.pause(dag)
@@ -89,7 +88,7 @@ def test_the_loop_turns_though_its_driver_is_killed(trinity: Trinity) -> None:
     # These are 22 days of flights, in 25 s: so slowly that the load is still under way when the driver is killed.
     chaos = Chaos.parse("duplicates=0.1,disorder=500,malformed=0.01")
     options = FeedOptions(speed=22 * 86_400 / 25, limit=flights, chaos=chaos)
-    feed = threading.Thread(target=play, args=(trinity.settings.kafka_bootstrap, "flights", options, lambda *_: None))
+    feed = threading.Thread(target=play, args=(trinity.settings, "flights", options, lambda *_: None))
     feed.start()
     wait_until(lambda: trinity.totals().commits, 60, "a commit")
     before = trinity.row()
@@ -129,7 +128,7 @@ def test_the_loop_turns_though_its_driver_is_killed(trinity: Trinity) -> None:
         "distance": 719, "scheduled_at": "2013-01-20T15:00:00Z", "departed_at": "2013-01-20T17:10:00Z",
         "dep_delay": 130, "updated_at": "2013-01-20T17:10:00Z",
     }  # fmt: skip
-    producer = Producer({"bootstrap.servers": trinity.settings.kafka_bootstrap})
+    producer = clients.producer(trinity.settings)
     producer.produce("flights", json.dumps(late), key=str(late["id"]))
     assert producer.flush(30) == 0
     trinity.wait_drained()

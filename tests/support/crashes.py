@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 import psutil
-from confluent_kafka import KafkaError, Message, Producer
+from confluent_kafka import KafkaError, Message
 from confluent_kafka.admin import AdminClient
 
 from support.merges import ENTITY, EVENT, POISON, ROW, TOMBSTONE, Commit, Model, Record
@@ -22,7 +22,7 @@ from support.recording import Comparison, encode
 from tidemill.config import Account, Settings
 from tidemill.devstack.stack import Stack
 from tidemill.errors import TidemillError
-from tidemill.kafka import topics
+from tidemill.kafka import clients, topics
 from tidemill.lifecycle.stream_row import StreamRow
 from tidemill.spec import Pipeline
 from tidemill.store.connection import session
@@ -91,9 +91,7 @@ class Crashing:
     def produce(self, seed: int, count: int = 60) -> None:
         """Write records to all partitions: rows and their duplicates, updates, disorder, tombstones, poison."""
         chance = random.Random(seed)
-        # The broker may be away for a while; at librdkafka's 10 s, one that is back is asked again that much later.
-        patient = {"enable.idempotence": True, "reconnect.backoff.max.ms": 1000}
-        producer = Producer({"bootstrap.servers": self.settings.kafka_bootstrap, **patient})
+        producer = clients.producer(self.settings)
         sent: list[Record] = []
         for _ in range(count):
             record = chance.choice(sent) if sent and chance.random() < 0.15 else _any_record(chance)

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import yaml
-from confluent_kafka import Consumer, Producer, TopicPartition
+from confluent_kafka import Producer, TopicPartition
 from confluent_kafka.admin import (
     AdminClient,
     AlterConfigOpType,
@@ -26,7 +26,7 @@ from pyspark.sql import SparkSession
 from tidemill.config import Account, Settings
 from tidemill.devstack.jars import part
 from tidemill.errors import TidemillError
-from tidemill.kafka import topics
+from tidemill.kafka import clients, topics
 from tidemill.spec import Pipeline, load_pipeline
 from tidemill.store.connection import session
 from tidemill.store.control import leases, streams
@@ -126,13 +126,13 @@ class Edge:
 
     def send(self, ids: Iterable[int], partition: int = 0, note: str = "") -> None:
         """Put one record for each id into a partition, and wait until Kafka has them."""
-        producer = Producer({"bootstrap.servers": self.settings.kafka_bootstrap})
+        producer = clients.producer(self.settings)
         send(producer, self.name, ids, partition, note)
         assert producer.flush(SECONDS) == 0
 
     def delete(self, number: int, partition: int) -> None:
         """Put a tombstone for an id into a partition."""
-        producer = Producer({"bootstrap.servers": self.settings.kafka_bootstrap})
+        producer = clients.producer(self.settings)
         producer.produce(self.name, None, key=str(number).encode(), partition=partition)
         assert producer.flush(SECONDS) == 0
 
@@ -239,7 +239,7 @@ def find(stream: Edge) -> Start:
 
 def transactional(stream: Edge) -> Producer:
     """A producer of transactions, ready to begin one."""
-    producer = Producer({"bootstrap.servers": stream.settings.kafka_bootstrap, "transactional.id": stream.name})
+    producer = clients.producer(stream.settings, {"transactional.id": stream.name})
     producer.init_transactions(SECONDS)
     return producer
 
@@ -279,8 +279,7 @@ def configure(
 
 def readable(stream: Edge) -> int:
     """How many records a reader of partition 0 gets."""
-    options = {"bootstrap.servers": stream.settings.kafka_bootstrap, "group.id": "a test", "enable.partition.eof": True}
-    consumer = Consumer(options | {"enable.auto.commit": False})
+    consumer = clients.consumer(stream.settings, "test", {"enable.partition.eof": True})
     try:
         consumer.assign([TopicPartition(stream.name, 0, 0)])
         found = 0

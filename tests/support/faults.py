@@ -19,7 +19,7 @@ from typing import Any
 
 import psutil
 import yaml
-from confluent_kafka import KafkaError, Message, Producer
+from confluent_kafka import KafkaError, Message
 from confluent_kafka.admin import AdminClient
 
 from support.merges import ENTITY, POISON, ROW, TOMBSTONE, Commit, Model, Record
@@ -29,7 +29,7 @@ from tidemill.devstack import process_records
 from tidemill.devstack.airflow_api import AirflowApi
 from tidemill.devstack.stack import Stack
 from tidemill.errors import TidemillError
-from tidemill.kafka import topics
+from tidemill.kafka import clients, topics
 from tidemill.lifecycle.stream_row import StreamRow
 from tidemill.processes import environment_of, session_members
 from tidemill.spec import Pipeline
@@ -59,8 +59,7 @@ class Feed(threading.Thread):
         self._turn, self._ended = threading.Lock(), threading.Event()
         self._chance, self._sent, self._made = random.Random(5), deque[Record](maxlen=1000), 0
         # No time-out: a broker that is away is waited for, and nothing is given up.
-        waits = {"message.timeout.ms": 0, "log_level": 0}
-        self._producer = Producer({"bootstrap.servers": settings.kafka_bootstrap, "enable.idempotence": True, **waits})
+        self._producer = clients.producer(settings, {"message.timeout.ms": 0})
 
     def run(self) -> None:
         while not self._ended.wait(_TICK_SECONDS):

@@ -11,13 +11,13 @@ from pathlib import Path
 from typing import Any
 
 import yaml
-from confluent_kafka import Producer, TopicPartition
+from confluent_kafka import TopicPartition
 from confluent_kafka.admin import NewTopic
 from pyspark.sql import DataFrame, SparkSession
 
 from tidemill.config import Account, Settings
 from tidemill.devstack.jars import part
-from tidemill.kafka import topics
+from tidemill.kafka import clients, topics
 from tidemill.replay import job
 from tidemill.replay.request import ReplayRequest, request_replay
 from tidemill.spec import Pipeline, load_pipeline
@@ -123,7 +123,7 @@ class Course:
 
     def load(self, spark: SparkSession | None = None, step: int = 10**6) -> None:
         """Read what is new in Kafka as the stream's driver does, ``step`` offsets of each partition at a time."""
-        ends = topics.offsets_at(topics.admin(self.settings), self.topic, "latest")
+        ends = topics.offsets_at(clients.admin(self.settings), self.topic, "latest")
         while found := self.next_batch(spark or self.spark, ends, step):
             run_batch(*found)
             self.batch_id += 1
@@ -146,7 +146,7 @@ class Course:
     def request_replay(self, asked: ReplayRequest) -> int:
         """Ask for a replay; returns its id."""
         with session(self.settings, Account.STREAM) as connection:
-            return request_replay(connection, topics.admin(self.settings), self.pipeline, asked, "a test")
+            return request_replay(connection, clients.admin(self.settings), self.pipeline, asked, "a test")
 
     def replay(self, asked: ReplayRequest) -> dict[str, Any]:
         """Ask for a replay and run it."""
@@ -193,7 +193,7 @@ def make_course(settings: Settings, spark: SparkSession, folder: Path, topic: st
     """A stream of its own, with a topic of its own unless one is named."""
     name = f"course{next(_number)}"
     if topic is None:
-        client = topics.admin(settings)
+        client = clients.admin(settings)
         client.create_topics([NewTopic(name, PARTITIONS, 1)])[name].result(30)
     return Course(settings, spark, folder / name, topic or name)
 
@@ -201,7 +201,7 @@ def make_course(settings: Settings, spark: SparkSession, folder: Path, topic: st
 def send(settings: Settings, topic: str, count: int, seed: int) -> None:
     """Records of twenty codes in disorder, with duplicates, tombstones and transactions, one of them aborted."""
     chance = random.Random(seed)
-    producer = Producer({"bootstrap.servers": settings.kafka_bootstrap, "transactional.id": f"{topic}-{seed}"})
+    producer = clients.producer(settings, {"transactional.id": f"{topic}-{seed}"})
     producer.init_transactions(30)
     for number in range(4):
         producer.begin_transaction()
@@ -228,6 +228,6 @@ def record(chance: random.Random, number: int, code: str, **other: Any) -> bytes
 def forget(settings: Settings, topic: str, until: dict[int, int]) -> None:
     """Retention: Kafka drops what is before these offsets."""
     places = [TopicPartition(topic, partition, offset) for partition, offset in until.items()]
-    client = topics.admin(settings)
+    client = clients.admin(settings)
     for future in client.delete_records(places).values():
         future.result(30)

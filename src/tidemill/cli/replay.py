@@ -9,7 +9,7 @@ from typing import Literal
 
 from tidemill.config import Account, Settings
 from tidemill.errors import SpecError, StreamError, TidemillError
-from tidemill.kafka.topics import admin
+from tidemill.kafka.clients import admin
 from tidemill.processes import end_child
 from tidemill.replay.request import ReplayRequest, check, request_replay
 from tidemill.spec import Pipeline

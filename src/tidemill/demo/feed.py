@@ -11,29 +11,29 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterator
-from typing import Any
 
 import numpy as np
-from confluent_kafka import Consumer, KafkaError, KafkaException, Producer, TopicPartition
-from confluent_kafka.admin import AdminClient
+from confluent_kafka import KafkaError, KafkaException, TopicPartition
 
+from tidemill.config import Settings
 from tidemill.demo.chaos import Chaos
 from tidemill.demo.sequence import Clock, Feed, FeedOptions, Message
 from tidemill.errors import SourceError
-from tidemill.kafka import topics
+from tidemill.kafka import clients, topics
 
 __all__ = ["Chaos", "Clock", "Feed", "FeedOptions", "Progress", "play"]
 
 MARK = "feed"
 MARK_EVERY = 256
 REPORT_SECONDS = 0.25
-READ_BACK_SECONDS = 30.0
 
 Progress = Callable[[int, int], None]
 """Called with the records in the topic and in all, about every ``REPORT_SECONDS`` and at the end."""
 
 
-def play(bootstrap: str, topic: str, options: FeedOptions, progress: Progress, *, clock: Clock | None = None) -> int:
+def play(
+    settings: Settings, topic: str, options: FeedOptions, progress: Progress, *, clock: Clock | None = None
+) -> int:
     """Play the rest of the feed and return how many records that were, all of them acknowledged by Kafka.
 
     A broker that goes away meanwhile is waited for. Whatever ``progress`` raises ends the feed and is raised
@@ -45,8 +45,7 @@ def play(bootstrap: str, topic: str, options: FeedOptions, progress: Progress, *
             cannot be reached at the start, or refuses for good.
     """
     clock = clock or Clock()
-    settings: dict[str, Any] = {"bootstrap.servers": bootstrap, "log_level": 0}
-    feed = Feed(options, len(topics.partitions(AdminClient(settings), topic)))
+    feed = Feed(options, len(topics.partitions(clients.admin(settings), topic)))
     entries = feed.remaining(_ends(settings, topic, feed))
     reported = -math.inf
 
@@ -67,16 +66,15 @@ def play(bootstrap: str, topic: str, options: FeedOptions, progress: Progress, *
 class _Sender:
     """A producer that waits where it must and says what went wrong."""
 
-    def __init__(self, settings: dict[str, Any], topic: str, mark: str, report: Callable[[int], None]) -> None:
+    def __init__(self, settings: Settings, topic: str, mark: str, report: Callable[[int], None]) -> None:
         self._topic = topic
         self._headers: dict[str, str | bytes | None] = {MARK: mark}
         self._report = report
         self._refused: KafkaError | None = None
         self._sent = 0
-        self._producer = Producer(
+        self._producer = clients.producer(
+            settings,
             {
-                **settings,
-                "enable.idempotence": True,
                 # No time-out: a message given up would be a hole in the sequence.
                 "message.timeout.ms": 0,
                 "compression.type": "lz4",
@@ -84,7 +82,7 @@ class _Sender:
                 "queue.buffering.max.messages": 100_000,
                 "delivery.report.only.error": True,
                 "on_delivery": self._delivered,
-            }
+            },
         )
 
     def send(self, messages: Iterator[Message]) -> None:
@@ -118,7 +116,7 @@ class _Sender:
         self._refused = self._refused or error
 
 
-def _ends(settings: dict[str, Any], topic: str, feed: Feed) -> list[int]:
+def _ends(settings: Settings, topic: str, feed: Feed) -> list[int]:
     """The end offset of each partition, once it is sure that what lies there is the beginning of this feed.
 
     Asked for after the sequence is made, which takes a second: nothing of a killed feed is on its way any more.
@@ -126,7 +124,7 @@ def _ends(settings: dict[str, Any], topic: str, feed: Feed) -> list[int]:
     Raises:
         SourceError: it is not, or no broker answers.
     """
-    client = AdminClient(settings)
+    client = clients.admin(settings)
     try:
         starts, ends = topics.offsets_at(client, topic, "earliest"), topics.offsets_at(client, topic, "latest")
     except KafkaException as error:
@@ -147,22 +145,17 @@ def _ends(settings: dict[str, Any], topic: str, feed: Feed) -> list[int]:
     return [ends[partition] for partition in range(feed.partitions)]
 
 
-def _marks(settings: dict[str, Any], topic: str, starts: dict[int, int], ends: dict[int, int]) -> list[str]:
+def _marks(settings: Settings, topic: str, starts: dict[int, int], ends: dict[int, int]) -> list[str]:
     """The newest mark of each partition that still holds one."""
     newest = {partition: (end - 1) // MARK_EVERY * MARK_EVERY for partition, end in ends.items() if end > 0}
     wanted = [TopicPartition(topic, at, offset) for at, offset in newest.items() if offset >= starts[at]]
-    reading = {
-        "group.id": "tidemill-feed",
-        "enable.auto.commit": False,
-        "fetch.wait.max.ms": 10,
-        "queued.min.messages": 1,
-    }
-    consumer = Consumer(settings | reading)
+    # One record of each partition is read: none is fetched in advance.
+    consumer = clients.consumer(settings, "feed", {"fetch.wait.max.ms": 10, "queued.min.messages": 1})
     marks: dict[int, str] = {}
     try:
         consumer.assign(wanted)
         while len(marks) < len(wanted):
-            message = consumer.poll(READ_BACK_SECONDS)
+            message = consumer.poll(clients.READ_SECONDS)
             if message is None or message.error() is not None:
                 raise SourceError("a topic cannot be read back", value=topic, remedy="look at the log of Kafka")
             mark = dict(message.headers() or []).get(MARK)

@@ -11,7 +11,7 @@ from pymysql.connections import Connection
 from tidemill.config import Account, Settings
 from tidemill.deploy import snapshots
 from tidemill.errors import SourceError
-from tidemill.kafka import topics
+from tidemill.kafka import clients, topics
 from tidemill.lifecycle.stream_row import StreamRow
 from tidemill.spec import Pipeline
 from tidemill.store import migrations
@@ -29,7 +29,7 @@ def apply_all(settings: Settings, pipelines: Iterable[Pipeline], report: Callabl
         StoreError: a table exists with other columns.
         SourceError: no Kafka broker answers.
     """
-    client = topics.admin(settings)
+    client = clients.admin(settings)
     with session(settings, Account.MIGRATE) as connection:
         done = migrations.migrate_control(connection, settings.root / "sql")
         if done:
@@ -47,9 +47,9 @@ def plan_pipeline(settings: Settings, pipeline: Pipeline) -> list[str]:
     """What :func:`apply_all` would do for one pipeline, a line each."""
     steps = []
     try:
-        topics.partitions(topics.admin(settings), pipeline.source.topic)
+        topics.partitions(clients.admin(settings), pipeline.source.topic)
     except SourceError as error:
-        if error.what != topics.MISSING:
+        if error.code != topics.TOPIC_MISSING:
             raise
         steps.append(f"create topic {pipeline.source.topic} with {pipeline.source.partitions} partitions")
     with session(settings, Account.READ) as connection:

@@ -16,7 +16,7 @@ from pymysql.connections import Connection
 from tidemill.config import Account, Settings
 from tidemill.devstack.control import stack_facts
 from tidemill.errors import SourceError, StoreError
-from tidemill.kafka import topics
+from tidemill.kafka import clients, topics
 from tidemill.lifecycle.slo import behind_seconds
 from tidemill.lifecycle.stream_row import StreamRow
 from tidemill.ml.serving.publish import model_status
@@ -46,7 +46,7 @@ def _ends(
     settings: Settings, pipeline: Pipeline, client: AdminClient | None, facts: dict[str, Any]
 ) -> dict[int, int] | None:
     try:
-        return topics.offsets_at(client or topics.admin(settings), pipeline.source.topic, "latest")
+        return topics.offsets_at(client or clients.admin(settings), pipeline.source.topic, "latest")
     except SourceError as error:
         facts["problems"].append(str(error))
         return None

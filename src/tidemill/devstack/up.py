@@ -20,7 +20,7 @@ from tidemill.devstack.live_view import Lines, Live
 from tidemill.devstack.overview import overview
 from tidemill.devstack.stack import Stack
 from tidemill.errors import ModelError, SetupError, StreamError, TidemillError
-from tidemill.kafka import topics
+from tidemill.kafka import clients
 from tidemill.spec import Pipeline, load_pipelines
 from tidemill.store.connection import session, translated
 
@@ -47,7 +47,7 @@ class FeedThread(threading.Thread):
 
     def run(self) -> None:
         try:
-            play(self.settings.kafka_bootstrap, self.topic, self.options, self._progress)
+            play(self.settings, self.topic, self.options, self._progress)
             self.done = True
         except _Ended:
             pass
@@ -75,7 +75,7 @@ class Up:
         self.feeds = [
             FeedThread(settings, p.source.topic, options) for p in self.pipelines.values() if p.name == "flights"
         ]
-        self.client = topics.admin(settings)
+        self.client = clients.admin(settings)
         self.triggered: dict[tuple[str, str], str] = {}
         self.ended: dict[tuple[str, str], str] = {}
         self.told: set[tuple[str, str]] = set()

@@ -1,4 +1,4 @@
-"""Kafka clients and the questions asked of a broker, without Spark.
+"""Kafka clients and the requests that they send, without Spark.
 
-Runs in the driver, in Airflow's tasks, on the command line and in the embedded stack.
+Runs in drivers and their Python workers, in Airflow's tasks, on the command line and in the embedded stack.
 """

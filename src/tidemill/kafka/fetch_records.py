@@ -1,4 +1,4 @@
-"""Single records read from Kafka again, as they came: for the quarantine. Knows no Spark."""
+"""Single records read from Kafka once more, with their original bytes: for the quarantine."""
 
 from __future__ import annotations
 
@@ -10,63 +10,56 @@ from collections.abc import Iterable
 from confluent_kafka import Consumer, KafkaException, Message, TopicPartition
 
 from tidemill.config import Settings
+from tidemill.kafka import clients
+from tidemill.kafka.clients import REQUEST_SECONDS
 from tidemill.store.write.ledger_rows import Rejected
-
-_SECONDS = 15.0
 
 
 def headers_as_json(headers: Iterable[tuple[str, bytes | None]] | None) -> str | None:
-    """A record's headers as the quarantine keeps them; None without any."""
+    """A record's headers as the quarantine keeps them, a list of name and base64; None without any."""
     if not headers:
         return None
     return json.dumps([[name, None if v is None else base64.b64encode(v).decode()] for name, v in headers])
 
 
-def read_raw(settings: Settings, topic: str, partition: int, offsets: Iterable[int]) -> dict[int, Rejected]:
-    """The records at these offsets of one partition, without a reason; those that Kafka no longer has are left out.
+def fetch_records(settings: Settings, topic: str, partition: int, offsets: Iterable[int]) -> dict[int, Rejected]:
+    """The records at these offsets of one partition, each without a reason.
 
-    A broker that does not answer in time leaves them out, too: the record's coordinates are known, and a stream must
-    not stop for what only a person reads.
+    Returns:
+        Offset -> record. Records that Kafka no longer has are left out. So are all that a broker does not deliver in
+        time: the quarantine has their coordinates, and a stream must not stop for bytes that only a person reads.
     """
-    wanted = sorted(offsets)
-    found: dict[int, Rejected] = {}
-    consumer = Consumer(
-        {
-            "bootstrap.servers": settings.kafka_bootstrap,
-            "group.id": "tidemill-quarantine",
-            "enable.auto.commit": False,
-            "auto.offset.reset": "error",
-            "isolation.level": "read_committed",
-            "log_level": 0,
-        }
-    )
+    requested = sorted(offsets)
+    records: dict[int, Rejected] = {}
+    consumer = clients.consumer(settings, "quarantine")
     try:
-        for offset in wanted:
-            if offset not in found:
-                # Far apart as a rule: each is sought by itself, and what comes with it is looked at, too.
+        for offset in requested:
+            if offset not in records:
+                # As a rule the offsets are far apart: the consumer seeks each of them. What comes along in the same
+                # fetch is used as well.
                 consumer.assign([TopicPartition(topic, partition, offset)])
-                found |= _fetch(consumer, {*wanted}, offset)
+                records |= _fetch(consumer, {*requested}, offset)
     except KafkaException:
-        return found
+        return records
     finally:
         consumer.close()
-    return found
+    return records
 
 
-def _fetch(consumer: Consumer, wanted: set[int], offset: int) -> dict[int, Rejected]:
-    found: dict[int, Rejected] = {}
-    deadline = time.monotonic() + _SECONDS
+def _fetch(consumer: Consumer, requested: set[int], offset: int) -> dict[int, Rejected]:
+    records: dict[int, Rejected] = {}
+    deadline = time.monotonic() + REQUEST_SECONDS
     while time.monotonic() < deadline:
         messages = consumer.consume(500, 1.0)
         for message in messages:
             if message.error() is not None:
-                return found
-            place = message.offset()
-            if place in wanted:
-                found[place] = _rejected(message)
-        if offset in found or any((message.offset() or 0) > offset for message in messages):
-            return found
-    return found
+                return records
+            at = message.offset()
+            if at in requested:
+                records[at] = _rejected(message)
+        if offset in records or any((message.offset() or 0) > offset for message in messages):
+            return records
+    return records
 
 
 def _rejected(message: Message) -> Rejected:

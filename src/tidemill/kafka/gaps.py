@@ -1,4 +1,4 @@
-"""Which offsets of some ranges Kafka does not have. Knows no Spark."""
+"""Which offsets of some ranges Kafka does not have."""
 
 from __future__ import annotations
 
@@ -11,21 +11,27 @@ from tidemill.store.write.ledger_rows import Range
 
 
 class Gaps:
-    """Offsets that Kafka does not have, as intervals."""
+    """Offsets that Kafka does not have, as intervals by partition."""
 
     def __init__(self) -> None:
-        self._of: dict[int, tuple[list[int], list[int]]] = {}
+        self._intervals: dict[int, tuple[list[int], list[int]]] = {}
+        """Partition -> the first offset of each interval, and the offset after its last."""
 
     def add(self, span: Range, offsets: np.ndarray[Any, np.dtype[np.int64]]) -> None:
-        """Of a range, these offsets are there. Ranges of one partition come in order."""
-        there = np.concatenate([[span.start - 1], np.sort(offsets), [span.until]])
-        before = np.flatnonzero(np.diff(there) > 1)
-        starts, ends = self._of.setdefault(span.partition, ([], []))
-        starts += (there[before] + 1).tolist()
-        ends += there[before + 1].tolist()
+        """Record which offsets of a range exist. The ranges of one partition are added in order.
+
+        Args:
+            span: the range.
+            offsets: those of its offsets that Kafka delivered; shape (n,), in any order.
+        """
+        existing = np.concatenate([[span.start - 1], np.sort(offsets), [span.until]])
+        before = np.flatnonzero(np.diff(existing) > 1)
+        starts, ends = self._intervals.setdefault(span.partition, ([], []))
+        starts += (existing[before] + 1).tolist()
+        ends += existing[before + 1].tolist()
 
     def has(self, partition: int, offset: int) -> bool:
         """Whether the offset is in a gap."""
-        starts, ends = self._of.get(partition, ([], []))
-        place = bisect_right(starts, offset) - 1
-        return place >= 0 and offset < ends[place]
+        starts, ends = self._intervals.get(partition, ([], []))
+        index = bisect_right(starts, offset) - 1
+        return index >= 0 and offset < ends[index]

@@ -1,4 +1,4 @@
-"""Kafka topics: do they exist, how far do they reach, where does a new stream begin. Knows no Spark."""
+"""Topics: whether they exist, which partitions and offsets they have, and creating them."""
 
 from __future__ import annotations
 
@@ -9,84 +9,15 @@ from typing import Any
 from confluent_kafka import KafkaError, KafkaException, TopicCollection, TopicPartition
 from confluent_kafka.admin import AdminClient, NewTopic, OffsetSpec  # type: ignore[attr-defined]  # not in its __all__
 
-from tidemill.config import Settings
 from tidemill.errors import KafkaUnavailable, SourceError
+from tidemill.kafka.clients import REQUEST_SECONDS, RETRY_SECONDS
 from tidemill.retry import Backoff
 from tidemill.spec.schema import Source
 
-_SECONDS = 15.0
-_PAUSE_SECONDS = 0.1
-MISSING = "topic does not exist"
+TOPIC_MISSING = "TM-KAFKA-TOPIC-MISSING"
+"""Code of the error for a topic that does not exist, for callers that expect it."""
 
-
-def admin(settings: Settings) -> AdminClient:
-    """A client for questions about topics and offsets."""
-    # At librdkafka's 10 s, a broker that is back would be asked again that much later.
-    return AdminClient(
-        {"bootstrap.servers": settings.kafka_bootstrap, "log_level": 0, "reconnect.backoff.max.ms": 1000}
-    )
-
-
-def partitions(client: AdminClient, topic: str, seconds: float = _SECONDS) -> list[int]:
-    """The partitions of a topic, in order.
-
-    Raises:
-        SourceError: there is no such topic.
-        KafkaUnavailable: no broker answers.
-    """
-    try:
-        found = client.list_topics(timeout=seconds).topics
-    except KafkaException as error:
-        raise KafkaUnavailable(
-            "no Kafka broker answers", value=error.args[0].str(), remedy="is it up? ./tidemill status"
-        ) from error
-    if topic not in found:
-        raise SourceError(MISSING, value=topic, remedy="create it with ./tidemill apply")
-    return sorted(found[topic].partitions)
-
-
-def topic_id(client: AdminClient, topic: str, seconds: float = _SECONDS) -> str:
-    """The identifier that Kafka gave this incarnation of a topic: one made again under the same name has another.
-
-    Raises:
-        SourceError: there is no such topic.
-        KafkaUnavailable: no broker answers within ``seconds``.
-    """
-    future = client.describe_topics(TopicCollection([topic]), request_timeout=seconds)[topic]
-    try:
-        described = future.result(seconds)
-    except KafkaException as error:
-        if error.args[0].code() == KafkaError.UNKNOWN_TOPIC_OR_PART:
-            raise SourceError(MISSING, value=topic, remedy="create it with ./tidemill apply") from error
-        raise _said(error) from error
-    except TimeoutError as error:
-        raise _silent(f"no answer in {seconds:g} s") from error
-    return str(described.topic_id)
-
-
-def create_topic(client: AdminClient, source: Source) -> bool:
-    """Create a pipeline's topic if it is missing; returns whether it was."""
-    try:
-        partitions(client, source.topic)
-    except SourceError as error:
-        if error.what != MISSING:
-            raise
-    else:
-        return False
-    _answer(client.create_topics([NewTopic(source.topic, source.partitions, 1)])[source.topic], _SECONDS)
-    return True
-
-
-def _answer(future: Any, seconds: float) -> Any:
-    try:
-        return future.result(seconds)
-    except KafkaException as error:
-        raise _said(error) from error
-    except TimeoutError as error:
-        raise _silent(f"no answer in {seconds:g} s") from error
-
-
-_REFUSALS = {
+_FINAL = {
     KafkaError.TOPIC_AUTHORIZATION_FAILED,
     KafkaError.CLUSTER_AUTHORIZATION_FAILED,
     KafkaError.SASL_AUTHENTICATION_FAILED,
@@ -95,70 +26,124 @@ _REFUSALS = {
     KafkaError.INVALID_REPLICATION_FACTOR,
     KafkaError.POLICY_VIOLATION,
 }
-"""Answers that asking again does not change."""
+"""Answers that do not change when the request is sent again."""
 
-_PASSING = {
+_LEADER_ELECTION = {
     KafkaError.LEADER_NOT_AVAILABLE,
     KafkaError.NOT_LEADER_FOR_PARTITION,
     KafkaError.FENCED_LEADER_EPOCH,
     KafkaError.UNKNOWN_LEADER_EPOCH,
     KafkaError.OFFSET_NOT_AVAILABLE,
 }
-"""Answers of a cluster whose partitions have just changed their leader, as after each start of a broker. Kafka's own
-client asks again by itself, librdkafka's does not."""
+"""Answers of a cluster whose partitions have just changed their leader, as after each start of a broker. Kafka's Java
+client sends the request again by itself; librdkafka does not."""
 
 
-def _passes(error: BaseException) -> bool:
-    cause = error.__cause__
-    return (
-        isinstance(error, KafkaUnavailable) and isinstance(cause, KafkaException) and cause.args[0].code() in _PASSING
-    )
-
-
-def _said(error: KafkaException) -> SourceError:
-    if error.args[0].code() in _REFUSALS:
-        return SourceError("Kafka refuses", value=error.args[0].str(), remedy="see the broker's log")
-    return _silent(error.args[0].str())
-
-
-def _silent(reason: str) -> KafkaUnavailable:
-    return KafkaUnavailable("Kafka does not answer", value=reason, remedy="is it up? ./tidemill status")
-
-
-def offsets_at(client: AdminClient, topic: str, where: str, seconds: float = _SECONDS) -> dict[int, int]:
-    """Partition -> offset at ``earliest``, ``latest`` or an ISO time (UTC if it names no zone).
+def partitions(client: AdminClient, topic: str, seconds: float = REQUEST_SECONDS) -> list[int]:
+    """The partitions of a topic, in order.
 
     Raises:
-        SourceError: ``where`` is none of these, or the topic is missing.
-        KafkaUnavailable: no broker answers within ``seconds``, or a partition has no leader for as long.
+        SourceError: the topic does not exist.
+        KafkaUnavailable: no broker answers within ``seconds``.
     """
-    spec, deadline = _offset_spec(where), time.monotonic() + seconds
-    asked = {TopicPartition(topic, number): spec for number in partitions(client, topic, seconds)}
+    try:
+        topics = client.list_topics(timeout=seconds).topics
+    except KafkaException as error:
+        raise KafkaUnavailable("TM-KAFKA-UNAVAILABLE", value=error.args[0].str()) from error
+    if topic not in topics:
+        raise SourceError("TM-KAFKA-TOPIC-MISSING", topic=topic)
+    return sorted(topics[topic].partitions)
+
+
+def topic_id(client: AdminClient, topic: str, seconds: float = REQUEST_SECONDS) -> str:
+    """The identifier that Kafka gave to this topic. A topic that is recreated under the same name gets another one.
+
+    Raises:
+        SourceError: the topic does not exist.
+        KafkaUnavailable: no broker answers within ``seconds``.
+    """
+    future = client.describe_topics(TopicCollection([topic]), request_timeout=seconds)[topic]
+    try:
+        described = _result(future, seconds)
+    except KafkaUnavailable as error:
+        if _kafka_code(error) == KafkaError.UNKNOWN_TOPIC_OR_PART:
+            raise SourceError("TM-KAFKA-TOPIC-MISSING", topic=topic) from error
+        raise
+    return str(described.topic_id)
+
+
+def create_topic(client: AdminClient, source: Source) -> bool:
+    """Create the topic of a pipeline if it does not exist; returns whether it was created.
+
+    Raises:
+        SourceError: Kafka refused to create it.
+        KafkaUnavailable: no broker answers.
+    """
+    try:
+        partitions(client, source.topic)
+    except SourceError as error:
+        if error.code != TOPIC_MISSING:
+            raise
+    else:
+        return False
+    _result(client.create_topics([NewTopic(source.topic, source.partitions, 1)])[source.topic], REQUEST_SECONDS)
+    return True
+
+
+def offsets_at(client: AdminClient, topic: str, position: str, seconds: float = REQUEST_SECONDS) -> dict[int, int]:
+    """Partition -> offset at a position.
+
+    Args:
+        client: of the cluster that has the topic.
+        topic: its name.
+        position: ``earliest``, ``latest`` or an ISO 8601 time (UTC if it names no zone). If no record is as new as
+            that time, it is the end of the partition.
+        seconds: how long Kafka may take.
+
+    Raises:
+        SourceError: the position is none of these, or the topic does not exist.
+        KafkaUnavailable: no broker answers in time, or a partition has no leader for as long.
+    """
+    spec, deadline = _offset_spec(position), time.monotonic() + seconds
+    request = {TopicPartition(topic, number): spec for number in partitions(client, topic, seconds)}
 
     def attempt() -> dict[int, int]:
-        left = max(_PAUSE_SECONDS, deadline - time.monotonic())
-        answers = client.list_offsets(asked, request_timeout=left)
-        return {place.partition: _answer(future, left).offset for place, future in answers.items()}
+        left = max(RETRY_SECONDS, deadline - time.monotonic())
+        futures = client.list_offsets(request, request_timeout=left)
+        return {at.partition: _result(future, left).offset for at, future in futures.items()}
 
-    until_deadline = Backoff(_PAUSE_SECONDS, _PAUSE_SECONDS, deadline_seconds=deadline - time.monotonic())
-    found = until_deadline.run(attempt, retry_if=_passes)
-    if all(offset >= 0 for offset in found.values()):
-        return found
-    # No record is as new as the time asked for: begin at the end.
+    until_deadline = Backoff(RETRY_SECONDS, RETRY_SECONDS, deadline_seconds=deadline - time.monotonic())
+    offsets = until_deadline.run(attempt, retry_if=lambda error: _kafka_code(error) in _LEADER_ELECTION)
+    if all(offset >= 0 for offset in offsets.values()):
+        return offsets
     ends = offsets_at(client, topic, "latest", seconds)
-    return {partition: offset if offset >= 0 else ends[partition] for partition, offset in found.items()}
+    return {partition: offset if offset >= 0 else ends[partition] for partition, offset in offsets.items()}
 
 
-def _offset_spec(where: str) -> Any:
-    if where == "earliest":
+def _offset_spec(position: str) -> Any:
+    if position == "earliest":
         return OffsetSpec.earliest()  # type: ignore[no-untyped-call]
-    if where == "latest":
+    if position == "latest":
         return OffsetSpec.latest()  # type: ignore[no-untyped-call]
     try:
-        moment = datetime.fromisoformat(where)
+        moment = datetime.fromisoformat(position)
     except ValueError:
-        raise SourceError(
-            "source.start is not understood", value=where, remedy="earliest, latest or an ISO time"
-        ) from None
+        raise SourceError("TM-KAFKA-START-INVALID", value=position) from None
     aware = moment if moment.tzinfo else moment.replace(tzinfo=UTC)
     return OffsetSpec.for_timestamp(int(aware.timestamp() * 1000))
+
+
+def _result(future: Any, seconds: float) -> Any:
+    try:
+        return future.result(seconds)
+    except KafkaException as error:
+        if error.args[0].code() in _FINAL:
+            raise SourceError("TM-KAFKA-REFUSED", value=error.args[0].str()) from error
+        raise KafkaUnavailable("TM-KAFKA-UNAVAILABLE", value=error.args[0].str()) from error
+    except TimeoutError as error:
+        raise KafkaUnavailable("TM-KAFKA-UNAVAILABLE", value=f"no answer in {seconds:g} s") from error
+
+
+def _kafka_code(error: BaseException) -> object:
+    """Kafka's code of what an error was made from; None if it was a time-out."""
+    return error.__cause__.args[0].code() if isinstance(error.__cause__, KafkaException) else None

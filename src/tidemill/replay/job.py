@@ -24,9 +24,10 @@ from pyspark.sql import DataFrame, SparkSession
 
 from tidemill.config import Account, Settings
 from tidemill.errors import StreamError, TidemillError
-from tidemill.kafka.fetch_records import read_raw
+from tidemill.kafka.clients import admin
+from tidemill.kafka.fetch_records import fetch_records
 from tidemill.kafka.gaps import Gaps
-from tidemill.kafka.topics import admin, offsets_at, topic_id
+from tidemill.kafka.topics import offsets_at, topic_id
 from tidemill.replay.request import Plan, ReplayRequest, Slice, choice_of
 from tidemill.spec.schema import Pipeline, TableKind
 from tidemill.store.connection import session
@@ -207,7 +208,7 @@ class _Replay:
         if piece.generation != write_context.generation:
             write_context = replace(write_context, generation=piece.generation, since_commit=NO_GENERATION)
         partial = [each.record_offset for each in records if each.partial]
-        again = read_raw(self.settings, write_context.topic, span.partition, partial) if partial else {}
+        again = fetch_records(self.settings, write_context.topic, span.partition, partial) if partial else {}
         whole = [_completed(each, again.get(each.record_offset)) for each in records]
         found = [each for each in whole if each is not None]
         if len(found) < len(whole):

@@ -38,7 +38,8 @@ from tidemill.errors import (
     TidemillError,
     Transient,
 )
-from tidemill.kafka.topics import admin, offsets_at, partitions, topic_id
+from tidemill.kafka.clients import admin
+from tidemill.kafka.topics import offsets_at, partitions, topic_id
 from tidemill.retry import Backoff
 from tidemill.spec.schema import Pipeline
 from tidemill.store.connection import connect, session

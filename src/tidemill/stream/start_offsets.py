@@ -18,7 +18,7 @@ from pymysql.cursors import Cursor
 
 from tidemill.config import Settings
 from tidemill.errors import Fenced, SourceError, StreamError
-from tidemill.kafka.topics import MISSING, offsets_at, partitions, topic_id
+from tidemill.kafka.topics import TOPIC_MISSING, offsets_at, partitions, topic_id
 from tidemill.spec.checks.tables import deletes_from
 from tidemill.spec.schema import Pipeline
 from tidemill.store.connection import dialect_of, translated
@@ -123,7 +123,7 @@ def explain_failure(
             return error
         loss = _find_loss(client, pipeline, ledger.positions(connection, stream, topic))
     except SourceError as error:
-        if error.what == MISSING:
+        if error.code == TOPIC_MISSING:
             return error
         raise
     return loss.error() if loss else None

@@ -17,7 +17,7 @@ from pyspark.sql import DataFrame, Row
 from tidemill.config import Settings
 from tidemill.errors import SourceError, StreamError
 from tidemill.failpoints import reach
-from tidemill.kafka.fetch_records import read_raw
+from tidemill.kafka.fetch_records import fetch_records
 from tidemill.spec.checks.tables import deletes_from
 from tidemill.spec.checks.transform import KEPT
 from tidemill.spec.schema import Pipeline
@@ -235,7 +235,7 @@ def _commit(held: pa.RecordBatch | None, span: Range, job: Job, before: Outcome 
         batch, warnings = settle(pa.Table.from_batches([held]), span, job)
 
     def raw(offsets: Iterable[int]) -> dict[int, Rejected]:
-        return read_raw(job.settings, job.write_context.topic, span.partition, offsets)
+        return fetch_records(job.settings, job.write_context.topic, span.partition, offsets)
 
     counts = write_batch(job.settings, job.pipeline, job.write_context, batch, read_raw=raw, dry_run=job.dry_run)
     rewritable = 0

@@ -13,7 +13,7 @@ from tidemill.airflow.triggers.stream import observe_stream
 from tidemill.config import Settings
 from tidemill.deploy.snapshots import load_deployed
 from tidemill.errors import SourceError, SpecError
-from tidemill.kafka.topics import MISSING, partitions
+from tidemill.kafka.topics import TOPIC_MISSING, partitions
 from tidemill.lifecycle.decide import desired_of
 from tidemill.lifecycle.driver_state import ALIVE
 from tidemill.spec import Pipeline, load_pipeline
@@ -47,7 +47,7 @@ def prepare(pipeline: str) -> None:
     try:
         found = partitions(KafkaAdminClientHook().get_conn, spec.source.topic)
     except SourceError as error:
-        if error.what != MISSING:
+        if error.code != TOPIC_MISSING:
             raise
         topic = spec.source.topic
         raise SourceError(

@@ -74,7 +74,7 @@ def verify(
     """
     from tidemill import config
     from tidemill.kafka.audit import count_records
-    from tidemill.kafka.topics import admin
+    from tidemill.kafka.clients import admin
     from tidemill.supervisor.maintenance import verify_pipeline
 
     settings = config.load()

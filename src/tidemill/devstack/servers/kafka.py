@@ -9,7 +9,6 @@ import shutil
 from collections.abc import Callable
 from pathlib import Path
 from threading import Event
-from typing import Any
 
 from confluent_kafka import KafkaException
 from confluent_kafka.admin import AdminClient
@@ -18,6 +17,7 @@ from tidemill.config import Settings
 from tidemill.devstack import jars, ports
 from tidemill.devstack.child_process import Child, Program, environment
 from tidemill.errors import SetupError
+from tidemill.kafka.clients import READINESS_SECONDS, readiness_probe
 
 NAME = "kafka"
 _CAUSE = re.compile(r"\b(ERROR|FATAL)\b|Exception|^Error", re.MULTILINE)
@@ -109,10 +109,9 @@ def _probe(settings: Settings) -> Callable[[float], bool]:
         if ports.is_free(port(settings)):
             return False
         if not clients:
-            quiet: dict[str, Any] = {"log_level": 0, "reconnect.backoff.max.ms": 250, "error_cb": lambda error: None}
-            clients.append(AdminClient({"bootstrap.servers": settings.kafka_bootstrap, **quiet}))
+            clients.append(readiness_probe(settings))
         try:
-            ready = bool(clients[0].list_topics(timeout=1).brokers)
+            ready = bool(clients[0].list_topics(timeout=READINESS_SECONDS).brokers)
         except KafkaException:
             return False
         if ready:
