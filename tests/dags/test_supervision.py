@@ -181,7 +181,7 @@ def test_a_killed_driver_is_noticed_at_once_and_the_same_task_starts_the_next(sc
     """The process is seen to be gone long before its heartbeat is old. What happened is an open incident."""
     trigger = scene.started()
     scene.kill()
-    assert "is gone without a word" in reason_of(trigger, 5)
+    assert "ended without a report" in reason_of(trigger, 5)
     scene.started()
     assert (scene.row.epoch, scene.row.failures_in_a_row) == (2, 1)
     assert scene.incidents() == [(FAILING, True)]
@@ -259,7 +259,7 @@ def test_a_driver_that_was_never_heard_of_dies_unheard(scene: Scene) -> None:
     trigger = scene.work()
     assert trigger is not None
     scene.kill()
-    assert "is gone without a word" in reason_of(trigger)
+    assert "ended without a report" in reason_of(trigger)
 
 
 def test_a_restart_lets_the_driver_leave_and_starts_the_next(scene: Scene) -> None:

@@ -18,7 +18,7 @@ from tidemill.config import Account, Settings
 from tidemill.console.ledgers import Ledgers
 from tidemill.console.metrics import exposition
 from tidemill.console.queries import read_status
-from tidemill.lifecycle.slo import behind_seconds
+from tidemill.lifecycle.behind import behind_seconds
 from tidemill.lifecycle.stream_row import FRESHNESS, StreamRow
 from tidemill.store.connection import session
 from tidemill.store.control import heartbeats, incidents, leases, streams

@@ -128,7 +128,7 @@ def _says_that_it_is_up(settings: Settings) -> None:
 
 
 def _summarises(said: str) -> None:
-    lag = r"flights: running, [\d,]+ records in Kafka, lag [\d,]+ records, freshness \d+ s, "
+    lag = r"flights: running, [\d,]+ records in Kafka, lag [\d,]+ records, behind \d+ s, freshness [^,]+, "
     assert re.search(lag + r"[1-9]\d* commits; rows: flights [\d,]+, ", said)
     assert re.search(r"Airflow: http://127\.0\.0\.1:\d+, user admin", said)
     assert re.search(r"flights\.late_arrival: champion version 1, areaUnderROC 0\.\d+ \(baseline 0\.\d+\)", said)

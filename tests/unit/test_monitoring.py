@@ -112,14 +112,14 @@ def test_what_is_asked_for_is_exposed(expression: str, text: str) -> None:
 @pytest.mark.parametrize(
     ("expression", "text", "found"),
     [
-        ("tidemill_stream_upp == 0", "", "no metric tidemill_stream_upp"),
-        ('tidemill_stream_up{steam="x"} == 0', "", "no label steam"),
-        ("sum by (model) (tidemill_stream_up)", "", "no label model"),
-        ("tidemill_stream_up == 0", "{{ $labels.model }} is away", "no label model"),
-        ("tidemill_stream_up", "{{pipeline}}", "no label pipeline"),
+        ("tidemill_stream_runing == 0", "", "no metric tidemill_stream_runing"),
+        ('tidemill_stream_running{steam="x"} == 0', "", "no label steam"),
+        ("sum by (model) (tidemill_stream_running)", "", "no label model"),
+        ("tidemill_stream_running == 0", "{{ $labels.model }} is away", "no label model"),
+        ("tidemill_stream_running", "{{pipeline}}", "no label pipeline"),
         ("rat(tidemill_stream_records_total[5m])", "", "no function rat"),
         ("rate(tidemill_stream_records_total[5m]", "", "brackets do not match"),
-        ("label_values(tidemill_stream_up, steam)", "", "no label steam"),
+        ("label_values(tidemill_stream_running, steam)", "", "no label steam"),
         ("up == 0", "", "it asks for nothing of ours"),
     ],
 )

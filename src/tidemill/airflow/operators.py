@@ -158,7 +158,7 @@ class StreamOperator(BaseOperator):
         elif action.action_type is ActionType.KILL:
             actions.kill(row)
         elif action.action_type is ActionType.RECORD_FAILURE:
-            sentence = actions.count(row, life, action.reason)
+            sentence = actions.record_failure(row, life, action.reason)
             report = f"{sentence}\n{_tail(row)}"
             self.log.error("%s", report)
             again = 1 < row.failures_in_a_row + 1 < LIMITS.failures

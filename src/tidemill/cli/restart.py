@@ -6,6 +6,7 @@ import time
 
 from tidemill.config import Account, Settings
 from tidemill.errors import StreamError
+from tidemill.lifecycle.driver_state import observe
 from tidemill.lifecycle.stream_row import StreamRow
 from tidemill.store.connection import session
 from tidemill.store.control import streams
@@ -39,7 +40,7 @@ def restart(settings: Settings, stream: str, by: str, seconds: float) -> int | N
             if row is not None and row.halted_reason:
                 break
             newer = row is not None and row.epoch > (before.epoch if before else 0)
-            if row is not None and newer and row.heartbeat_epoch == row.epoch and row.state == "running":
+            if row is not None and newer and observe(row).is_running:
                 return row.epoch
             time.sleep(_POLL_SECONDS)
     raise StreamError(
@@ -56,5 +57,4 @@ def _found(row: StreamRow | None) -> str:
         return f"halted: {row.halted_reason}"
     if row.desired_state != "running":
         return f"it was wished stopped by {row.requested_by}"
-    said = row.state if row.heartbeat_epoch == row.epoch else "not heard of yet"
-    return f"epoch {row.epoch} is {said}" + (f": {row.last_error}" if row.last_error else "")
+    return f"epoch {row.epoch} is {observe(row).driver_state}" + (f": {row.last_error}" if row.last_error else "")

@@ -1,7 +1,7 @@
 """``/tidemill/metrics``: the console's rows as Prometheus reads them.
 
-A scrape reads the database once. With the database away it succeeds all the same and says ``tidemill_database_up 0``,
-so that an alert can tell a database that is away from an Airflow that is.
+A scrape reads the database once. While the database is unavailable, a scrape succeeds all the same and returns
+``tidemill_database_up 0``, so that an alert can distinguish an unavailable database from an unavailable Airflow.
 """
 
 from __future__ import annotations
@@ -22,56 +22,59 @@ from tidemill.console.queries import Incident, Status, StreamStatus
 from tidemill.errors import TidemillError
 
 log = logging.getLogger(__name__)
-Value = Callable[[StreamStatus], float | None]
 
 
 @dataclass(frozen=True)
-class _Of:
-    """One family with the label ``stream``."""
+class _StreamFamily:
+    """One metric family with the label ``stream``."""
 
     name: str
     help: str
-    value: Value
+    field: str = ""
+    """Of :class:`StreamStatus`; the family's name if empty."""
+
+    def value(self, stream: StreamStatus) -> float | None:
+        """The sample's value, None where it is not known."""
+        value = getattr(stream, self.field or self.name)
+        return None if value is None else float(value)
 
 
 _GAUGES = (
-    _Of("up", "1 while a driver of the stream reads.", lambda s: s.up),
-    _Of(
-        "desired_running", "1 while the desired state of the stream is running.", lambda s: s.desired_state == "running"
-    ),
-    _Of("halted", "1 while the circuit is open and the stream waits for a person.", lambda s: s.halted),
-    _Of("lag_records", "Records in Kafka that are not committed yet.", lambda s: s.lag_records),
-    _Of("lag_seconds", "Lag in time, as the driver measured it last.", lambda s: s.lag_seconds),
-    _Of("behind_seconds", "How far the tables of a wanted stream are behind Kafka.", lambda s: s.behind_seconds),
-    _Of("slo_seconds", "How far behind they may be, as the pipeline promises.", lambda s: s.slo_seconds),
-    _Of("freshness_seconds", "Age of the newest committed record.", lambda s: s.freshness_seconds),
-    _Of("records_per_second", "Committed over the last minute, by the driver.", lambda s: s.records_per_second),
-    _Of("batch_seconds", "Duration of the last batch.", lambda s: s.batch_seconds),
-    _Of("batch_limit_records", "Records that one batch may take now.", lambda s: s.batch_limit_records),
-    _Of("failures_in_a_row", "Drivers that failed since the last commit.", lambda s: s.failures_in_a_row),
-    _Of("heartbeat_age_seconds", "Time since a driver last spoke.", lambda s: s.heartbeat_age_seconds),
-    _Of("pipeline_version", "Pipeline version of the newest driver.", lambda s: s.pipeline_version),
+    _StreamFamily("alive", "1 while the newest driver is starting, running, stopping, or silent and not lost."),
+    _StreamFamily("running", "1 while the newest driver reads records."),
+    _StreamFamily("desired_running", "1 while the desired state of the stream is running.", "is_to_run"),
+    _StreamFamily("halted", "1 while the circuit is open and the stream waits for a person."),
+    _StreamFamily("lag_records", "Records in Kafka that are not committed yet."),
+    _StreamFamily("behind_seconds", "For how long at most the tables have not held everything that Kafka held."),
+    _StreamFamily("slo_seconds", "How far behind the tables may be, by the pipeline's promise."),
+    _StreamFamily("freshness_seconds", "Age of the newest committed record."),
+    _StreamFamily("records_per_second", "Records committed per second, over the last minute."),
+    _StreamFamily("batch_seconds", "Duration of the last batch."),
+    _StreamFamily("batch_limit_records", "Records that one batch may take now."),
+    _StreamFamily("failures_in_a_row", "Drivers that failed since the last commit."),
+    _StreamFamily("heartbeat_age_seconds", "Time since the last heartbeat of a driver."),
+    _StreamFamily("pipeline_version", "Pipeline version of the newest driver."),
 )
 _COUNTERS = (
-    _Of("starts", "Drivers started, ever.", lambda s: s.epoch),
-    _Of("records", "Records read and accounted for in the ledger.", lambda s: s.records),
-    _Of("rows_written", "Rows written to the tables.", lambda s: s.written_rows),
-    _Of("quarantined", "Records set aside.", lambda s: s.quarantined_rows),
+    _StreamFamily("starts", "Drivers that were ever started.", "epoch"),
+    _StreamFamily("records", "Records read and accounted for in the ledger."),
+    _StreamFamily("rows_written", "Rows written to the tables.", "written_rows"),
+    _StreamFamily("quarantined", "Quarantined records.", "quarantined_rows"),
 )
 
 
 class StatusCollector(Collector):
-    """Collects from what ``read`` gives, anew for each scrape."""
+    """Collects from what ``read`` returns, at each scrape."""
 
     def __init__(self, read: Callable[[], Status]) -> None:
         self._read = read
 
     def collect(self) -> Iterator[Metric]:
-        """Every family; of a database that cannot be read, only that."""
+        """Every family; if the database cannot be read, only the one that reports this."""
         try:
             status = self._read()
         except TidemillError as error:
-            log.warning("no metrics but one: %s", error)
+            log.warning("only tidemill_database_up is exposed: %s", error)
             yield GaugeMetricFamily(*_DATABASE_UP, value=0)
             return
         yield GaugeMetricFamily(*_DATABASE_UP, value=1)
@@ -87,7 +90,7 @@ def exposition(read: Callable[[], Status], accept: str = "") -> tuple[bytes, str
     """The metrics as text, and its content type.
 
     Args:
-        read: gives the rows.
+        read: returns the rows.
         accept: the scraper's ``Accept`` header, which chooses between Prometheus' text format and OpenMetrics.
     """
     registry = CollectorRegistry()
@@ -97,12 +100,12 @@ def exposition(read: Callable[[], Status], accept: str = "") -> tuple[bytes, str
 
 
 def _streams(streams: list[StreamStatus]) -> Iterator[Metric]:
-    for kind, families in ((GaugeMetricFamily, _GAUGES), (CounterMetricFamily, _COUNTERS)):
+    for family_type, families in ((GaugeMetricFamily, _GAUGES), (CounterMetricFamily, _COUNTERS)):
         for each in families:
-            family = kind(f"tidemill_stream_{each.name}", each.help, labels=["stream"])
+            family = family_type(f"tidemill_stream_{each.name}", each.help, labels=["stream"])
             for stream in streams:
                 if (value := each.value(stream)) is not None:
-                    family.add_metric([stream.stream], float(value))
+                    family.add_metric([stream.stream], value)
             yield family
     latency = SummaryMetricFamily(
         "tidemill_stream_latency_seconds", "From Kafka's timestamp of a record to its COMMIT, over the last minutes."
@@ -142,13 +145,13 @@ def _models(models: list[ModelView]) -> Iterator[Metric]:
             "When scores were last made visible.",
             models,
             of_metric[:2],
-            lambda m: _epoch(m.published_at),
+            lambda m: _unix_time(m.published_at),
         ),
     )
     yield from families
     drift = GaugeMetricFamily(
         "tidemill_model_drift_psi",
-        "Population stability index of a feature, as measured last.",
+        "Population stability index of a feature, as it was last measured.",
         labels=["pipeline", "model", "feature"],
     )
     for model in models:
@@ -166,10 +169,10 @@ def _model(
 ) -> Metric:
     family = GaugeMetricFamily(f"tidemill_model_{name}", help_, labels=labels)
     for model in models:
-        if (found := value(model)) is not None:
-            family.add_metric([getattr(model, label) or "" for label in labels], float(found))
+        if (measured := value(model)) is not None:
+            family.add_metric([getattr(model, label) or "" for label in labels], float(measured))
     return family
 
 
-def _epoch(moment: datetime | None) -> float | None:
+def _unix_time(moment: datetime | None) -> float | None:
     return None if moment is None else moment.timestamp()

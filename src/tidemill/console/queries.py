@@ -1,4 +1,4 @@
-"""What the console and ``/metrics`` show, read in eight queries as the account that may only read."""
+"""What the console and ``/metrics`` show, read in eight queries by the account that may only read."""
 
 from __future__ import annotations
 
@@ -17,8 +17,9 @@ from tidemill.console.ledgers import Ledger, Ledgers
 from tidemill.console.models import ModelView, models_of
 from tidemill.deploy.snapshots import newest_snapshot
 from tidemill.errors import SpecError
-from tidemill.lifecycle.driver_state import ALIVE, DriverState, observe
-from tidemill.lifecycle.slo import behind_seconds, describe_activity
+from tidemill.lifecycle.behind import behind_seconds, freshness_seconds
+from tidemill.lifecycle.describe import describe_activity, stream_state
+from tidemill.lifecycle.driver_state import observe
 from tidemill.lifecycle.stream_row import StreamRow
 from tidemill.spec import Pipeline, load_pipeline
 from tidemill.store.connection import session, translated
@@ -29,36 +30,37 @@ log = logging.getLogger(__name__)
 
 @dataclass(frozen=True)
 class StreamStatus:
-    """One stream. Times are UTC, spans are seconds; what is None is not known."""
+    """One stream. Times are UTC, spans are seconds; None means not known."""
 
     stream: str
     desired_state: str
     requested_by: str
     requested_at: datetime
     state: str
-    """The life of its driver, or ``halted``."""
+    """The state of its newest driver, or ``halted``."""
     sentence: str
-    """What is going on, as a clause for a person."""
+    """What the stream does, as a clause for a person."""
     last_error: str
-    """What the driver said last that went wrong. Empty if nothing did, or if the sentence says it."""
+    """The last error that the driver reported. Empty if it reported none, or if the sentence holds it."""
     halted: bool
-    up: bool
-    """Whether a driver reads."""
+    alive: bool
+    """Whether the newest driver is starting, running, stopping, or silent and not known to be lost."""
+    running: bool
+    """Whether the newest driver reads records."""
     epoch: int
-    """How many drivers were started, ever."""
+    """How many drivers were ever started."""
     pipeline_version: int | None
     newest_version: int
     failures_in_a_row: int
     heartbeat_age_seconds: float | None
     lag_records: int | None
-    lag_seconds: float | None
-    """As the driver measured it last."""
+    """Records in Kafka that are not committed yet."""
     behind_seconds: float | None
-    """How far the tables are behind Kafka now, whether or not anybody measures it; None if it is not wanted."""
+    """For how long at most the tables have not held everything that Kafka held; None while the stream is stopped."""
     freshness_seconds: float | None
     """Age of the newest committed record."""
     slo_seconds: float | None
-    """What the pipeline promises of ``behind_seconds``."""
+    """What the pipeline promises for ``behind_seconds``."""
     records_per_second: float | None
     batch_seconds: float | None
     batch_limit_records: int | None
@@ -71,8 +73,13 @@ class StreamStatus:
     last_committed_at: datetime | None
 
     @property
+    def is_to_run(self) -> bool:
+        """Whether the desired state is running."""
+        return self.desired_state == "running"
+
+    @property
     def keeps_promise(self) -> bool | None:
-        """Whether the tables are as fresh as the pipeline promises; None if that cannot be said."""
+        """Whether the tables are no further behind than the pipeline promises; None if that is not known."""
         if self.behind_seconds is None or self.slo_seconds is None:
             return None
         return self.behind_seconds <= self.slo_seconds
@@ -80,7 +87,7 @@ class StreamStatus:
 
 @dataclass(frozen=True)
 class Incident:
-    """What a person should look at."""
+    """An open incident, which a person should look at."""
 
     subject: str
     kind: str
@@ -121,41 +128,41 @@ def read_status(settings: Settings) -> Status:
 
 @cache
 def _ledgers(host: str, port: int, schema: str) -> Ledgers:
-    """One memory for each database; a process knows one."""
+    """One cache for each database; a process knows one database."""
     return Ledgers()
 
 
 def stream_status(row: StreamRow, ledger: Ledger, slo_seconds: float | None) -> StreamStatus:
-    """What a stream's row, its ledger and its promise say together."""
-    life = observe(row).driver_state
-    # What a driver that is no more said last is not how things are.
-    is_present = life in ALIVE and row.heartbeat_epoch == row.epoch
-    now = row.now.replace(tzinfo=UTC)
+    """One stream's status, from its row, its ledger and its promise."""
+    observed = observe(row)
+    # What a driver reported that has ended or is silent is not how things are.
+    is_current = observed.is_current
+    sentence = describe_activity(row)
     return StreamStatus(
         stream=row.stream,
         desired_state=row.desired_state,
         requested_by=row.requested_by,
         requested_at=row.requested_at.replace(tzinfo=UTC),
-        state="halted" if row.halted_reason else life.value,
-        sentence=describe_activity(row),
-        last_error="" if row.last_error is None or row.last_error in describe_activity(row) else row.last_error,
+        state=stream_state(row),
+        sentence=sentence,
+        last_error="" if row.last_error is None or row.last_error in sentence else row.last_error,
         halted=row.halted_reason is not None,
-        up=life is DriverState.RUNNING,
+        alive=observed.is_alive,
+        running=observed.is_running,
         epoch=row.epoch,
         pipeline_version=row.pipeline_version,
         newest_version=row.newest_version,
         failures_in_a_row=row.failures_in_a_row,
-        heartbeat_age_seconds=None if row.heartbeat_at is None else _since(row.heartbeat_at, row.now),
-        lag_records=row.lag_records if is_present else None,
-        lag_seconds=row.lag_seconds if is_present else None,
+        heartbeat_age_seconds=_seconds_since(row.heartbeat_at, row.now),
+        lag_records=row.lag_records if is_current else None,
         behind_seconds=behind_seconds(row),
-        freshness_seconds=None if ledger.newest_at is None else _since(ledger.newest_at, now),
+        freshness_seconds=freshness_seconds(ledger.newest_at, row.now.replace(tzinfo=UTC)),
         slo_seconds=slo_seconds,
-        records_per_second=row.records_per_second if is_present else None,
-        batch_seconds=_of_ms(row.batch_ms) if is_present else None,
-        batch_limit_records=row.batch_limit if is_present else None,
-        latency_p50_seconds=_of_ms(row.latency_p50_ms) if is_present else None,
-        latency_p99_seconds=_of_ms(row.latency_p99_ms) if is_present else None,
+        records_per_second=row.records_per_second if is_current else None,
+        batch_seconds=_of_ms(row.batch_ms) if is_current else None,
+        batch_limit_records=row.batch_limit if is_current else None,
+        latency_p50_seconds=_of_ms(row.latency_p50_ms) if is_current else None,
+        latency_p99_seconds=_of_ms(row.latency_p99_ms) if is_current else None,
         commits=ledger.commits,
         records=ledger.records,
         written_rows=ledger.written_rows,
@@ -165,7 +172,7 @@ def stream_status(row: StreamRow, ledger: Ledger, slo_seconds: float | None) -> 
 
 
 def promised(settings: Settings, stream: str) -> float | None:
-    """The freshness that a stream's pipeline promises as it was applied, in seconds; None if that cannot be read."""
+    """How far the tables may be behind by the pipeline as it was applied, in seconds; None if it cannot be read."""
     pipeline = _applied(settings, stream)
     return None if pipeline is None else pipeline.slo.freshness_seconds
 
@@ -188,13 +195,13 @@ def _applied(settings: Settings, name: str) -> Pipeline | None:
 def _read(folder: Path, changed_at: int) -> Pipeline | None:
     try:
         return load_pipeline(folder)
-    except SpecError as error:  # the DAG file `broken` shows it where people look
-        log.warning("neither promise nor metric of %s is known: %s", folder.name, error)
+    except SpecError as error:  # the DAG file `broken` shows it in Airflow
+        log.warning("the promise and the metrics of %s are not known: %s", folder.name, error)
         return None
 
 
-def _since(then: datetime, now: datetime) -> float:
-    return max((now - then).total_seconds(), 0.0)
+def _seconds_since(then: datetime | None, now: datetime) -> float | None:
+    return None if then is None else max((now - then).total_seconds(), 0.0)
 
 
 def _of_ms(milliseconds: int | None) -> float | None:
@@ -209,5 +216,5 @@ def _query(connection: Connection[Any], settings: Settings, name: str) -> list[d
 
 
 def _aware(value: Any) -> Any:
-    """The control plane's times are naive UTC; what leaves the house says so."""
+    """The control plane's times are naive UTC; what is shown to others names the zone."""
     return value.replace(tzinfo=UTC) if isinstance(value, datetime) else value

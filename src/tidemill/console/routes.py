@@ -18,7 +18,7 @@ from tidemill.console.logs import driver_log
 from tidemill.console.metrics import exposition
 from tidemill.console.queries import Status, read_status
 from tidemill.errors import ConfigError, TidemillError
-from tidemill.lifecycle.slo import format_duration
+from tidemill.lifecycle.describe import format_duration
 
 _templates = Environment(
     loader=PackageLoader("tidemill.console"), autoescape=True, undefined=StrictUndefined, trim_blocks=True

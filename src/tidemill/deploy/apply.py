@@ -12,7 +12,8 @@ from tidemill.config import Account, Settings
 from tidemill.deploy import snapshots
 from tidemill.errors import SourceError
 from tidemill.kafka import clients, topics
-from tidemill.lifecycle.stream_row import StreamRow
+from tidemill.lifecycle.driver_state import observe
+from tidemill.lifecycle.limits import View
 from tidemill.spec import Pipeline
 from tidemill.store import migrations
 from tidemill.store.connection import session, translated
@@ -87,22 +88,14 @@ def stop_streams(settings: Settings, seconds: float) -> list[str]:
 
 
 def wait_stopped(settings: Settings, streams: list[str], seconds: float) -> bool:
-    """Wait until no driver of these streams is at work; returns whether that happened in time."""
-    deadline = time.monotonic() + seconds
+    """Wait until no driver of these streams is alive; returns whether that happened in time."""
+    deadline, view = time.monotonic() + seconds, None
     while time.monotonic() < deadline:
         with session(settings, Account.READ) as connection:
             rows = [row for row in stream_rows.read_streams(connection) if row.stream in streams]
-        if all(_at_rest(row) for row in rows):
+        # Only a watcher that has seen the database all the while can find a silent driver lost.
+        view = next((View.after(view, row.now) for row in rows), None)
+        if not any(observe(row, viewed_seconds=view.seconds if view else 0).is_alive for row in rows):
             return True
         time.sleep(0.25)
     return False
-
-
-def _at_rest(row: StreamRow) -> bool:
-    """Whether no driver of the newest epoch works. One that never wrote a heartbeat in 90 s never will."""
-    if row.epoch == 0:
-        return True
-    if row.heartbeat_epoch != row.epoch:
-        return row.acquired_at is not None and (row.now - row.acquired_at).total_seconds() > 90
-    stale = row.heartbeat_at is not None and (row.now - row.heartbeat_at).total_seconds() > 15
-    return row.state in ("stopped", "failed") or stale

@@ -5,6 +5,9 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+from tidemill.lifecycle.describe import format_duration
+from tidemill.lifecycle.driver_state import DriverState
+
 
 def describe_overview(facts: Mapping[str, Any]) -> list[str]:
     """The facts of :func:`tidemill.devstack.overview.overview`, a label and what it is a line."""
@@ -26,20 +29,23 @@ def describe_overview(facts: Mapping[str, Any]) -> list[str]:
 def describe_stream(row: Mapping[str, Any]) -> str:
     """A stream in one line."""
     tables = ", ".join(f"{name} {count:,}" for name, count in row["rows"].items())
-    freshness = "unknown" if row["freshness_seconds"] is None else f"{row['freshness_seconds']:.0f} s"
+    state = "never started" if row["state"] == DriverState.NONE else row["state"]
+    behind, freshness = _span(row["behind_seconds"]), _span(row["freshness_seconds"])
     lag = "unknown" if row["lag_records"] is None else f"{row['lag_records']:,} records"
     total = "an unknown number of" if row["records_in_kafka"] is None else f"{row['records_in_kafka']:,}"
     return (
-        f"{row['stream']}: {row['state']}, {total} records in Kafka, lag {lag}, freshness {freshness}, "
+        f"{row['stream']}: {state}, {total} records in Kafka, lag {lag}, behind {behind}, freshness {freshness}, "
         f"{row['commits']:,} commits; rows: {tables}; quarantined {row['quarantined']:,}"
     )
 
 
+def _span(seconds: float | None) -> str:
+    return "unknown" if seconds is None else format_duration(round(seconds))
+
+
 def describe_driver(driver: Mapping[str, Any]) -> list[str]:
-    """The lag and speed that a driver reports, and what it waits for; no line for what is unknown."""
+    """The speed that a driver reports, and what it waits for; no line for what is unknown."""
     parts = []
-    if driver["behind_seconds"] is not None:
-        parts.append(f"{driver['behind_seconds']:.0f} s behind Kafka")
     if driver["records_per_second"] is not None:
         parts.append(f"{driver['records_per_second']:,.0f} records/s")
     if driver["latency_p50_ms"] is not None and driver["latency_p99_ms"] is not None:

@@ -79,16 +79,20 @@ class Live:
 
 
 def _figures(row: dict[str, Any]) -> list[tuple[str, str]]:
-    fresh = row["freshness_seconds"]
     return [
         ("stream", f"{row['stream']}: {row['state']}"),
         ("records in", f"{row['records_in_kafka'] or 0:,}"),
         ("rows", ", ".join(f"{name} {count:,}" for name, count in row["rows"].items())),
         ("lag", f"{row['lag_records'] or 0:,} records"),
-        ("freshness", "-" if fresh is None else f"{fresh:.1f} s"),
+        ("behind", _span(row["behind_seconds"])),
+        ("freshness", _span(row["freshness_seconds"])),
         ("commits", f"{row['commits']:,}"),
         ("quarantined", f"{row['quarantined']:,}"),
     ]
+
+
+def _span(seconds: float | None) -> str:
+    return "-" if seconds is None else f"{seconds:.1f} s"
 
 
 def _describe(facts: dict[str, Any]) -> list[str]:

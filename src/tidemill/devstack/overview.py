@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Mapping
-from datetime import datetime
 from typing import Any
 
 from confluent_kafka.admin import AdminClient
@@ -17,7 +16,9 @@ from tidemill.config import Account, Settings
 from tidemill.devstack.control import stack_facts
 from tidemill.errors import SourceError, StoreError
 from tidemill.kafka import clients, topics
-from tidemill.lifecycle.slo import behind_seconds
+from tidemill.lifecycle.behind import behind_seconds, freshness_seconds
+from tidemill.lifecycle.describe import stream_state
+from tidemill.lifecycle.driver_state import observe
 from tidemill.lifecycle.stream_row import StreamRow
 from tidemill.ml.serving.publish import model_status
 from tidemill.spec import Pipeline
@@ -58,51 +59,36 @@ def _stream(
     row = streams.read_stream(connection, pipeline.name)
     total = ledger.totals(connection, pipeline.name)
     at = ledger.positions(connection, pipeline.name, pipeline.source.topic)
-    behind = None if ends is None else sum(end - at.get(partition, 0) for partition, end in ends.items())
     return {
         "stream": pipeline.name,
-        "desired_state": row.desired_state if row else "stopped",
-        "state": state_of(row),
+        **state_facts(row),
         "records_in_kafka": None if ends is None else sum(ends.values()),
-        "lag_records": behind,
-        "freshness_seconds": freshness_seconds(total, row.now) if row and behind else 0.0,
+        "lag_records": None if ends is None else sum(end - at.get(partition, 0) for partition, end in ends.items()),
+        "freshness_seconds": None if row is None else freshness_seconds(total.newest_at, row.now),
         "rows": _rows(connection, settings, pipeline),
-        "driver": _driver(row),
         **{
             name: value
             for name, value in dataclasses.asdict(total).items()
             if name not in ("newest_at", "last_committed_at")
         },
-        "last_error": row.last_error if row else None,
-        "halted": row.halted_reason if row else None,
     }
 
 
-def _driver(row: StreamRow | None) -> dict[str, Any]:
-    """What the driver said last of itself; None is not known. Nothing of a driver that is no more."""
+def state_facts(row: StreamRow | None) -> dict[str, Any]:
+    """The facts of a stream that follow from its row alone; None means not known, or not measured at present."""
     names = ("records_per_second", "batch_ms", "batch_limit", "latency_p50_ms", "latency_p99_ms", "waiting_for")
-    present = (
-        row is not None and row.heartbeat_epoch == row.epoch and state_of(row) in ("starting", "running", "stopping")
-    )
-    found = {name: getattr(row, name) if present else None for name in names}
-    return {"behind_seconds": behind_seconds(row) if row else None, **found}
-
-
-def state_of(row: StreamRow | None) -> str:
-    """One word for what a stream does now."""
-    if row is None:
-        return "never started"
-    if row.halted_reason:
-        return "halted"
-    if row.heartbeat_epoch != row.epoch:
-        return "starting" if row.desired_state == "running" else "stopped"
-    stale = row.heartbeat_at is not None and (row.now - row.heartbeat_at).total_seconds() > 15
-    return "lost" if stale and row.state in ("starting", "running", "stopping") else str(row.state)
-
-
-def freshness_seconds(total: ledger.Totals, now: datetime) -> float | None:
-    """Age of the newest record in the tables; None before the first."""
-    return None if total.newest_at is None else (now - total.newest_at).total_seconds()
+    observed = observe(row) if row is not None else None
+    # What a driver reported that has ended or is silent does not describe the present.
+    is_current = observed is not None and observed.is_current
+    return {
+        "desired_state": row.desired_state if row else "stopped",
+        "state": stream_state(row),
+        "alive": observed is not None and observed.is_alive,
+        "behind_seconds": behind_seconds(row) if row else None,
+        "driver": {name: getattr(row, name) if is_current else None for name in names},
+        "last_error": row.last_error if row else None,
+        "halted": row.halted_reason if row else None,
+    }
 
 
 def _rows(connection: Connection[Any], settings: Settings, pipeline: Pipeline) -> dict[str, int]:

@@ -220,7 +220,7 @@ class Up:
 
 def holds_everything(stream: dict[str, Any]) -> bool:
     """Whether a stream's tables hold all of Kafka, and its driver has said so: a refresh waits for that."""
-    return bool(stream["records"]) and stream["lag_records"] == 0 and not stream["driver"]["behind_seconds"]
+    return bool(stream["records"]) and stream["lag_records"] == 0 and not stream["behind_seconds"]
 
 
 def run(settings: Settings, options: FeedOptions, *, until_scored: bool) -> None:

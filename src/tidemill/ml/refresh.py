@@ -14,8 +14,7 @@ from pymysql.connections import Connection
 from pymysql.cursors import DictCursor
 
 from tidemill.errors import ModelError
-from tidemill.lifecycle.slo import behind_seconds, is_running
-from tidemill.lifecycle.stream_row import StreamRow
+from tidemill.lifecycle.behind import behind_seconds
 from tidemill.ml.registry.versions import declared_model, lock_model, newest_version, transaction
 from tidemill.spec.schema import Pipeline
 from tidemill.store.connection import translated
@@ -49,8 +48,10 @@ class RefreshInputs:
     now: datetime
     last_commit: int
     """Newest commit of the stream, 0 if there is none."""
+    is_to_run: bool
+    """Whether the desired state of the stream is running. The tables of a stopped stream change no more."""
     behind_seconds: float | None
-    """By how much the tables are behind the topic; None if nobody knows."""
+    """For how long at most the tables have not held everything that Kafka held; None if no driver measured it yet."""
     behind_allowed_seconds: float
     published_commit: int
     """``as_of_commit`` of the newest published refresh, 0 if there is none."""
@@ -98,8 +99,10 @@ def decide_refresh(facts: RefreshInputs) -> RefreshDecision:
 
 
 def _stale(facts: RefreshInputs) -> str | None:
+    if not facts.is_to_run:
+        return None
     if facts.behind_seconds is None:
-        return "the stream's driver does not say how far behind the tables are"
+        return "no driver of the stream has measured yet how far behind the tables are"
     if facts.behind_seconds > facts.behind_allowed_seconds:
         return f"the tables are {facts.behind_seconds:.0f} s behind, {facts.behind_allowed_seconds:g} s are allowed"
     return None
@@ -148,16 +151,6 @@ def next_tick(schedule: str, after: datetime) -> datetime:
     return found
 
 
-def behind(row: StreamRow | None) -> float | None:
-    """Seconds by which a stream's tables are behind its topic; None if no driver says so just now.
-
-    A stream that is not wanted has written all that it will write: its tables are as fresh as they get.
-    """
-    if row is None or row.desired_state != "running":
-        return 0.0
-    return behind_seconds(row) if is_running(row) and row.lag_records is not None else None
-
-
 _FACTS = """
 SELECT UTC_TIMESTAMP(6) AS now, m.champion_version, m.published_version,
        (SELECT COALESCE(MAX(r.as_of_commit), 0) FROM refreshes AS r
@@ -189,10 +182,12 @@ def read_refresh_inputs(
         raise ModelError("the database does not know the model", value=value, remedy="run ./tidemill apply")
     trained = newest_version(connection, pipeline.name, model)
     ledger = totals(connection, pipeline.name)
+    stream = read_stream(connection, pipeline.name)
     return RefreshInputs(
         now=row["now"],
         last_commit=int(ledger.last_commit),
-        behind_seconds=behind(read_stream(connection, pipeline.name)),
+        is_to_run=stream is not None and stream.desired_state == "running",
+        behind_seconds=None if stream is None else behind_seconds(stream),
         behind_allowed_seconds=pipeline.slo.freshness_seconds,
         published_commit=int(row["published_commit"]),
         champion_version=row["champion_version"],

@@ -1,4 +1,4 @@
-"""The freshness incident of a stream, opened and closed as its row says."""
+"""Opens and closes the freshness incident of a stream, by its row."""
 
 from __future__ import annotations
 
@@ -12,15 +12,15 @@ from tidemill.store.control.incidents import close_incident, open_incident
 
 
 def update_freshness_incident(connection: Connection[Any], row: StreamRow, freshness_seconds: float) -> bool:
-    """Open or close the stream's freshness incident as its row says. Costs nothing while there is nothing to change.
+    """Open or close the stream's freshness incident if its row requires that; otherwise no statement is run.
 
     Args:
         connection: autocommit.
         row: as just read.
-        freshness_seconds: what the pipeline promises.
+        freshness_seconds: how far the tables may be behind, by the pipeline's promise.
 
     Returns:
-        Whether something changed.
+        Whether the incident was opened or closed.
     """
     change = incident_change(row, freshness_seconds)
     if change is Change.OPEN:

@@ -64,11 +64,11 @@ def value(name: str, **labels: str) -> float:
 @pytest.mark.parametrize(
     ("name", "expected"),
     [
-        ("up", 1),
+        ("alive", 1),
+        ("running", 1),
         ("desired_running", 1),
         ("halted", 0),
         ("lag_records", 5),
-        ("lag_seconds", 2),
         ("behind_seconds", 3),
         ("slo_seconds", 30),
         ("freshness_seconds", 0),

@@ -64,14 +64,15 @@ def test_the_buttons_are_what_makes_sense(change: dict[str, str], buttons: set[s
     assert found == buttons
 
 
-def test_what_a_driver_that_is_no_more_said_last_is_not_shown_as_how_things_are() -> None:
+def test_what_a_driver_reported_before_it_failed_is_not_shown_as_the_present() -> None:
     """Its lag and its speed are history; how far the tables are behind goes on."""
     gone = stream_status(
         replace(ROW, state="failed", last_error="the disk is full", heartbeat_at=ago(60)), LEDGER, 30.0
     )
-    assert (gone.state, gone.up, gone.lag_records, gone.records_per_second) == ("failed", False, None, None)
+    assert (gone.state, gone.alive, gone.running, gone.lag_records) == ("failed", False, False, None)
+    assert gone.records_per_second is None
     assert (gone.behind_seconds, gone.keeps_promise) == (61.6, False)
-    assert gone.sentence == "its driver broke, and another one follows: the disk is full"
+    assert gone.sentence == "its driver failed, and the next one follows: the disk is full"
     assert gone.last_error == ""
 
 

@@ -142,26 +142,28 @@ def test_every_state_and_every_verb_has_its_sentence(said: DriverState | ActionT
     assert type(said)(said.value) is said
 
 
-@pytest.mark.parametrize(("failed_at", "counted"), [(None, False), (ago(501), False), (ago(500), True), (ago(1), True)])
-def test_a_failure_is_counted_if_one_was_counted_since_the_epoch_began(
-    failed_at: datetime | None, counted: bool
+@pytest.mark.parametrize(
+    ("failed_at", "recorded"), [(None, False), (ago(501), False), (ago(500), True), (ago(1), True)]
+)
+def test_a_failure_is_recorded_if_one_was_recorded_since_the_epoch_began(
+    failed_at: datetime | None, recorded: bool
 ) -> None:
-    """No column says so; the two times do."""
-    assert observe(replace(RUNNING, last_failed_at=failed_at)).counted is counted
+    """No column holds that; it follows from the two times."""
+    assert observe(replace(RUNNING, last_failed_at=failed_at)).failure_recorded is recorded
 
 
 def case(
     life: DriverState,
     *,
     version: int = 2,
-    counted: bool = False,
+    recorded: bool = False,
     failures: int = 0,
     failed: float = 0,
     asked: float | None = None,
 ) -> Observed:
     """A stream observed in a life, ``failed`` seconds after its last counted failure, ``asked`` after it was asked."""
     leaving_since = None if asked is None else ago(asked)
-    return Observed(life, 7, version, "it broke", counted, failures, ago(failed) if failures else None, leaving_since)
+    return Observed(life, 7, version, "it failed", recorded, failures, ago(failed) if failures else None, leaving_since)
 
 
 WANTED = Desired(running=True, since=ago(600), version=2)
@@ -206,15 +208,15 @@ LONG_UNWANTED = Desired(running=False, since=ago(121), version=2)
         (case(DriverState.LOST), WANTED, ActionType.RECORD_FAILURE),
         (case(DriverState.LOST), LATELY_UNWANTED, ActionType.RECORD_FAILURE),
         # Then it is started again: at once after the first failure, later after more.
-        (case(DriverState.LOST, counted=True, failures=1), WANTED, ActionType.START),
-        (case(DriverState.FAILED, counted=True, failures=2, failed=3.9), WANTED, ActionType.BACK_OFF),
-        (case(DriverState.FAILED, counted=True, failures=2, failed=4), WANTED, ActionType.START),
-        (case(DriverState.FAILED, counted=True, failures=3, failed=15), WANTED, ActionType.BACK_OFF),
-        (case(DriverState.FAILED, counted=True, failures=5, failed=59), WANTED, ActionType.BACK_OFF),
-        (case(DriverState.FAILED, counted=True, failures=5, failed=60), WANTED, ActionType.START),
+        (case(DriverState.LOST, recorded=True, failures=1), WANTED, ActionType.START),
+        (case(DriverState.FAILED, recorded=True, failures=2, failed=3.9), WANTED, ActionType.BACK_OFF),
+        (case(DriverState.FAILED, recorded=True, failures=2, failed=4), WANTED, ActionType.START),
+        (case(DriverState.FAILED, recorded=True, failures=3, failed=15), WANTED, ActionType.BACK_OFF),
+        (case(DriverState.FAILED, recorded=True, failures=5, failed=59), WANTED, ActionType.BACK_OFF),
+        (case(DriverState.FAILED, recorded=True, failures=5, failed=60), WANTED, ActionType.START),
         # Again and again: the circuit opens. A wish to run has set the count to 0 and closes it.
-        (case(DriverState.FAILED, counted=True, failures=6, failed=600), WANTED, ActionType.OPEN_CIRCUIT),
-        (case(DriverState.FAILED, counted=True, failures=0), WANTED, ActionType.START),
+        (case(DriverState.FAILED, recorded=True, failures=6, failed=600), WANTED, ActionType.OPEN_CIRCUIT),
+        (case(DriverState.FAILED, recorded=True, failures=0), WANTED, ActionType.START),
         # Not wanted, and what there is.
         (case(DriverState.NONE), LATELY_UNWANTED, ActionType.IDLE),
         (case(DriverState.STARTING), LATELY_UNWANTED, ActionType.AWAIT_EXIT),
@@ -223,8 +225,8 @@ LONG_UNWANTED = Desired(running=False, since=ago(121), version=2)
         (case(DriverState.RUNNING, asked=200), LATELY_UNWANTED, ActionType.AWAIT_EXIT),
         (case(DriverState.STOPPING), LATELY_UNWANTED, ActionType.AWAIT_EXIT),
         (case(DriverState.STOPPED), LATELY_UNWANTED, ActionType.IDLE),
-        (case(DriverState.FAILED, counted=True, failures=6), LATELY_UNWANTED, ActionType.IDLE),
-        (case(DriverState.LOST, counted=True, failures=1), LATELY_UNWANTED, ActionType.IDLE),
+        (case(DriverState.FAILED, recorded=True, failures=6), LATELY_UNWANTED, ActionType.IDLE),
+        (case(DriverState.LOST, recorded=True, failures=1), LATELY_UNWANTED, ActionType.IDLE),
         # It was told to leave long ago.
         (case(DriverState.RUNNING), LONG_UNWANTED, ActionType.KILL),
         (case(DriverState.STOPPING), LONG_UNWANTED, ActionType.KILL),
@@ -241,18 +243,18 @@ def test_each_situation_has_one_answer(observed: Observed, wanted: Desired, verb
 
 @pytest.mark.parametrize("life", DriverState)
 @pytest.mark.parametrize("running", [True, False])
-@pytest.mark.parametrize("counted", [True, False])
+@pytest.mark.parametrize("recorded", [True, False])
 @pytest.mark.parametrize("failures", [0, 1, 5, 6, 99])
 def test_nothing_is_started_beside_a_live_driver_of_the_wanted_version(
-    life: DriverState, running: bool, counted: bool, failures: int
+    life: DriverState, running: bool, recorded: bool, failures: int
 ) -> None:
     """Whatever else holds: one driver a stream, none that is not wanted, none beyond the limit of failures."""
     wanted = replace(WANTED, running=running)
-    verb = decide(case(life, counted=counted, failures=failures, failed=9999), wanted, NOW).action_type
+    verb = decide(case(life, recorded=recorded, failures=failures, failed=9999), wanted, NOW).action_type
     if verb is ActionType.START:
         assert running
         assert life not in ALIVE
-        assert life not in (DriverState.FAILED, DriverState.LOST) or (counted and failures < LIMITS.failures)
+        assert life not in (DriverState.FAILED, DriverState.LOST) or (recorded and failures < LIMITS.failures)
 
 
 def test_a_halted_stream_is_not_wanted() -> None:
@@ -277,7 +279,7 @@ def test_a_request_to_leave_is_for_the_drivers_up_to_an_epoch(exit_epoch: int | 
 
 def test_a_wait_says_until_when() -> None:
     """It is the time of the failure plus the backoff."""
-    action = decide(case(DriverState.FAILED, counted=True, failures=3, failed=1), WANTED, NOW)
+    action = decide(case(DriverState.FAILED, recorded=True, failures=3, failed=1), WANTED, NOW)
     assert action.until == ago(1) + timedelta(seconds=16)
 
 

@@ -406,7 +406,9 @@ class _CountsRolls(_Decides, Careful):
 
     def instead(self, verb: ActionType, observed: Observed, wanted: Desired) -> ActionType:
         return (
-            ActionType.RECORD_FAILURE if observed.driver_state is DriverState.STOPPED and not observed.counted else verb
+            ActionType.RECORD_FAILURE
+            if observed.driver_state is DriverState.STOPPED and not observed.failure_recorded
+            else verb
         )
 
 

@@ -5,14 +5,14 @@ from datetime import datetime, timedelta
 
 import pytest
 
-from support.streams import RUNNING
 from tidemill.errors import ModelError
-from tidemill.ml.refresh import Action, RefreshInputs, behind, decide_refresh, next_tick
+from tidemill.ml.refresh import Action, RefreshInputs, decide_refresh, next_tick
 
 NOW = datetime(2026, 3, 10, 12, 0)
 SETTLED = RefreshInputs(
     now=NOW,
     last_commit=100,
+    is_to_run=True,
     behind_seconds=0.0,
     behind_allowed_seconds=30.0,
     published_commit=100,
@@ -41,7 +41,10 @@ SETTLED = RefreshInputs(
         pytest.param({"behind_seconds": 30.0, "last_commit": 101}, Action.SCORE, id="just-fresh-enough"),
         pytest.param({"behind_seconds": 31.0, "last_commit": 101}, Action.WAIT, id="behind"),
         pytest.param({"behind_seconds": 31.0, "force": True}, Action.WAIT, id="behind-even-if-asked-for"),
-        pytest.param({"behind_seconds": None, "last_commit": 101}, Action.WAIT, id="nobody-knows"),
+        pytest.param({"behind_seconds": None, "last_commit": 101}, Action.WAIT, id="not-measured-yet"),
+        pytest.param(
+            {"behind_seconds": None, "last_commit": 101, "is_to_run": False}, Action.SCORE, id="the-stream-is-stopped"
+        ),
         pytest.param({"champion_version": None, "published_version": None}, Action.TRAIN, id="no-champion"),
         pytest.param(
             {"champion_version": None, "published_version": None, "trained_at": None, "published_commit": 0},
@@ -85,29 +88,3 @@ def test_a_schedule_is_cron_in_utc() -> None:
     assert next_tick("30 12 * * *", NOW) == datetime(2026, 3, 10, 12, 30)
     with pytest.raises(ModelError, match=r"not a cron expression: every night; write"):
         next_tick("every night", NOW)
-
-
-STREAM = replace(RUNNING, heartbeat_at=NOW, now=NOW)
-
-
-@pytest.mark.parametrize(
-    ("change", "seconds"),
-    [
-        pytest.param({}, 0.0, id="caught-up"),
-        pytest.param({"lag_records": 5, "lag_seconds": 20.0}, 20.0, id="behind-by-the-newest-record"),
-        pytest.param({"lag_records": None}, None, id="lag-not-said"),
-        pytest.param({"state": "starting"}, None, id="starting"),
-        pytest.param({"heartbeat_epoch": 2}, None, id="heartbeat-of-an-older-driver"),
-        pytest.param({"heartbeat_at": NOW - timedelta(minutes=2)}, None, id="silent"),
-        pytest.param({"heartbeat_at": None}, None, id="never-heard-of"),
-        pytest.param({"desired_state": "stopped", "heartbeat_at": NOW - timedelta(days=2)}, 0.0, id="stopped-by-wish"),
-    ],
-)
-def test_how_far_behind_the_tables_are(change: dict[str, object], seconds: float | None) -> None:
-    """A driver that is alive says it; a stream that is not wanted has nothing more to write."""
-    assert behind(replace(STREAM, **change)) == seconds
-
-
-def test_nothing_committed_yet_is_not_fresh() -> None:
-    """With records waiting and none committed, nobody knows how far behind the tables are."""
-    assert behind(replace(STREAM, lag_records=5, lag_seconds=None)) is None

@@ -23,7 +23,7 @@ from airflow.triggers.base import BaseTrigger, TriggerEvent
 from tidemill.airflow.dags import runbook
 from tidemill.airflow.hook import CONN_ID, ConnectionLike, TidemillHook, open_connection
 from tidemill.errors import DatabaseUnavailable, SpecError
-from tidemill.lifecycle.slo import is_running
+from tidemill.lifecycle.driver_state import observe
 from tidemill.lifecycle.stream_row import StreamRow
 from tidemill.store.control import streams as stream_rows
 from tidemill.supervisor.launcher import is_gone
@@ -128,18 +128,12 @@ def outcome_of(row: StreamRow | None, wish: Wish, *, gone: bool) -> tuple[bool |
     if hopeless := _why_never(row, wish):
         return False, hopeless
     if wish["desired_state"] == "stopped":
-        settled, why = _is_over(row, gone), f"its driver of epoch {row.epoch} is {row.state or 'starting'}"
+        observed = observe(row, gone=gone)
+        settled, why = not observed.is_alive, f"its driver of epoch {row.epoch} is {observed.driver_state}"
     else:
-        settled = is_running(row) and row.epoch > wish["after"] and not gone
+        settled = observe(row, gone=gone).is_running and row.epoch > wish["after"]
         why = _why_not_yet(row, wish, gone)
     return (True, "") if settled else (None, why)
-
-
-def _is_over(row: StreamRow, gone: bool) -> bool:
-    """Whether the newest driver has left, or was given up and counted as a failure."""
-    left = row.heartbeat_epoch == row.epoch and row.state in ("stopped", "failed")
-    counted = row.last_failed_at is not None and row.acquired_at is not None and row.last_failed_at >= row.acquired_at
-    return row.epoch == 0 or gone or left or counted
 
 
 def _why_never(row: StreamRow, wish: Wish) -> str | None:
@@ -153,7 +147,7 @@ def _why_never(row: StreamRow, wish: Wish) -> str | None:
 
 
 def _why_not_yet(row: StreamRow, wish: Wish, gone: bool) -> str:
-    if 0 < row.epoch <= wish["after"] and not _is_over(row, gone):
+    if row.epoch <= wish["after"] and observe(row, gone=gone).is_alive:
         return f"its driver of epoch {row.epoch} has not left yet"
     if row.last_error:
         return f"its last driver said: {row.last_error}"

@@ -15,7 +15,6 @@ from tidemill.deploy.snapshots import load_deployed
 from tidemill.errors import SourceError, SpecError
 from tidemill.kafka.topics import TOPIC_MISSING, partitions
 from tidemill.lifecycle.decide import desired_of
-from tidemill.lifecycle.driver_state import ALIVE
 from tidemill.spec import Pipeline, load_pipeline
 
 log = logging.getLogger(__name__)
@@ -34,7 +33,7 @@ def prepare(pipeline: str) -> None:
     settings = config.load()
     with closing(TidemillHook().get_conn()) as connection:
         seen = observe_stream(connection, pipeline)
-        if seen is not None and seen[1].driver_state in ALIVE:
+        if seen is not None and seen[1].is_alive:
             log.info("stream %s has a live driver, of pipeline version %s", pipeline, seen[1].version)
             return
         if seen is not None and not desired_of(seen[0]).running:
