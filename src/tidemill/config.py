@@ -17,6 +17,7 @@ from urllib.parse import unquote, urlsplit
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, SecretStr, ValidationError
 
 from tidemill.errors import ConfigError
+from tidemill.resources import checkout
 
 PREFIX = "TIDEMILL_"
 METRICS_TOKEN = "metrics_token"  # noqa: S105 -- the name of a secret, not one
@@ -68,7 +69,7 @@ class Settings(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     root: Path
-    """The project folder, which holds ``pipelines/``, ``dags/``, ``spark_jobs/`` and ``sql/``."""
+    """The project folder, which holds ``pipelines/`` and, unless set otherwise, the state."""
     state: Path
     """Logs, checkpoints, models and the embedded servers' data."""
     pipelines: Path
@@ -200,6 +201,5 @@ def _read_file(path: Path) -> dict[str, Any]:
 
 
 def _find_root() -> Path:
-    """The folder of the checkout: this file is ``<root>/src/tidemill/config.py``; else where we stand."""
-    checkout = Path(__file__).resolve().parents[2]
-    return checkout if (checkout / "sql").is_dir() else Path.cwd()
+    """The folder of the checkout; of an installed wheel, the working directory."""
+    return checkout() or Path.cwd()

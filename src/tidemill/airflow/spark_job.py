@@ -19,6 +19,7 @@ from tidemill.deploy.catalog import find_pipeline
 from tidemill.errors import ConfigError, ModelError, TidemillError
 from tidemill.ml.refresh import reopen_refresh
 from tidemill.ml.registry.versions import read_refresh
+from tidemill.resources import resource_folder
 from tidemill.supervisor.spark_submit import spark_conf, spark_jars
 
 TERMINAL = frozenset({ConfigError.exit_code, ModelError.exit_code})
@@ -106,7 +107,7 @@ def submission(job: str, settings: Settings, subject: str, arguments: list[str])
     """The operator's arguments for ``spark_jobs/<job>.py``."""
     return {
         "conn_id": "spark_default",
-        "application": str(settings.root / "spark_jobs" / f"{job}.py"),
+        "application": str(resource_folder("spark_jobs") / f"{job}.py"),
         "application_args": arguments,
         "name": f"tidemill {job} {subject}",
         "jars": spark_jars(settings) or None,

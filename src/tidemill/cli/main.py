@@ -30,6 +30,7 @@ for _command in (
     stack.down,
     stack.status,
     pipelines.check,
+    pipelines.paths,
     pipelines.plan,
     pipelines.apply,
     streams.start,

@@ -12,6 +12,7 @@ from tidemill.errors import SpecError, StreamError, TidemillError
 from tidemill.kafka.clients import admin
 from tidemill.processes import end_child
 from tidemill.replay.request import ReplayRequest, check, request_replay
+from tidemill.resources import resource_folder
 from tidemill.spec import Pipeline
 from tidemill.store.connection import session
 from tidemill.store.control import replays
@@ -102,7 +103,7 @@ def submit_command(settings: Settings, stream: str, replay_id: int, program: str
         *("--driver-memory", settings.spark_driver_memory),
         *("--jars", jars),
         *(part for name, value in confs.items() for part in ("--conf", f"{name}={value}")),
-        str(settings.root / "spark_jobs" / "replay.py"),
+        str(resource_folder("spark_jobs") / "replay.py"),
         *("--pipeline", stream),
         *("--replay", str(replay_id)),
     ]

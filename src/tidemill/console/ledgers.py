@@ -16,6 +16,7 @@ from pymysql.connections import Connection
 from pymysql.cursors import DictCursor
 
 from tidemill.config import Settings
+from tidemill.resources import resource_folder
 from tidemill.store.connection import translated
 
 _FORGET_SECONDS = 3600.0
@@ -79,7 +80,7 @@ class Ledgers:
 
 
 def _query(connection: Connection[Any], settings: Settings, name: str, **values: int) -> list[dict[str, Any]]:
-    statement = (settings.root / "sql" / "console" / f"{name}.sql").read_text()
+    statement = (resource_folder("sql") / "console" / f"{name}.sql").read_text()
     with translated(), connection.cursor(DictCursor) as cursor:
         cursor.execute(statement, values or None)
         return list(cursor.fetchall())

@@ -21,6 +21,7 @@ from tidemill.lifecycle.behind import behind_seconds, freshness_seconds
 from tidemill.lifecycle.describe import describe_activity, stream_state
 from tidemill.lifecycle.driver_state import observe
 from tidemill.lifecycle.stream_row import StreamRow
+from tidemill.resources import resource_folder
 from tidemill.spec import Pipeline, load_pipeline
 from tidemill.store.connection import session, translated
 from tidemill.store.control.streams import read_streams
@@ -209,7 +210,7 @@ def _of_ms(milliseconds: int | None) -> float | None:
 
 
 def _query(connection: Connection[Any], settings: Settings, name: str) -> list[dict[str, Any]]:
-    statement = (settings.root / "sql" / "console" / f"{name}.sql").read_text()
+    statement = (resource_folder("sql") / "console" / f"{name}.sql").read_text()
     with translated(), connection.cursor(DictCursor) as cursor:
         cursor.execute(statement)
         return [{column: _aware(value) for column, value in row.items()} for row in cursor.fetchall()]

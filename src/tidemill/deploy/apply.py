@@ -14,6 +14,7 @@ from tidemill.errors import SourceError
 from tidemill.kafka import clients, topics
 from tidemill.lifecycle.driver_state import observe
 from tidemill.lifecycle.limits import View
+from tidemill.resources import resource_folder
 from tidemill.spec import Pipeline
 from tidemill.store import migrations
 from tidemill.store.connection import session, translated
@@ -32,7 +33,7 @@ def apply_all(settings: Settings, pipelines: Iterable[Pipeline], report: Callabl
     """
     client = clients.admin(settings)
     with session(settings, Account.MIGRATE) as connection:
-        done = migrations.migrate_control(connection, settings.root / "sql")
+        done = migrations.migrate_control(connection, resource_folder("sql"))
         if done:
             report(f"control plane: {len(done)} tables and upgrades")
         for pipeline in pipelines:

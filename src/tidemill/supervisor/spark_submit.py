@@ -16,6 +16,7 @@ from pathlib import Path
 
 from tidemill.config import PREFIX, Account, Settings
 from tidemill.errors import StreamError
+from tidemill.resources import resource_folder
 from tidemill.spec import Pipeline
 from tidemill.supervisor.cluster import Cluster, ClusterKind
 
@@ -125,7 +126,7 @@ def stream_command(settings: Settings, cluster: Cluster, program: str, request: 
     jars = spark_jars(settings).split(",")
     if not jars[0]:
         raise StreamError("Spark's jars are not there", value=settings.jars / "spark", remedy="run ./tidemill once")
-    entry = str(settings.root / "spark_jobs" / "stream.py")
+    entry = str(resource_folder("spark_jobs") / "stream.py")
     application = [entry]
     if cluster.runs_drivers and cluster.kind is ClusterKind.KUBERNETES:
         # In the image, at the same places.

@@ -12,6 +12,7 @@ import pytest
 from airflow.models.connection import Connection
 from airflow.providers.apache.spark.hooks import spark_submit
 
+from support.paths import ROOT
 from tidemill.config import Account, Settings
 from tidemill.errors import StreamError
 from tidemill.spec.schema import Pipeline
@@ -102,7 +103,12 @@ def as_text(argv: list[str], settings: Settings) -> str:
     """A command line to be read: an option and its value a line. Of the settings, two stand for all."""
     lines: list[str] = []
     for word in argv:
-        shown = word.replace(str(settings.jars), "<jars>").replace(sys.executable, "<python>") or '""'
+        shown = (
+            word.replace(str(settings.jars), "<jars>")
+            .replace(sys.executable, "<python>")
+            .replace(str(ROOT), "/opt/tidemill")
+            or '""'
+        )
         if lines and lines[-1].startswith("--") and " " not in lines[-1] and not word.startswith("--"):
             lines[-1] += f" {shown}"
         else:

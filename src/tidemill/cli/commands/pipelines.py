@@ -1,6 +1,8 @@
-"""Commands for pipeline folders: check, plan, apply."""
+"""Commands for pipeline folders: check, paths, plan, apply."""
 
 from __future__ import annotations
+
+from typing import Annotated
 
 import typer
 
@@ -17,6 +19,28 @@ def check(names: Names = None, as_json: Json = False) -> None:
     pipelines = read_pipelines(config.load(), names)
     facts = [{"pipeline": each.name, "digest": each.digest, "tables": [*each.tables]} for each in pipelines]
     print_facts(facts, as_json, [f"{each.name}: OK" for each in pipelines])
+
+
+def paths(
+    name: Annotated[str | None, typer.Argument(help="Print only this path.")] = None, as_json: Json = False
+) -> None:
+    """Print where the files of the project are: DAG files, Spark entries, plugins, SQL, pipelines, state.
+
+    Example: AIRFLOW__CORE__DAGS_FOLDER=$(./tidemill paths dags)
+    """
+    from tidemill import config
+    from tidemill.errors import ConfigError
+    from tidemill.resources import FOLDERS, resource_folder
+
+    settings = config.load()
+    found = {each: str(resource_folder(each)) for each in FOLDERS}
+    found |= {"pipelines": str(settings.pipelines), "state": str(settings.state), "jars": str(settings.jars)}
+    if name is None:
+        print_facts(found, as_json, [f"{each}: {path}" for each, path in found.items()])
+    elif name in found:
+        print_facts(found[name], as_json, [found[name]])
+    else:
+        raise ConfigError("TM-CLI-NO-SUCH-PATH", value=name, known=", ".join(found))
 
 
 def plan(names: Names = None, as_json: Json = False) -> None:

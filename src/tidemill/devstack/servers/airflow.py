@@ -20,6 +20,7 @@ from tidemill.devstack import ports
 from tidemill.devstack import secrets as passwords
 from tidemill.devstack.child_process import Child, Program, environment
 from tidemill.errors import SetupError
+from tidemill.resources import resource_folder
 
 ADMIN = "admin"
 """The user name in the web interface; its password is the secret ``airflow_admin``."""
@@ -128,8 +129,8 @@ def configuration(settings: Settings, secrets: dict[str, str]) -> str:
     url = f"http://{ports.LOOPBACK}:{port(settings)}"
     sections: dict[str, dict[str, object]] = {
         "core": {
-            "dags_folder": settings.root / "dags",
-            "plugins_folder": settings.root / "plugins",
+            "dags_folder": resource_folder("dags"),
+            "plugins_folder": resource_folder("plugins"),
             "executor": "LocalExecutor",
             "parallelism": 4,
             "load_examples": False,
