@@ -9,8 +9,9 @@ import typer
 from typer.core import TyperGroup
 
 from tidemill.errors import ConfigError
+from tidemill.resources import checkout
 
-PROGRAM = "./tidemill"
+PROGRAM = "./tidemill" if checkout() else "tidemill"
 _LEAST_SIMILAR = 0.4
 """Of difflib's ratio, 0 to 1: from here on a name may be what a person meant."""
 
