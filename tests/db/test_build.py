@@ -14,7 +14,7 @@ from tidemill.config import Account, Settings
 from tidemill.errors import Fenced
 from tidemill.spec import Pipeline, load_pipeline
 from tidemill.store.connection import session
-from tidemill.store.maintenance.rollup_backfill import backfill_all, under_construction
+from tidemill.store.maintenance.rollup_backfill import backfill_all, incomplete_rollups
 from tidemill.store.migrations import apply_pipeline
 
 BY_PARITY = {
@@ -41,7 +41,7 @@ def applied(writer: Writer, rollups: dict[str, Any]) -> Pipeline:
 def construction(writer: Writer) -> frozenset[str]:
     """The rollups that do not count all rows yet."""
     with session(writer.settings, Account.STREAM) as connection:
-        return under_construction(connection, writer.pipeline)
+        return incomplete_rollups(connection, writer.pipeline)
 
 
 def as_declared(writer: Writer) -> dict[str, Any]:

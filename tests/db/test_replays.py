@@ -212,7 +212,7 @@ def test_an_older_record_does_not_come_back_while_its_key_is_being_deleted(
                     return
 
     deleting = threading.Thread(target=delete)
-    wanted = {"looked": MariaDB.claim, "claimed": MariaDB.deleted_meanwhile}[point]
+    wanted = {"looked": MariaDB.insert_or_lock, "claimed": MariaDB.deleted_concurrently}[point]
 
     def then_delete(*arguments: Any) -> str:
         # Only of the first attempt of the replay.
@@ -240,7 +240,7 @@ def waiting(settings: Settings) -> bool:
     with session(settings, Account.STREAM) as connection, connection.cursor() as cursor:
         cursor.execute("SHOW FULL PROCESSLIST")
         doing = [str(row[7]) for row in cursor.fetchall()]
-        return any("FROM `operational`.`_gone_" in sql and sql.endswith("FOR UPDATE") for sql in doing)
+        return any("FROM `operational`.`_tombstones_" in sql and sql.endswith("FOR UPDATE") for sql in doing)
 
 
 def test_a_replay_is_worked_on_by_one_job_at_a_time(mariadb: Settings, event: Writer) -> None:

@@ -88,11 +88,11 @@ def planned_objects(settings: Settings, pipeline: Pipeline) -> dict[str, str]:
     schema, d = settings.db_data, dialect(settings.db_dialect)
     objects = {name: d.create_table(schema, name, table) for name, table in pipeline.tables.items()}
     for name in deletes_from(pipeline):
-        objects[identifiers.deleted(name)] = d.create_deleted(schema, name, pipeline.tables[name])
+        objects[identifiers.deletion_markers(name)] = d.create_deletion_markers(schema, name, pipeline.tables[name])
     for name, rollup in pipeline.rollups.items():
         table = pipeline.tables[rollup.of]
         objects[name] = d.create_rollup(schema, name, rollup, table)
-        objects[identifiers.cursor_of(name)] = d.create_built(schema, name, table)
+        objects[identifiers.rollup_cursor(name)] = d.create_rollup_cursor(schema, name, table)
     for model in pipeline.models.values():
         table = pipeline.tables[model.table]
         for scores in (model.score.table, identifiers.pending(model.score.table)):
@@ -173,7 +173,7 @@ def _comment(connection: Connection[Any], schema: str, name: str) -> str | None:
 
 def _check_rollup(connection: Connection[Any], schema: str, name: str, pipeline: Pipeline) -> None:
     found = _comment(connection, schema, name)
-    if found is not None and found != identifiers.definition(pipeline.rollups[name]):
+    if found is not None and found != identifiers.rollup_definition(pipeline.rollups[name]):
         raise StoreError(
             f"rollup {schema}.{name} exists with another definition",
             value=found,

@@ -285,7 +285,7 @@ def _begin(connection: Connection[Any], client: AdminClient, pipeline: Pipeline,
 def _forget_deletions(cursor: Cursor, settings: Settings, pipeline: Pipeline) -> None:
     """Deletion markers tell older from newer by the offsets of a topic that is no more."""
     for name in deletes_from(pipeline):
-        cursor.execute(dialect_of(cursor.connection).empty(settings.db_data, identifiers.deleted(name)))
+        cursor.execute(dialect_of(cursor.connection).empty(settings.db_data, identifiers.deletion_markers(name)))
 
 
 def _find_loss(client: AdminClient, pipeline: Pipeline, positions: dict[int, int]) -> _Loss | None:

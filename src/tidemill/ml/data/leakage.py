@@ -23,7 +23,7 @@ from tidemill.errors import ModelError, StoreError, Transient
 from tidemill.ml.registry.versions import declared_model
 from tidemill.spec.schema import Model, Pipeline
 from tidemill.store.connection import dialect_of, session, translated
-from tidemill.store.maintenance.rollup_backfill import under_construction
+from tidemill.store.maintenance.rollup_backfill import incomplete_rollups
 from tidemill.store.sql import Dialect
 
 ROWS = "(rows)"
@@ -123,7 +123,7 @@ def refuse_look_ahead(settings: Settings, pipeline: Pipeline, model_name: str, c
     model = declared_model(pipeline, model_name)
     features = [name for name in model.query.features if name not in model.train.known_ahead]
     with session(settings, Account.STREAM) as connection:
-        if under_construction(connection, pipeline):
+        if incomplete_rollups(connection, pipeline):
             return  # a rollup that does not count all rows yet differs whatever the query
     with session(settings, Account.READ, schema=settings.db_data) as connection:
         d = dialect_of(connection)

@@ -17,9 +17,9 @@ from pymysql.connections import Connection
 
 from tidemill.spec.schema import Pipeline, Table
 from tidemill.store.connection import dialect_of, translated
-from tidemill.store.maintenance.rollup_backfill import under_construction
+from tidemill.store.maintenance.rollup_backfill import incomplete_rollups
 from tidemill.store.sql import identifiers
-from tidemill.store.sql.maintenance import MARKED_UNTIL, older_than
+from tidemill.store.sql.maintenance import MARKER_UNTIL, older_than
 from tidemill.store.steps import pause_for_others, run_step
 from tidemill.store.write.fencing import check_pipeline_version
 from tidemill.store.write.merge import TableTarget, prepare_tombstones, remove_rows
@@ -48,7 +48,7 @@ class Place:
 
     def target(self) -> TableTarget:
         """As settling knows it. Inside a transaction."""
-        building = under_construction(self.connection, self.pipeline)
+        building = incomplete_rollups(self.connection, self.pipeline)
         return TableTarget(self.connection, self.schema, self.pipeline, self.name, building)
 
 
@@ -66,7 +66,7 @@ def remove_old_rows(place: Place, cutoff: datetime, *, dry_run: bool = False, ro
         return 0
     condition, values = older_than(retention.column), {"cutoff": cutoff}
     if dry_run:
-        statement = dialect_of(place.connection).count_old(place.schema, place.name, condition)
+        statement = dialect_of(place.connection).count_expired(place.schema, place.name, condition)
         return _count(place.connection, statement, values)
 
     def remove(_cursor: Any) -> int:
@@ -80,12 +80,12 @@ def remove_old_rows(place: Place, cutoff: datetime, *, dry_run: bool = False, ro
 
 def remove_old_markers(place: Place, commit: int, *, dry_run: bool = False, rows: int = BATCH_ROWS) -> int:
     """Forget the keys that tombstones up to a commit deleted; returns how many."""
-    source, values, d = identifiers.deleted(place.name), {"commit": commit}, dialect_of(place.connection)
+    source, values, d = identifiers.deletion_markers(place.name), {"commit": commit}, dialect_of(place.connection)
     if dry_run:
-        return _count(place.connection, d.count_old(place.schema, source, MARKED_UNTIL), values)
+        return _count(place.connection, d.count_expired(place.schema, source, MARKER_UNTIL), values)
     prepare_tombstones(TableTarget(place.connection, place.schema, place.pipeline, place.name))
-    statement = d.remove_markers(place.schema, place.name, place.table)
-    condition = (MARKED_UNTIL, values)
+    statement = d.delete_expired_markers(place.schema, place.name, place.table)
+    condition = (MARKER_UNTIL, values)
     return _walk(place, condition, lambda cursor: int(cursor.execute(statement, values)), rows=rows, source=source)
 
 
@@ -104,10 +104,10 @@ def _walk(
     while True:
         began = time.monotonic()
         with translated(), connection.cursor() as cursor:
-            cursor.execute(d.empty_gone(schema, name))
-            stage = d.stage_old(schema, name, table, text, source=source or name, first=not reached)
+            cursor.execute(d.clear_tombstones(schema, name))
+            stage = d.stage_expired(schema, name, table, text, source=source or name, first=not reached)
             staged = int(cursor.execute(stage, values | reached | {"rows": rows}))
-            cursor.execute(d.last_gone(schema, name, table))
+            cursor.execute(d.last_tombstone(schema, name, table))
             last = cursor.fetchone()
         if last is None:
             return removed

@@ -31,7 +31,7 @@ _GROWTH = 1.5
 _BACKOFF = Backoff(longest_seconds=0.2, attempts=20)
 
 
-def under_construction(connection: Connection[Any], pipeline: Pipeline) -> frozenset[str]:
+def incomplete_rollups(connection: Connection[Any], pipeline: Pipeline) -> frozenset[str]:
     """The pipeline's rollups that do not count all rows yet, which stays so until the transaction ends."""
     if not pipeline.rollups:
         return frozenset()
@@ -70,7 +70,7 @@ def restart_backfill(connection: Connection[Any], schema: str, pipeline: Pipelin
         )
         row = cursor.fetchone()
         if row and row[0] == "abandoned":
-            for table in (name, identifiers.cursor_of(name)):
+            for table in (name, identifiers.rollup_cursor(name)):
                 cursor.execute(dialect_of(connection).empty(schema, table))
             cursor.execute(
                 "UPDATE rollups SET state = 'building', rows_built = 0, changed_at = UTC_TIMESTAMP(6)"
@@ -100,7 +100,7 @@ def backfill_all(
     """
     built = []
     with session(settings, Account.STREAM) as connection:
-        for name in sorted(under_construction(connection, pipeline) & set(pipeline.rollups)):
+        for name in sorted(incomplete_rollups(connection, pipeline) & set(pipeline.rollups)):
             rollup = pipeline.rollups[name]
             with translated(), connection.cursor() as cursor:
                 for sql in dialect_of(connection).create_delta(
@@ -129,12 +129,12 @@ def _step(
     row = cursor.fetchone()
     if not row or row[0] != "building":
         return True
-    first = not cursor.execute(d.first_row(schema, identifiers.cursor_of(name)))
-    cursor.execute(d.next_built(schema, name, rollup, table, first=first), {"rows": rows})
+    first = not cursor.execute(d.first_row(schema, identifiers.rollup_cursor(name)))
+    cursor.execute(d.next_cursor(schema, name, rollup, table, first=first), {"rows": rows})
     until = cursor.fetchone()
     if until:
         values = {f"k{place}": value for place, value in enumerate(until)}
-        for statement in d.build_rollup(schema, name, rollup, table, first=first):
+        for statement in d.backfill_rollup(schema, name, rollup, table, first=first):
             cursor.execute(statement, values)
     cursor.execute(
         "UPDATE rollups SET state = %s, rows_built = rows_built + %s, changed_at = UTC_TIMESTAMP(6)"

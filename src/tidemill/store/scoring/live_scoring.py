@@ -110,7 +110,7 @@ def _score(connection: Connection[Any], commit: ScoredCommit, name: str) -> None
         scored = scored_rows(model.key, rows, scorer.score(rows), version, commit.id)
         bulk_load(connection, load, scored, columns)
     with translated(), connection.cursor() as cursor:
-        cursor.execute(d.put_scores(schema, model))
+        cursor.execute(d.upsert_scores(schema, model))
 
 
 def _versions(connection: Connection[Any], pipeline: str, model: str) -> list[int]:

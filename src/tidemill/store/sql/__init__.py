@@ -1,9 +1,9 @@
-"""Every statement that is generated for a database that speaks the MySQL protocol; one dialect for each database.
+"""Generates every statement for a database that speaks the MySQL protocol; one dialect for each database.
 
 Statements are built by ``tables`` (what ``apply`` creates), ``merge`` (one batch into one table), ``rollups``,
 ``deletes``, ``scores``, ``as_of``, ``replay`` and ``maintenance``. ``capabilities`` names the points at which the
-databases differ; ``mariadb``, ``mysql``, ``tidb`` and ``singlestore`` answer there. The results are kept in
-``tests/unit/store/sql/golden``.
+databases differ; ``mariadb``, ``mysql``, ``tidb`` and ``singlestore`` answer there. Each module opens with an example
+of what it renders; ``tests/unit/store/sql/golden`` has all statements.
 """
 
 from __future__ import annotations
@@ -30,6 +30,4 @@ def dialect(name: str) -> Dialect:
     try:
         return DIALECTS[name]
     except KeyError:
-        raise ConfigError(
-            "no such database dialect", value=name, remedy=f"set TIDEMILL_DB_DIALECT to one of {', '.join(DIALECTS)}"
-        ) from None
+        raise ConfigError("TM-STORE-UNKNOWN-DIALECT", value=name, known=", ".join(DIALECTS)) from None

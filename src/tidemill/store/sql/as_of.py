@@ -1,8 +1,14 @@
-"""The feature query as it would have answered at a cut through time: over tables without the rows known later.
+"""The feature query as of an earlier time: over tables without the rows that became known later.
 
-The author's text stays as it is, but for the names of tables: where one stands, a query of the same table takes its
-place, without the rows whose time is not before the cut. A rollup is computed anew from such a table. The rows that
-the query is about keep their own table, or there would be nothing to compare.
+The author's text stays as it is except for the names of tables: each is replaced by a query of the same table without
+the rows whose time is not before the cut. A rollup is recomputed from such a table. The rows that the query is about
+keep their own table, or there would be nothing to compare. For example, ``WHERE o.id IN (SELECT id FROM orders)``
+becomes::
+
+    WHERE o.id IN (SELECT id
+        FROM (SELECT *
+          FROM `orders` AS t
+          WHERE NOT COALESCE(t.changed_at >= '2026-01-02 03:04:05', FALSE)) AS `orders`);
 """
 
 from __future__ import annotations
@@ -13,11 +19,11 @@ from datetime import datetime
 from tidemill.spec.schema import Model, Pipeline
 from tidemill.store.sql.expressions import equal
 from tidemill.store.sql.identifiers import quote
-from tidemill.store.sql.rollups import Rollups
+from tidemill.store.sql.rollups import RollupStatements
 
 
-class AsOf(Rollups):
-    """What a feature query must not change by."""
+class AsOfStatements(RollupStatements):
+    """The statements that detect a look-ahead: features whose values depend on rows that became known later."""
 
     __slots__ = ()
 
@@ -25,8 +31,8 @@ class AsOf(Rollups):
         """The feature query without what became known at ``cut`` or later.
 
         Returns:
-            None where nothing can be hidden: no table or rollup but the one that the rows come from has a time, or
-            the time is no expression over one row of one table.
+            None if nothing can be hidden: no table or rollup other than the source of the rows has a time, or the
+            time is not an expression over one row of one table.
         """
         query = model.query
         row_source = next((each.name for each in query.tables if each.is_row_source), None)
@@ -36,7 +42,7 @@ class AsOf(Rollups):
         edits = 0
         for each in reversed(query.tables):
             if each.is_row_source or each.schema_name or each.has_hint or each.has_partition:
-                continue  # no hint may follow the query that would replace the name
+                continue  # a hint cannot follow the query that would replace the name
             rollup = pipeline.rollups.get(each.name)
             if each.name == row_source:
                 earlier = f"SELECT * FROM {quote(row_source)} AS t WHERE {before}"
@@ -52,13 +58,13 @@ class AsOf(Rollups):
     def compare_look_ahead(
         self, hidden: str, model: Model, features: Iterable[str], window: tuple[datetime, datetime, int]
     ) -> str:
-        """One row: for each feature the number of rows in which it is another value without what came later.
+        """One row: for each feature the number of rows in which its value differs without what became known later.
 
         Args:
             hidden: the feature query, from :meth:`without_later`.
             model: key and time.
             features: columns to compare.
-            window: rows known from the first to before the second time, the last of them and at most so many.
+            window: rows known from the first time until before the second; of these the newest, at most so many.
         """
         start, end, most = window
         time = f"f.{quote(model.known_at)}"

@@ -1,4 +1,10 @@
-"""The control plane's own DDL (``sql/control``), which is written for MariaDB, as the other databases take it."""
+"""Translates the DDL of the control plane (``sql/control``), which is written for MariaDB, for the other databases.
+
+What MySQL gets for a default that MariaDB takes::
+
+    >>> with_current_timestamp("at DATETIME(6) NOT NULL DEFAULT UTC_TIMESTAMP(6)")
+    'at DATETIME(6) NOT NULL DEFAULT CURRENT_TIMESTAMP(6)'
+"""
 
 from __future__ import annotations
 
@@ -12,12 +18,12 @@ _CREATE = re.compile(r"(CREATE [A-Z ]*TABLE IF NOT EXISTS \S+)\s*\((.*)\)\s*\Z",
 
 
 def with_current_timestamp(statement: str) -> str:
-    """Times that a column takes by default said as all databases know it; in a session at UTC it is the same."""
+    """Write defaults of time columns as all databases know them; in a session in UTC the value is the same."""
     return statement.replace("DEFAULT UTC_TIMESTAMP(6)", "DEFAULT CURRENT_TIMESTAMP(6)")
 
 
 def one_change_each(statement: str) -> tuple[str, ...]:
-    """An ALTER TABLE of several changes as several statements; anything else as it is."""
+    """Split an ALTER TABLE with several changes into one statement for each; return any other statement unchanged."""
     found = _ALTER.match(statement)
     if not found:
         return (statement,)
@@ -25,7 +31,7 @@ def one_change_each(statement: str) -> tuple[str, ...]:
 
 
 def without_checks(statement: str) -> str:
-    """A statement without its CHECK constraints; empty where nothing else is left of it."""
+    """Remove the CHECK constraints; the result is empty if nothing else is left of the statement."""
     if found := _CREATE.search(statement):
         kept = ",\n    ".join(item for item in items(found[2]) if not _CHECK.match(item))
         return f"{statement[: found.start()]}{found[1]} (\n    {kept}\n)"
@@ -34,19 +40,19 @@ def without_checks(statement: str) -> str:
 
 
 def without_column_comments(statement: str) -> str:
-    """A statement whose columns say nothing about themselves."""
+    """Remove the comments of the columns."""
     return _COMMENT.sub("", statement)
 
 
 def items(text: str) -> Iterator[str]:
-    """What stands between the commas that are outside of parentheses and quotes."""
+    """Split at the commas that are outside of parentheses and quotes."""
     depth, quoted, begin = 0, False, 0
-    for place, letter in enumerate(text):
+    for index, letter in enumerate(text):
         if letter == "'":
             quoted = not quoted
         elif not quoted and letter in "()":
             depth += 1 if letter == "(" else -1
         elif not quoted and depth == 0 and letter == ",":
-            yield text[begin:place].strip()
-            begin = place + 1
+            yield text[begin:index].strip()
+            begin = index + 1
     yield text[begin:].strip()

@@ -1,4 +1,10 @@
-"""Expressions that all four databases read alike: keys compared, a row's part in a rollup."""
+"""Expressions that all four databases evaluate alike: comparisons of keys, what a row adds to a rollup.
+
+For example::
+
+    >>> equal(["shop", "id"], "t", "s")
+    't.`shop` = s.`shop` AND t.`id` = s.`id`'
+"""
 
 from __future__ import annotations
 
@@ -11,15 +17,15 @@ from tidemill.store.sql.identifiers import quote
 
 
 def equal(key: Iterable[str], left: str, right: str) -> str:
-    """Whether two rows have one key."""
+    """Whether two rows have the same key."""
     return " AND ".join(f"{left}.{quote(column)} = {right}.{quote(column)}" for column in key)
 
 
 def after(key: Sequence[str], left: str, right: str, *, or_equal: bool = False) -> str:
     """Whether the key of ``left`` comes after that of ``right``, column by column as an index is searched."""
     ways = []
-    for place, column in enumerate(key):
-        same = [f"{left}.{quote(c)} = {right}.{quote(c)}" for c in key[:place]]
+    for index, column in enumerate(key):
+        same = [f"{left}.{quote(c)} = {right}.{quote(c)}" for c in key[:index]]
         ways.append(" AND ".join([*same, f"{left}.{quote(column)} > {right}.{quote(column)}"]))
     if or_equal:
         ways.append(equal(key, left, right))
@@ -32,20 +38,20 @@ def up_to(key: Sequence[str]) -> str:
     The last condition alone is a range of the primary key; the others are exact.
     """
     ways = []
-    for place, column in enumerate(key):
-        same = [f"t.{quote(c)} = %(k{i})s" for i, c in enumerate(key[:place])]
-        ways.append(" AND ".join([*same, f"t.{quote(column)} < %(k{place})s"]))
+    for index, column in enumerate(key):
+        same = [f"t.{quote(c)} = %(k{i})s" for i, c in enumerate(key[:index])]
+        ways.append(" AND ".join([*same, f"t.{quote(column)} < %(k{index})s"]))
     ways.append(" AND ".join(f"t.{quote(c)} = %(k{i})s" for i, c in enumerate(key)))
     return "(" + " OR ".join(f"({way})" for way in ways) + f") AND t.{quote(key[0])} <= %(k0)s"
 
 
 def summands(rollup: Rollup, table: Table, alias: str, sign: str = "") -> str:
-    """One row's group keys and its part in each measure. A NULL summand is no part: SUM passes over it."""
+    """The group keys of one row and what it adds to each measure. A NULL summand adds nothing: SUM ignores it."""
     by = tuple((name, key.expr, key.type) for name, key in rollup.by.items())
     return _summands(by, tuple(rollup.measures.items()), tuple(table.columns.items()), alias, sign)
 
 
-@lru_cache(maxsize=1024)  # asked for in every commit; parsing SQL in Python takes its time
+@lru_cache(maxsize=1024)  # called in every commit, and parsing SQL in Python is slow
 def _summands(
     by: tuple[tuple[str, str, str], ...],
     measures: tuple[tuple[str, str], ...],
@@ -66,5 +72,5 @@ def _summands(
 
 
 def bound(text: str) -> str:
-    """Text for a statement that binds parameters: a literal % (DATE_FORMAT is full of them) is written twice."""
+    """Text for a statement that binds parameters: a literal % (as in DATE_FORMAT) is doubled."""
     return text.replace("%", "%%")

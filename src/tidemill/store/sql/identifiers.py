@@ -1,4 +1,10 @@
-"""The names that statements share: quoted identifiers, the tables beside a table, what every row carries."""
+"""Names that statements share: quoted identifiers, tables that accompany a table, system columns.
+
+For example::
+
+    >>> in_schema("data", stage("orders")), in_schema("data", rollup_cursor("orders_by_hour"))
+    ('`data`.`_stage_orders`', '`data`.`_cursor_orders_by_hour`')
+"""
 
 from __future__ import annotations
 
@@ -14,22 +20,22 @@ SYSTEM_COLUMNS = {
     "_offset": "BIGINT UNSIGNED NOT NULL",
     "_pipeline_version": "INT UNSIGNED NOT NULL",
 }
-"""What every row carries: the commit that wrote it, the coordinates of its record, the version that made it."""
+"""Of every row: the commit that wrote it, the coordinates of its record, the pipeline version that produced it."""
 
 IDLE_SECONDS = 60
-"""After so long without a word in the middle of a transaction that has written, a server gives the connection up. A
-driver that is frozen there, or whose machine is gone, would else hold its locks against the one that follows it."""
+"""The server closes a connection that is idle for so long in the middle of a transaction that has written. Otherwise a
+driver that is frozen there, or whose machine has failed, would keep its locks against its successor."""
 NO_PARTITION = 2**32 - 1
-"""As ``_partition`` of a record that a topic held which is no more: Kafka gives no partition this number. A row of it
-is never taken for one of the topic that is there now, whatever its offset."""
+"""``_partition`` of a record from a topic that no longer exists; Kafka never assigns this number. Such a row is never
+mistaken for a record of the present topic, whatever its offset."""
 
 SCORE_COLUMNS = ("model_version", "score", "scored_commit", "as_of_commit")
-"""What a table of scores holds beside the key."""
+"""Columns of a table of scores besides the key."""
 
 OLDER_THAN_TOMBSTONE = (
-    "NOT (t.`_partition` = %(partition)s AND t.`_offset` > g.`_offset` AND t.`_commit` > %(since_commit)s)"
+    "NOT (t.`_partition` = %(partition)s AND t.`_offset` > k.`_offset` AND t.`_commit` > %(since_commit)s)"
 )
-"""Which rows a tombstone deletes: all but those of a later record of its partition, which a replay may find."""
+"""Which rows a tombstone deletes: all except those of a later record of its partition, which a replay may meet."""
 
 
 def quote(name: str) -> str:
@@ -38,7 +44,7 @@ def quote(name: str) -> str:
 
 
 def columns_of(names: Iterable[str], prefix: str = "") -> str:
-    """Identifiers, quoted and with commas between."""
+    """Identifiers, quoted and separated by commas."""
     return ", ".join(prefix + quote(name) for name in names)
 
 
@@ -48,37 +54,38 @@ def in_schema(schema: str, name: str) -> str:
 
 
 def stage(name: str) -> str:
-    """Name of a table's stage."""
+    """Name of the temporary table that a batch is loaded into."""
     return f"_stage_{name}"
 
 
 def delta(name: str) -> str:
-    """Name of a rollup's differences."""
+    """Name of the temporary table with the differences of a rollup."""
     return f"_delta_{name}"
 
 
-def cursor_of(name: str) -> str:
-    """Name of the table that holds a rollup's cursor: the greatest key of its table that it counts."""
-    return f"_built_{name}"
+def rollup_cursor(name: str) -> str:
+    """Name of the table that holds a rollup's cursor: the greatest key of its table that the rollup counts."""
+    return f"_cursor_{name}"
 
 
-def locked(name: str) -> str:
-    """Name of the temporary table with the keys whose rows are locked to leave a table."""
-    return f"_held_{name}"
+def locked_keys(name: str) -> str:
+    """Name of the temporary table with the keys whose rows are locked in order to be deleted."""
+    return f"_locked_{name}"
 
 
 def tombstones(name: str) -> str:
-    """Name of the temporary table with the keys that are to leave a table."""
-    return f"_gone_{name}"
+    """Name of the temporary table with the keys whose rows are to be deleted: by a tombstone of Kafka, by retention, or
+    because no record produces the row any more."""
+    return f"_tombstones_{name}"
 
 
-def deleted(name: str) -> str:
-    """Name of the table that remembers a table's deleted keys, so that no older record brings them back."""
+def deletion_markers(name: str) -> str:
+    """Name of the table that records the deleted keys of a table, so that no older record restores them."""
     return f"_deleted_{name}"
 
 
 def pending(scores: str) -> str:
-    """Name of the table where scores wait until they are published."""
+    """Name of the table that holds scores until they are published."""
     return f"{scores}_pending"
 
 
@@ -88,11 +95,13 @@ def snapshot(name: str) -> str:
 
 
 def table_definition(table: Table) -> str:
-    """What a table remembers of its declaration: under another one its rows would be others, or would not fit."""
+    """A digest of the declaration, kept as the table's comment. With another key, kind or column type the existing rows
+    would be wrong or would not fit."""
     parts = json.dumps([table.kind, table.key, list(table.columns.items())])
     return "definition " + hashlib.sha256(parts.encode()).hexdigest()[:32]
 
 
-def definition(rollup: Rollup) -> str:
-    """What a rollup's table remembers of its declaration: under another one its numbers would mean another thing."""
+def rollup_definition(rollup: Rollup) -> str:
+    """A digest of the declaration, kept as the comment of the rollup's table. With another one the existing numbers
+    would mean something else."""
     return "definition " + hashlib.sha256(rollup.model_dump_json().encode()).hexdigest()[:32]

@@ -1,6 +1,15 @@
-"""What verification and maintenance ask of a database: the groups that differ, rows and scores that leave by their age.
+"""Statements of verification and maintenance: differing groups, and rows, markers and scores that have expired.
 
-``k0``, ``k1``, … are the key that a walk in key order has reached.
+For example, retention stages the first keys of a table that have expired::
+
+    INSERT INTO `data`.`_tombstones_clicks` (`code`, `_offset`)
+    SELECT t.`code`, t.`_offset`
+    FROM `data`.`clicks` AS t
+    WHERE t.`at` < %(cutoff)s
+    ORDER BY t.`code`
+    LIMIT %(rows)s;
+
+The parameters ``k0``, ``k1``, … are the key that a walk in key order has reached.
 """
 
 from __future__ import annotations
@@ -8,12 +17,12 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from tidemill.spec.schema import Model, Rollup, Table
-from tidemill.store.sql.deletes import Removal
+from tidemill.store.sql.deletes import DeleteStatements
 from tidemill.store.sql.expressions import equal
-from tidemill.store.sql.identifiers import NO_PARTITION, columns_of, deleted, in_schema, quote, tombstones
+from tidemill.store.sql.identifiers import NO_PARTITION, columns_of, deletion_markers, in_schema, quote, tombstones
 
-MARKED_UNTIL = "t.`_commit` <= %(commit)s"
-"""Whether the deletion marker ``t`` is of an old commit."""
+MARKER_UNTIL = "t.`_commit` <= %(commit)s"
+"""Whether the deletion marker ``t`` was written by a commit up to ``commit``."""
 
 
 def older_than(column: str) -> str:
@@ -24,13 +33,13 @@ def older_than(column: str) -> str:
 def _beyond(key: Sequence[str]) -> str:
     """Whether the key of ``t`` comes after the parameters; the first condition alone is a range of the index."""
     ways = []
-    for place, column in enumerate(key):
-        same = [f"t.{quote(c)} = %(k{i})s" for i, c in enumerate(key[:place])]
-        ways.append(" AND ".join([*same, f"t.{quote(column)} > %(k{place})s"]))
+    for index, column in enumerate(key):
+        same = [f"t.{quote(c)} = %(k{i})s" for i, c in enumerate(key[:index])]
+        ways.append(" AND ".join([*same, f"t.{quote(column)} > %(k{index})s"]))
     return f"t.{quote(key[0])} >= %(k0)s AND ({' OR '.join(f'({way})' for way in ways)})"
 
 
-class Upkeep(Removal):
+class MaintenanceStatements(DeleteStatements):
     """The statements of verification and maintenance."""
 
     __slots__ = ()
@@ -46,33 +55,32 @@ class Upkeep(Removal):
         )
 
     def row_bounds(self, schema: str, name: str) -> str:
-        """For each partition the smallest and greatest offset among the rows of this incarnation of the topic, those
-        of commits after ``since_commit``, and the newest commit of all its rows."""
+        """For each partition the smallest and the greatest offset among the rows of the present generation of the topic
+        (commits after ``since_commit``), and the newest commit among all rows."""
         offset = f"CASE WHEN `_commit` > %(since_commit)s AND `_partition` <> {NO_PARTITION} THEN `_offset` END"
         return (
             f"SELECT `_partition`, MIN({offset}), MAX({offset}), MAX(`_commit`) FROM {in_schema(schema, name)}"
             " GROUP BY `_partition` ORDER BY `_partition`"
         )
 
-    def count_old(self, schema: str, source: str, condition: str) -> str:
-        """How many rows of a table meet a condition over ``t``."""
+    def count_expired(self, schema: str, source: str, condition: str) -> str:
+        """How many rows ``t`` of a table meet a condition."""
         return f"SELECT COUNT(*) FROM {in_schema(schema, source)} AS t WHERE {condition}"
 
-    def empty_gone(self, schema: str, name: str) -> str:
-        """Empty the table of keys that are to leave."""
+    def clear_tombstones(self, schema: str, name: str) -> str:
+        """Empty the temporary table of keys to be deleted."""
         return self.empty(schema, tombstones(name))
 
-    def put_gone(self, schema: str, name: str, table: Table) -> str:
-        """Add one key and its ``_offset``, bound in this order, to those that are to leave."""
+    def insert_tombstone(self, schema: str, name: str, table: Table) -> str:
+        """Add one key to those to be deleted; the parameters are the key's columns and ``_offset``, in this order."""
         columns = [*table.key, "_offset"]
         marks = ", ".join(["%s"] * len(columns))
         return f"INSERT INTO {in_schema(schema, tombstones(name))} ({columns_of(columns)}) VALUES ({marks})"
 
-    def stage_old(self, schema: str, name: str, table: Table, condition: str, *, source: str, first: bool) -> str:
-        """Put the next ``rows`` keys of ``source``, the table or its deletion markers, that meet a condition among
-        those that are to leave.
+    def stage_expired(self, schema: str, name: str, table: Table, condition: str, *, source: str, first: bool) -> str:
+        """Stage the next ``rows`` keys of ``source``, the table or its deletion markers, that meet a condition.
 
-        Rows are not locked for it: whether they still meet the condition is asked again when they are removed.
+        This locks no rows: the statement that deletes them checks the condition again.
         """
         beyond = "" if first else f" AND {_beyond(table.key)}"
         keys = columns_of(table.key, "t.")
@@ -82,17 +90,17 @@ class Upkeep(Removal):
             f" WHERE {condition}{beyond} ORDER BY {keys} LIMIT %(rows)s"
         )
 
-    def last_gone(self, schema: str, name: str, table: Table) -> str:
-        """The greatest key among those that are to leave."""
+    def last_tombstone(self, schema: str, name: str, table: Table) -> str:
+        """The greatest of the staged keys."""
         backwards = ", ".join(f"{quote(column)} DESC" for column in table.key)
         return f"SELECT {columns_of(table.key)} FROM {in_schema(schema, tombstones(name))} ORDER BY {backwards} LIMIT 1"
 
-    def remove_markers(self, schema: str, name: str, table: Table) -> str:
-        """Delete the deletion markers that are to leave."""
+    def delete_expired_markers(self, schema: str, name: str, table: Table) -> str:
+        """Delete the deletion markers of the staged keys."""
         return (
-            f"DELETE t FROM {in_schema(schema, tombstones(name))} AS g"
-            f" {self.join} {in_schema(schema, deleted(name))} AS t"
-            f" ON {equal(table.key, 't', 'g')} WHERE {MARKED_UNTIL}"
+            f"DELETE t FROM {in_schema(schema, tombstones(name))} AS k"
+            f" {self.join} {in_schema(schema, deletion_markers(name))} AS t"
+            f" ON {equal(table.key, 't', 'k')} WHERE {MARKER_UNTIL}"
         )
 
     def scored_versions(self, schema: str, scores: str) -> str:

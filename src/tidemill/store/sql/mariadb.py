@@ -1,7 +1,8 @@
 """MariaDB 11.4 and later, which the embedded stack and the tests run.
 
-A temporary table is replaced by one statement, and may stand several
-times in one.
+One statement replaces a temporary table, and a statement may name a temporary table several times. For example::
+
+    CREATE OR REPLACE TEMPORARY TABLE `data`.`_delta_clicks_by_page` LIKE `data`.`clicks_by_page`;
 """
 
 from __future__ import annotations
@@ -22,7 +23,7 @@ class MariaDB(Dialect):
     versions: ClassVar[str] = "MariaDB 11.4 and later"
     collation: ClassVar[str] = "utf8mb4_nopad_bin"
     executed: ClassVar[bool] = True
-    tells_rows: ClassVar[bool] = True
+    warns_per_row: ClassVar[bool] = True
     share_lock: ClassVar[str] = "LOCK IN SHARE MODE"
     jdbc_session: ClassVar[str] = "time_zone='+00:00',join_cache_level=0"
 
@@ -35,27 +36,27 @@ class MariaDB(Dialect):
         )
 
     def control(self, statement: str) -> tuple[str, ...]:
-        """As it is: ``sql/control`` is written for MariaDB."""
+        """Unchanged: ``sql/control`` is written for MariaDB."""
         return (statement,)
 
     def table_options(self) -> str:
-        """Whatever the schema's own collation is, which a person may have chosen."""
+        """The collation, whatever default the schema has."""
         return f" DEFAULT CHARACTER SET utf8mb4 COLLATE {self.collation}"
 
     def by_key(self, query: str) -> str:
-        """Without a buffer for joins."""
+        """Without a join buffer."""
         return f"SET STATEMENT join_cache_level = 0 FOR {query}"
 
-    def temporary(self, table: str, body: str) -> tuple[str, ...]:
+    def create_temporary(self, table: str, body: str) -> tuple[str, ...]:
         """One statement, which commits nothing."""
         return (f"CREATE OR REPLACE TEMPORARY TABLE {table} {body}",)
 
     def create_delta(self, schema: str, name: str, rollup: Rollup, table: Table) -> tuple[str, ...]:
-        """Made after the rollup, whatever its columns are."""
-        return self.temporary(in_schema(schema, identifiers.delta(name)), f"LIKE {in_schema(schema, name)}")
+        """Created like the rollup, whatever its columns are."""
+        return self.create_temporary(in_schema(schema, identifiers.delta(name)), f"LIKE {in_schema(schema, name)}")
 
     def compare_rollup(self, schema: str, name: str, rollup: Rollup, table: Table) -> str:
-        """By EXCEPT, which takes each side's groups apart."""
+        """With EXCEPT, in both directions."""
         columns = columns_of([*rollup.by, *rollup.measures, "_rows"])
         kept = f"SELECT {columns} FROM {in_schema(schema, name)}"
         query = f"SELECT {columns} FROM ({self.recompute_rollup(schema, rollup, table)}) AS q"

@@ -1,26 +1,38 @@
-"""Lasting tables and views: what ``tidemill apply`` makes."""
+"""Permanent tables and views, which ``tidemill apply`` creates.
+
+For example a rollup::
+
+    CREATE TABLE IF NOT EXISTS `data`.`clicks_by_page` (
+        `_group` BINARY(16) NOT NULL,
+        `page` VARCHAR(20),
+        `clicks` BIGINT NOT NULL,
+        `_rows` BIGINT NOT NULL,
+        PRIMARY KEY (`_group`),
+        KEY `by_keys` (`page`)
+    ) DEFAULT CHARACTER SET utf8mb4 COLLATE utf8mb4_nopad_bin COMMENT 'definition a0fc199ac710083427dccbcbdbce9bb3';
+"""
 
 from __future__ import annotations
 
 from tidemill.spec.checks.models import scored_columns
 from tidemill.spec.checks.rollups import parse_measure
 from tidemill.spec.schema import Model, Pipeline, Rollup, Table
-from tidemill.store.sql.capabilities import Hooks, Use
+from tidemill.store.sql.capabilities import Capabilities, TableUse
 from tidemill.store.sql.expressions import equal
 from tidemill.store.sql.identifiers import (
     SYSTEM_COLUMNS,
     columns_of,
-    cursor_of,
-    definition,
-    deleted,
+    deletion_markers,
     in_schema,
     quote,
+    rollup_cursor,
+    rollup_definition,
     table_definition,
 )
 
 
-class Tables(Hooks):
-    """The statements of ``apply``."""
+class TableStatements(Capabilities):
+    """The statements of ``tidemill apply``."""
 
     __slots__ = ()
 
@@ -28,17 +40,17 @@ class Tables(Hooks):
         """DDL of an operational table."""
         columns = [f"{quote(column)} {kind}" for column, kind in (table.columns | SYSTEM_COLUMNS).items()]
         indexes = [f"KEY {quote('by_' + '_'.join(index))} ({columns_of(index)})" for index in table.indexes]
-        items = [*columns, *self.key_items(table.key, Use.ROWS), *indexes]
-        return self._create(Use.ROWS, schema, name, items) + f" COMMENT '{table_definition(table)}'"
+        items = [*columns, *self.key_items(table.key, TableUse.ROWS), *indexes]
+        return self._create(TableUse.ROWS, schema, name, items) + f" COMMENT '{table_definition(table)}'"
 
     def create_rollup(self, schema: str, name: str, rollup: Rollup, table: Table) -> str:
-        """DDL of a rollup. ``_group`` is the digest of the group's keys: unlike a key, it tells NULLs apart."""
+        """DDL of a rollup. ``_group`` is a digest of the group's keys: a primary key must not contain NULL."""
         items = [
             *self.rollup_columns(rollup, table),
-            *self.key_items(["_group"], Use.COUNTS),
+            *self.key_items(["_group"], TableUse.COUNTS),
             f"KEY `by_keys` ({columns_of(rollup.by)})",
         ]
-        return self._create(Use.COUNTS, schema, name, items) + f" COMMENT '{definition(rollup)}'"
+        return self._create(TableUse.COUNTS, schema, name, items) + f" COMMENT '{rollup_definition(rollup)}'"
 
     def rollup_columns(self, rollup: Rollup, table: Table) -> list[str]:
         """The columns of a rollup, and of its differences."""
@@ -50,22 +62,22 @@ class Tables(Hooks):
             "`_rows` BIGINT NOT NULL",
         ]
 
-    def create_built(self, schema: str, name: str, table: Table) -> str:
-        """DDL of a rollup's cursor: no row, or one."""
+    def create_rollup_cursor(self, schema: str, name: str, table: Table) -> str:
+        """DDL of the table that holds a rollup's cursor: no row, or one."""
         columns = [f"{quote(column)} {table.columns[column]}" for column in table.key]
-        items = [*columns, *self.key_items(table.key, Use.CURSOR)]
-        return self._create(Use.CURSOR, schema, cursor_of(name), items, lines=False)
+        items = [*columns, *self.key_items(table.key, TableUse.CURSOR)]
+        return self._create(TableUse.CURSOR, schema, rollup_cursor(name), items, lines=False)
 
-    def create_deleted(self, schema: str, name: str, table: Table) -> str:
-        """DDL of the memory of deleted keys."""
+    def create_deletion_markers(self, schema: str, name: str, table: Table) -> str:
+        """DDL of the table that records the deleted keys of a table."""
         system = {column: SYSTEM_COLUMNS[column] for column in ("_commit", "_partition", "_offset")}
         keys = {column: table.columns[column] for column in table.key}
         columns = [f"{quote(column)} {kind}" for column, kind in (keys | system).items()]
-        items = [*columns, *self.key_items(table.key, Use.COUNTS)]
-        return self._create(Use.COUNTS, schema, deleted(name), items, lines=False)
+        items = [*columns, *self.key_items(table.key, TableUse.COUNTS)]
+        return self._create(TableUse.COUNTS, schema, deletion_markers(name), items, lines=False)
 
     def create_scores(self, schema: str, name: str, model: Model, table: Table) -> str:
-        """DDL of a table of scores: one row per row scored and model version."""
+        """DDL of a table of scores: one row for each scored row and model version."""
         scored = self.column_comment("commit that wrote the row as it was scored")
         as_of = self.column_comment("newest commit when its scoring began")
         columns = [f"{quote(column)} {table.columns[column]}" for column in model.key]
@@ -74,16 +86,17 @@ class Tables(Hooks):
             "`score` DOUBLE NOT NULL",
             f"`scored_commit` BIGINT UNSIGNED NOT NULL{scored}",
             f"`as_of_commit` BIGINT UNSIGNED NOT NULL{as_of}",
-            *self.key_items(["model_version", *model.key], Use.ROWS),
+            *self.key_items(["model_version", *model.key], TableUse.ROWS),
         ]
-        return self._create(Use.ROWS, schema, name, columns)
+        return self._create(TableUse.ROWS, schema, name, columns)
 
     def create_scored_view(self, control: str, schema: str, pipeline: Pipeline, name: str) -> str:
-        """DDL of ``<table>_scored``: every row with the published versions' scores, NULL where it has none yet."""
+        """DDL of the view ``<table>_scored``: every row with the scores of the published versions, NULL where there are
+        none yet."""
         models = {model: its for model, its in pipeline.models.items() if its.table == name}
         columns, joins = ["t.*"], [f" FROM {in_schema(schema, name)} AS t"]
-        for place, (model, its) in enumerate(models.items()):
-            m, s = f"m{place}", f"s{place}"
+        for index, (model, its) in enumerate(models.items()):
+            m, s = f"m{index}", f"s{index}"
             columns += [f"{s}.{quote(c)} AS {quote(shown)}" for c, shown in scored_columns(its).items()]
             joins.append(
                 f" JOIN {in_schema(control, 'models')} AS {m}"
@@ -95,7 +108,7 @@ class Tables(Hooks):
         return f"CREATE OR REPLACE VIEW {view} AS SELECT {', '.join(columns)}{''.join(joins)}"
 
     def empty(self, schema: str, name: str) -> str:
-        """Remove all rows of a table, within the transaction."""
+        """Delete all rows of a table, within the transaction."""
         return f"DELETE FROM {in_schema(schema, name)}"
 
     def first_row(self, schema: str, name: str) -> str:
@@ -107,9 +120,9 @@ class Tables(Hooks):
         return f"SELECT COUNT(*) FROM {in_schema(schema, name)}"
 
     def offsets_in(self, schema: str, name: str) -> str:
-        """The offsets in a stage, or in the keys that are to leave a table."""
+        """The offsets in a stage or in a temporary table of keys."""
         return f"SELECT `_offset` FROM {in_schema(schema, name)}"
 
-    def _create(self, use: Use, schema: str, name: str, items: list[str], *, lines: bool = True) -> str:
+    def _create(self, use: TableUse, schema: str, name: str, items: list[str], *, lines: bool = True) -> str:
         body = "(\n    " + ",\n    ".join(items) + "\n)" if lines else "(" + ", ".join(items) + ")"
-        return f"CREATE {self.table_word(use)} IF NOT EXISTS {in_schema(schema, name)} {body}{self.table_options()}"
+        return f"CREATE {self.create_keyword(use)} IF NOT EXISTS {in_schema(schema, name)} {body}{self.table_options()}"

@@ -17,7 +17,7 @@ from tidemill.spec.schema import Table, TableKind
 from tidemill.store.connection import translated
 from tidemill.store.sql import identifiers
 from tidemill.store.write.bulk_load import reason_of, refusals
-from tidemill.store.write.merge import TableTarget, after_deletion
+from tidemill.store.write.merge import TableTarget, without_deleted
 
 _ROWS = 1_000
 """Rows that are loaded and searched at a time: every attempt reads all that are loaded."""
@@ -42,7 +42,7 @@ def rejected_by_rollups(
     """
     if not target.pipeline.rollups_of(target.name) or not rows.num_rows:
         return {}
-    fresh = after_deletion(target.table, rows, deleted) if deleted is not None and deleted.num_rows else rows
+    fresh = without_deleted(target.table, rows, deleted) if deleted is not None and deleted.num_rows else rows
     found: dict[int, str] = {}
     for start in range(0, fresh.num_rows, _ROWS):
         found |= _among(target, fresh.slice(start, _ROWS), values)
@@ -59,9 +59,9 @@ def _among(target: TableTarget, rows: pa.Table, values: dict[str, int]) -> dict[
             cursor.execute(sql)
         load = d.load(schema, identifiers.stage(name), declared, lenient=True)
         # What the table itself refuses stands behind another row of its key, or it would have been found before.
-        strange = refusals(target.connection, load, rows, columns, one_by_one=not d.tells_rows)
+        strange = refusals(target.connection, load, rows, columns, one_by_one=not d.warns_per_row)
         if target.marks_deleted:
-            cursor.execute(d.drop_deleted(schema, name, table), values)
+            cursor.execute(d.discard_deleted_rows(schema, name, table), values)
     offsets = sorted({*rows["_offset"].to_pylist()} - strange.keys())
     found: dict[int, str] = {}
     for rollup in target.pipeline.rollups_of(name):

@@ -30,7 +30,7 @@ class TableTarget:
     schema: str
     pipeline: Pipeline
     name: str
-    building: Collection[str] = ()
+    incomplete: Collection[str] = ()
     """Rollups that do not count all rows yet; only those up to their cursor are moved."""
     beside: bool = False
     """Whether the stream's own driver may write at the same time: a replay."""
@@ -95,7 +95,7 @@ def newest(table: Table, rows: pa.Table) -> pa.Table:
     return rows.take(places.take(last.take(pc.sort_indices(last))))
 
 
-def after_deletion(table: Table, rows: pa.Table, deleted: pa.Table) -> pa.Table:
+def without_deleted(table: Table, rows: pa.Table, deleted: pa.Table) -> pa.Table:
     """The rows without those that a tombstone of the same batch comes after."""
     latest = deleted.group_by(list(table.key)).aggregate([("_offset", "max")])
     latest = latest.select([*table.key, "_offset_max"])
@@ -128,7 +128,7 @@ def prepare(target: TableTarget, rows: pa.Table, deleted: pa.Table | None = None
         keyless = _stage_deleted(target, deleted)
         deleted = without(deleted, keyless)
         tombstones = deleted.num_rows
-        fresh = after_deletion(table, rows, deleted)
+        fresh = without_deleted(table, rows, deleted)
     else:
         fresh = rows
     if not fresh.num_rows:
@@ -164,18 +164,18 @@ def _deleted_later(target: TableTarget, rows: pa.Table) -> set[int]:
 
     A stream has none: what it reads comes after all it has read of the partition.
     """
-    if not target.beside or not target.marks_deleted or not _any(target, identifiers.deleted(target.name)):
+    if not target.beside or not target.marks_deleted or not _any(target, identifiers.deletion_markers(target.name)):
         return set()
     key, values = list(target.table.key), {"partition": target.partition, "since_commit": target.since_commit}
     with translated(), target.connection.cursor() as cursor:
-        cursor.execute(target.dialect.markers_of(target.schema, target.name, target.table), values)
+        cursor.execute(target.dialect.recorded_deletions(target.schema, target.name, target.table), values)
         found = cursor.fetchall()
     if not found:
         return set()
     columns = dict(zip([*key, "_offset"], zip(*found, strict=True), strict=True))
     types = {name: rows.schema.field(name).type for name in [*key, "_offset"]}
     markers = pa.table({name: pa.array(values, types[name]) for name, values in columns.items()})
-    alive = after_deletion(target.table, rows, markers)
+    alive = without_deleted(target.table, rows, markers)
     return {*rows["_offset"].to_pylist()} - {*alive["_offset"].to_pylist()}
 
 
@@ -186,7 +186,7 @@ def _loadable(target: TableTarget, rows: pa.Table, *, one_by_one: bool = False) 
     whether it would fit or not, so that nothing depends on which other rows a batch holds. The stage is empty
     afterwards.
     """
-    unfit = _refused(target, rows, one_by_one=one_by_one or not target.dialect.tells_rows)
+    unfit = _refused(target, rows, one_by_one=one_by_one or not target.dialect.warns_per_row)
     _make_stage(target)
     refused: dict[int, str] = {}
     while True:
@@ -230,7 +230,7 @@ def _run(target: TableTarget, statements: Iterable[str]) -> None:
 
 def prepare_tombstones(target: TableTarget) -> None:
     """Make the temporary tables that :func:`remove_rows` reads and needs. Outside a transaction."""
-    _run(target, target.dialect.create_gone(target.schema, target.name, target.table))
+    _run(target, target.dialect.create_tombstones(target.schema, target.name, target.table))
     _make_deltas(target)
 
 
@@ -281,19 +281,19 @@ def merge_rows(target: TableTarget, staged: Staged, values: dict[str, int], *, w
     with translated(), target.connection.cursor() as cursor:
         deleted = _delete(target, values) if staged.tombstones else 0
         keys = staged.keys
-        if target.marks_deleted and keys and _any(target, identifiers.deleted(name)):
-            keys -= int(cursor.execute(d.drop_deleted(schema, name, table), values))
+        if target.marks_deleted and keys and _any(target, identifiers.deletion_markers(name)):
+            keys -= int(cursor.execute(d.discard_deleted_rows(schema, name, table), values))
         # A known row that is only locked does not count as affected.
-        written = int(cursor.execute(d.claim(schema, name, table), values)) if keys else 0
-        for sql in d.lock_known(schema, name, table) if written < keys else ():
+        written = int(cursor.execute(d.insert_or_lock(schema, name, table), values)) if keys else 0
+        for sql in d.lock_existing(schema, name, table) if written < keys else ():
             cursor.execute(sql, values)
         if keys and target.beside and target.marks_deleted:
             _refuse_deleted_meanwhile(target, values)
         if keys:
             all_new = written == keys
             for rollup_name, rollup in target.pipeline.rollups_of(name).items():
-                built = rollup_name not in target.building
-                for sql in d.move_rollup(schema, rollup_name, rollup, table, all_new=all_new, built=built):
+                complete = rollup_name not in target.incomplete
+                for sql in d.move_rollup(schema, rollup_name, rollup, table, all_new=all_new, complete=complete):
                     cursor.execute(sql, values)
             if not all_new:
                 written += int(cursor.execute(d.update(schema, name, table), values))
@@ -321,7 +321,7 @@ def _refuse_deleted_meanwhile(target: TableTarget, values: dict[str, int]) -> No
         Contention: there is one; the next try sees the deletion.
     """
     with target.connection.cursor() as cursor:
-        if cursor.execute(target.dialect.deleted_meanwhile(target.schema, target.name, target.table), values):
+        if cursor.execute(target.dialect.deleted_concurrently(target.schema, target.name, target.table), values):
             raise Contention("a key was deleted while an older record of it was written", value=target.name)
 
 
@@ -329,9 +329,9 @@ def _delete(target: TableTarget, values: dict[str, int]) -> int:
     """Apply the staged tombstones; returns how many were not known before."""
     d, schema, name, table = target.dialect, target.schema, target.name, target.table
     with target.connection.cursor() as cursor:
-        cursor.execute(d.drop_known_tombstones(schema, name, table), values)
+        cursor.execute(d.discard_recorded_tombstones(schema, name, table), values)
         # Marked before it is removed: whoever claims a key beside us and then asks for its mark finds it, or is found.
-        cursor.execute(d.mark_deleted(schema, name, table), values)
+        cursor.execute(d.record_deletions(schema, name, table), values)
         remove_rows(target, identifiers.OLDER_THAN_TOMBSTONE, values)
         cursor.execute(d.count_rows(schema, identifiers.tombstones(name)))
         row = cursor.fetchone()
@@ -353,10 +353,10 @@ def remove_rows(target: TableTarget, condition: str, values: dict[str, Any]) -> 
     with translated(), target.connection.cursor() as cursor:
         _lock_leaving_rows(target, condition, values)
         for rollup_name, rollup in target.pipeline.rollups_of(name).items():
-            built = rollup_name not in target.building
-            for sql in d.remove_from_rollup(schema, rollup_name, rollup, table, built=built):
+            complete = rollup_name not in target.incomplete
+            for sql in d.remove_from_rollup(schema, rollup_name, rollup, table, complete=complete):
                 cursor.execute(sql)
-        return int(cursor.execute(d.remove_held(schema, name, table)))
+        return int(cursor.execute(d.delete_locked_rows(schema, name, table)))
 
 
 def _lock_leaving_rows(target: TableTarget, condition: str, values: dict[str, Any]) -> None:
@@ -367,7 +367,7 @@ def _lock_leaving_rows(target: TableTarget, condition: str, values: dict[str, An
     """
     d, schema, name, table = target.dialect, target.schema, target.name, target.table
     with target.connection.cursor() as cursor:
-        cursor.execute(d.empty(schema, identifiers.locked(name)))
-        cursor.execute(d.lock_gone(schema, name, table, condition), values)
+        cursor.execute(d.empty(schema, identifiers.locked_keys(name)))
+        cursor.execute(d.lock_rows_to_remove(schema, name, table, condition), values)
         if found := cursor.fetchall():
-            cursor.executemany(d.note_held(schema, name, table), found)
+            cursor.executemany(d.insert_locked_key(schema, name, table), found)

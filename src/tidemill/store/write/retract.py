@@ -20,7 +20,7 @@ from tidemill.retry import Backoff
 from tidemill.spec.schema import Pipeline
 from tidemill.store.connection import dialect_of, translated, worker_connection
 from tidemill.store.control import replays
-from tidemill.store.maintenance.rollup_backfill import under_construction
+from tidemill.store.maintenance.rollup_backfill import incomplete_rollups
 from tidemill.store.sql.replay import STILL_OUTDATED
 from tidemill.store.steps import run_step
 from tidemill.store.write.fencing import check_pipeline_version, check_topic_generation
@@ -128,14 +128,14 @@ def retract_outdated(
 def _retract(target: TableTarget, write_context: WriteContext, rows: list[OutdatedRows], cursor: Any) -> int:
     """One transaction. Rows that were written since they were found stay."""
     connection = target.connection
-    empty = target.dialect.empty_gone(target.schema, target.name)
-    put = target.dialect.put_gone(target.schema, target.name, target.table)
+    empty = target.dialect.clear_tombstones(target.schema, target.name)
+    put = target.dialect.insert_tombstone(target.schema, target.name, target.table)
     values: dict[str, Any] = {
         "since_commit": write_context.since_commit,
         "pipeline_version": write_context.pipeline_version,
     }
     removed = 0
-    target = replace(target, building=under_construction(connection, target.pipeline))
+    target = replace(target, incomplete=incomplete_rollups(connection, target.pipeline))
     for partition, found in groupby(sorted(rows, key=attrgetter("partition")), attrgetter("partition")):
         cursor.execute(empty)
         cursor.executemany(put, [(*row.key, row.offset) for row in found])

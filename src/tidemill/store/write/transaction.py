@@ -15,7 +15,7 @@ from tidemill.failpoints import reach
 from tidemill.retry import Backoff
 from tidemill.spec.schema import Pipeline, TableKind
 from tidemill.store.connection import drop_worker_connection, translated, worker_connection
-from tidemill.store.maintenance.rollup_backfill import under_construction
+from tidemill.store.maintenance.rollup_backfill import incomplete_rollups
 from tidemill.store.scoring.live_scoring import ScoredCommit, live_models, notify_unscored, prepare_scores, score_commit
 from tidemill.store.sql.identifiers import NO_PARTITION
 from tidemill.store.write import ledger_rows
@@ -145,7 +145,7 @@ class _Transaction:
         """The transaction itself."""
         with translated(), self.connection.cursor() as cursor:
             self.connection.begin()
-            building = under_construction(self.connection, self.pipeline)
+            building = incomplete_rollups(self.connection, self.pipeline)
             commit_id = ledger_rows.open_row(self.connection, self.write_context, self.batch)
             settled = {
                 name: merge_rows(
