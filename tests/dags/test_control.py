@@ -238,4 +238,4 @@ def test_the_command_line_writes_the_same_wishes_also_for_a_folder_that_broke(
     assert told.invoke(cli.app, ["stop", STREAM]).output == "tides: desired state is stopped\n"
     assert read(tides[0]).desired_state == "stopped"
     refused = told.invoke(cli.app, ["stop", "ebb"])
-    assert "no such pipeline: ebb" in str(refused.exception)
+    assert "TM-SPEC-PIPELINE-UNKNOWN" in str(refused.exception)

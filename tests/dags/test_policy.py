@@ -211,7 +211,7 @@ def test_a_broken_pipeline_is_one_import_error_and_the_others_keep_their_dags(se
     assert set(bag.dags) == OF_TIDES | FOR_ALL
     [(file, error)] = bag.import_errors.items()
     assert Path(file).name == "broken.py"
-    assert "pipeline surges: unknown key" in error
+    assert "pipeline surges: [TM-SPEC-KEY-UNKNOWN] unknown key" in error
     assert "did you mean rollups?" in error
 
 

@@ -49,7 +49,7 @@ def test_what_was_applied_and_is_nowhere_any_more_starts_nothing(ebbs: Path) -> 
 
 def test_what_was_never_applied_starts_nothing(tides: tuple[Settings, Pipeline]) -> None:
     """The sentence names the command."""
-    with pytest.raises(StreamError, match=r"not applied: unheard_of; run \./tidemill apply unheard_of"):
+    with pytest.raises(StreamError, match=r"TM-DEPLOY-NEVER-APPLIED.* unheard_of; run \./tidemill apply unheard_of"):
         prepare("unheard_of")
 
 

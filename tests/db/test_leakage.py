@@ -168,7 +168,7 @@ def test_weather_of_an_hour_to_come_is_caught(place: Settings, final: pd.DataFra
 
 def test_the_label_in_disguise_is_refused_without_a_database(place: Settings, tmp_path: Path) -> None:
     """A feature made of the column that the label is made of does not pass the check of the pipeline folder."""
-    with pytest.raises(SpecError, match="reads what the label is made of"):
+    with pytest.raises(SpecError, match="TM-SPEC-FEATURES-LEAK"):
         changed(place, tmp_path, ("f.plane_age,", "f.plane_age, f.arr_delay / 60 AS hours_late,"))
 
 

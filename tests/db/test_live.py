@@ -208,9 +208,10 @@ def test_what_cannot_score_live_is_refused(post: Post, tmp_path: Path) -> None:
     grouped = (
         "SELECT p.id, MAX(p.sent_at) AS known_at, 1 AS distance, p.broken, p._commit FROM parcels AS p GROUP BY p.id"
     )
-    with pytest.raises(SpecError, match="GROUP BY"):
+    with pytest.raises(SpecError, match="TM-SPEC-FEATURES-NOT-ROW-WISE") as caught:
         open_post(post.settings, tmp_path, features=grouped)
-    with pytest.raises(SpecError, match=r"score\.live is not possible with this estimator: als"):
+    assert caught.value.value == "GROUP BY"
+    with pytest.raises(SpecError, match="TM-SPEC-SCORE-LIVE-ESTIMATOR"):
         open_post(post.settings, tmp_path, estimator="als", promotion={"metric": "rmse"})
 
 

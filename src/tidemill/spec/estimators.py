@@ -1,4 +1,4 @@
-"""The estimators and metrics that a model may name: what each is for. Knows no Spark."""
+"""The estimators and metrics that a model may name, and the problems that they fit. Imports no Spark."""
 
 from __future__ import annotations
 
@@ -32,12 +32,12 @@ ESTIMATORS = {
     "kmeans": Problem.CLUSTERING,
     "als": Problem.RECOMMENDATION,
 }
-"""Estimators of MLlib by the name that ``estimator:`` takes."""
+"""Estimators of MLlib, by the name that ``estimator:`` takes, with the problem that each solves."""
 
 LIVE = frozenset(ESTIMATORS) - {"als"}
-"""Those whose fitted models can score inside a stream, from what the database holds of them."""
+"""Estimators whose fitted models can score inside a stream, because the database holds them in a portable form."""
 
-_OWN = re.compile(r"[A-Za-z_][\w.]*:[A-Za-z_]\w*")
+_CUSTOM = re.compile(r"[A-Za-z_][\w.]*:[A-Za-z_]\w*")
 
 
 @dataclass(frozen=True)
@@ -58,19 +58,19 @@ METRICS = {
     "r2": Metric(_NUMBERS),
     "silhouette": Metric(frozenset({Problem.CLUSTERING})),
 }
-"""By the name that ``promotion.metric`` takes; those of MLlib have MLlib's names."""
+"""By the name that ``promotion.metric`` takes. Metrics of MLlib have the names that MLlib uses."""
 
 
 def is_custom(estimator: str) -> bool:
-    """Whether an estimator is a function of the author's, ``module:function``, that returns an MLlib Pipeline."""
-    return _OWN.fullmatch(estimator) is not None
+    """Whether an estimator is custom: the author's function ``module:function``, which returns an MLlib Pipeline."""
+    return _CUSTOM.fullmatch(estimator) is not None
 
 
 def problem_of(model: Model) -> Problem:
-    """What a model learns. Only of a checked model: an own estimator says it in ``problem:``."""
+    """The problem that a checked model solves: that of its estimator, or ``problem:`` for a custom estimator."""
     return Problem(model.problem) if model.problem else ESTIMATORS[model.estimator]
 
 
 def metrics_of(problem: Problem) -> tuple[str, ...]:
-    """The metrics that fit."""
+    """The metrics that can measure a model of this problem."""
     return tuple(name for name, metric in METRICS.items() if problem in metric.problems)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 from pathlib import Path
 from types import UnionType
 from typing import Any, get_args
@@ -13,6 +12,7 @@ from pydantic import BaseModel, ValidationError
 from tidemill.errors import SpecError
 from tidemill.spec.checks.tables import check_pipeline
 from tidemill.spec.folder import digest_of
+from tidemill.spec.known_names import suggestion
 from tidemill.spec.schema import Pipeline
 
 _YAML_LOADER: Any = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
@@ -48,7 +48,7 @@ def read_content(folder: Path) -> dict[str, Any]:
     path = folder / "pipeline.yaml"
     if not path.exists():
         names = sorted(each.parent.name for each in folder.parent.glob("*/pipeline.yaml"))
-        raise SpecError("TM-SPEC-PIPELINE-UNKNOWN", value=folder.name, known=", ".join(names) or "none")
+        raise SpecError("TM-SPEC-PIPELINE-UNKNOWN", value=folder.name, suggestion=suggestion(folder.name, names))
     try:
         content = yaml.load(path.read_text(), Loader=_YAML_LOADER)  # noqa: S506 -- both are safe loaders
     except (yaml.YAMLError, UnicodeDecodeError) as error:
@@ -89,17 +89,19 @@ def _as_spec_error(path: Path, error: ValidationError) -> SpecError:
         return _unknown_key(path, first["loc"])
     if first["type"] == "missing":
         return SpecError("TM-SPEC-KEY-MISSING", value=place, path=path)
+    reason = str(first["msg"])
     return SpecError(
-        "TM-SPEC-VALUE-INVALID", value=repr(first["input"]), path=path, place=place, expected=str(first["msg"])
+        "TM-SPEC-VALUE-INVALID",
+        value=repr(first["input"]),
+        path=path,
+        place=place,
+        reason=reason[:1].lower() + reason[1:],
     )
 
 
 def _unknown_key(path: Path, location: tuple[int | str, ...]) -> SpecError:
     place, known = ".".join(str(part) for part in location), _keys_at(location[:-1])
-    near = difflib.get_close_matches(str(location[-1]), known, n=1, cutoff=0.5)
-    if near:
-        return SpecError("TM-SPEC-KEY-MISSPELLED", value=place, path=path, nearest=near[0])
-    return SpecError("TM-SPEC-KEY-UNKNOWN", value=place, path=path, known=", ".join(known))
+    return SpecError("TM-SPEC-KEY-UNKNOWN", value=place, path=path, suggestion=suggestion(str(location[-1]), known))
 
 
 def _keys_at(location: tuple[int | str, ...]) -> list[str]:

@@ -1,4 +1,4 @@
-"""What a pipeline folder says, as frozen models. Field names are the keys of ``pipeline.yaml``."""
+"""The content of ``pipeline.yaml`` as frozen models. Field names are the keys of the file."""
 
 from __future__ import annotations
 
@@ -12,10 +12,10 @@ from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, PrivateAttr
 from tidemill.spec.feature_query import FeatureQuery
 
 Name = Annotated[str, Field(pattern=r"^[a-z][a-z0-9_]{0,47}$")]
-"""A name that is safe as a table, topic, DAG and folder name in all four systems."""
+"""A name that is valid as the name of a table, a topic, a DAG and a folder."""
 Key = Annotated[tuple[str, ...], Field(min_length=1)]
 Column = Annotated[str, Field(pattern=r"^[A-Za-z_][A-Za-z0-9_]{0,62}$")]
-"""A column's name: nothing that SQL, or the binding of its parameters, could take for something else."""
+"""A column's name: only characters that have no meaning in SQL or in the binding of its parameters."""
 
 
 class _Frozen(BaseModel):
@@ -26,9 +26,9 @@ class TableKind(StrEnum):
     """What happens when a key is seen again."""
 
     EVENT = "event"
-    """The first one stays; the rest count as duplicates."""
+    """The first record of a key is kept; every later one counts as a duplicate."""
     ENTITY = "entity"
-    """A newer version replaces the row; an older or equal one counts as stale."""
+    """A record of a newer version replaces the row; one of an older or equal version counts as stale."""
 
 
 class Source(_Frozen):
@@ -41,20 +41,20 @@ class Source(_Frozen):
     start: str = "earliest"
     """Where a new stream begins: ``earliest``, ``latest`` or an ISO time."""
     max_records_per_batch: Annotated[int, Field(ge=1)] = 100_000
-    """Records of all partitions together in one micro-batch of Spark, at most."""
+    """The most records of all partitions together in one micro-batch of Spark."""
     target_batch_seconds: Annotated[float, Field(gt=0)] = 10
-    """How long a full micro-batch should take: the driver lets it have fewer records if they take longer."""
+    """How long a full micro-batch should take. The driver reduces the number of records if they take longer."""
     max_bytes_per_batch: Annotated[int, Field(ge=65_536, lt=2**31)] = 64 * 2**20
-    """What one transaction takes of a partition at most; a task with more commits it in several, one after another."""
+    """The most bytes of a partition that one transaction writes; a task with more of them commits several times."""
     max_record_bytes: Annotated[int, Field(ge=1, lt=2**30)] = 8 * 2**20
     """A longer value is quarantined."""
     on_data_loss: Literal["fail", "skip"] = "fail"
-    """What happens when Kafka no longer has what was not read yet."""
+    """What happens when Kafka has removed records before the stream read them."""
     schema_ddl: str = Field(alias="schema")
     """Columns of a record, in Spark's DDL."""
     key: str | None = None
-    """Columns of a record's key, in Spark's DDL: what a tombstone deletes. One column is the key's text, or a field
-    of a JSON object; several are fields of a JSON object."""
+    """Columns of a record's key, in Spark's DDL: a tombstone deletes the row of this key. A single column is the
+    key's text or a field of a JSON object; several columns are fields of a JSON object."""
 
 
 class Dimension(_Frozen):
@@ -64,14 +64,14 @@ class Dimension(_Frozen):
     """Relative to the pipeline folder, absolute, or ``package://<package>/<file>``."""
     key: Key
     nulls: str = ""
-    """How the file writes NULL, beside the empty field."""
+    """The text that means NULL in the file, in addition to an empty field."""
 
 
 class Retention(_Frozen):
-    """How long rows stay."""
+    """How long rows are kept."""
 
     column: str
-    """A DATE or DATETIME column; a row whose value is NULL stays."""
+    """A DATE or DATETIME column; a row whose value is NULL is kept."""
     days: Annotated[int, Field(ge=1)]
 
 
@@ -79,11 +79,11 @@ class Table(_Frozen):
     """An operational table and the transform that fills it."""
 
     from_: str = Field(alias="from")
-    """SQL file in the pipeline folder."""
+    """Name of the SQL file of the transform, in the pipeline folder."""
     kind: TableKind
     key: Key
     version: str | None = None
-    """Column that decides which of two rows of a key is newer (``entity`` only)."""
+    """Column whose value is larger in the newer of two records of a key (``entity`` only)."""
     columns: dict[Column, str]
     """Column name -> MySQL column definition."""
     indexes: tuple[Key, ...] = ()
@@ -91,24 +91,24 @@ class Table(_Frozen):
 
 
 class Otherwise(StrEnum):
-    """What becomes of a record that does not meet a check."""
+    """What happens to a record that fails a check."""
 
     QUARANTINE = "quarantine"
-    """It is set aside with the check's name as the reason."""
+    """It is quarantined; the reason is the check's name."""
     FAIL = "fail"
-    """The stream stops and names it; neither it nor what comes after it in its partition is committed."""
+    """The stream stops and reports the record; neither it nor any later record of its partition is committed."""
     WARN = "warn"
-    """It is written, counted in the ledger and told as an incident."""
+    """It is written and counted in the ledger, and an incident is opened."""
 
 
 class Check(_Frozen):
-    """What a row must be like to be believed."""
+    """A condition that every row of a table must meet."""
 
     name: Name
     table: str | None = None
-    """Whose rows; needless where a pipeline has one table."""
+    """The table whose rows are checked; may be left out if the pipeline has one table."""
     expect: str
-    """Spark SQL over the table's columns; a row for which it is false does not meet the check, NULL does."""
+    """Spark SQL over the table's columns. A row fails the check if the result is false, and passes if it is NULL."""
     otherwise: Otherwise = Otherwise.QUARANTINE
 
 
@@ -120,7 +120,7 @@ class GroupKey(_Frozen):
 
 
 class Rollup(_Frozen):
-    """An aggregate of a table, moved by differences in the transaction that writes the rows."""
+    """An aggregate of a table, updated by differences in the transaction that writes the rows."""
 
     of: str
     by: dict[Column, GroupKey]
@@ -129,7 +129,7 @@ class Rollup(_Frozen):
 
 
 class Slo(_Frozen):
-    """What the tables promise their readers."""
+    """Service level objective of the tables."""
 
     freshness_seconds: Annotated[float, Field(gt=0)] = 60
 
@@ -141,7 +141,7 @@ class Train(_Frozen):
     """Cron: the first refresh after each tick trains a challenger."""
     holdout_days: Annotated[int, Field(ge=1)] = 30
     known_ahead: tuple[str, ...] = ()
-    """Features that may change by rows known later, because what they read was known before: plans, timetables."""
+    """Features that later rows may change, because their data was known in advance, such as plans and timetables."""
 
 
 class Approval(StrEnum):
@@ -168,23 +168,23 @@ class Score(_Frozen):
     schedule: str | None = None
     """Cron: when the refresh DAG runs."""
     after_commits: Annotated[int, Field(ge=1)] | None = None
-    """The refresh DAG also runs when the stream has made so many commits since it last did."""
+    """The refresh DAG also runs when the stream has made this many commits since the last refresh."""
     table: Name
     column: Column = "score"
-    """Name of the score in ``<table>_scored``; a table's second model needs another one."""
+    """Name of the score in ``<table>_scored``. Two models of one table need different names."""
     live: bool = False
     """Whether the stream scores the rows it writes, in the same transaction."""
 
 
 class Drift(_Frozen):
-    """How far the rows to be scored may be from those that the champion was trained on."""
+    """How far the distribution of the rows to be scored may differ from that of the champion's training rows."""
 
     psi: Annotated[float, Field(gt=0)] = 0.25
-    """Population stability index of a feature above which nothing is scored."""
+    """Population stability index of a feature above which no row is scored."""
     ignore: tuple[str, ...] = ()
-    """Features that may move as they like, such as a month."""
+    """Features whose drift is not checked, such as the month."""
     least_rows: Annotated[int, Field(ge=1)] = 500
-    """With fewer new rows than this nothing is said about them."""
+    """With fewer new rows than this, drift is not checked."""
 
 
 class Model(_Frozen):
@@ -195,21 +195,23 @@ class Model(_Frozen):
     table: str
     key: Key
     label: str | None = None
-    """Column of the feature query that is to be foretold; a clustering has none."""
+    """Column of the feature query that the model predicts; a clustering has none."""
     known_at: str
-    """Column of the feature query: when everything else in the row was known. Splits train from holdout."""
+    """Column of the feature query: the time at which all features of the row were known. It separates training rows
+    from held-out rows."""
     estimator: str
-    """One of MLlib by name, or ``module:function`` for a function that returns an unfitted MLlib Pipeline."""
+    """Name of an estimator of MLlib, or ``module:function``: a function that returns an unfitted MLlib Pipeline."""
     problem: Literal["classification", "regression", "clustering"] | None = None
-    """What an estimator of one's own learns; MLlib's say it by their names."""
+    """The problem that a custom estimator solves; left out for an estimator of MLlib."""
     parameters: dict[str, Any] = {}
     seed: int = 20130101
     """The same rows and the same seed give the same model."""
     baseline: str | None = None
-    """Feature whose bare value a first model must beat: the ranking of a classification, the prediction of a
-    regression. Without it the mean of the training rows; for a clustering, no structure at all."""
+    """Feature whose value is the prediction that a first model must beat: as a ranking for a classification, as a
+    number for a regression. If left out, the baseline is the mean of the training rows, and for a clustering a
+    silhouette of 0."""
     read_parallelism: Annotated[int, Field(ge=1, le=64)] = 2
-    """Connections that read the feature query at the same time, at most: the load on the live database."""
+    """The most connections that read the feature query at the same time; limits the load on the database."""
     train: Train
     promotion: PromotionRule
     score: Score
@@ -234,47 +236,47 @@ class Model(_Frozen):
         return loaded
 
 
-def _columns_of(value: object) -> object:
+def _empty_if_null(value: object) -> object:
     return {} if value is None else value
 
 
 Memory = Annotated[str, Field(pattern=r"^[1-9][0-9]*[mgMG]$")]
-"""An amount of memory as Spark's Java side takes it: ``512m``, ``4g``."""
+"""An amount of memory in the form of Java's options: ``512m``, ``4g``."""
 
 
 def _as_conf(value: object) -> object:
-    """YAML's truth and numbers as Spark writes them."""
+    """Booleans and numbers of YAML in the form of Spark's configuration."""
     if isinstance(value, bool):
         return str(value).lower()
     return str(value) if isinstance(value, int | float) else value
 
 
 class DriverResources(_Frozen):
-    """What the driver's process is given."""
+    """Resources of the driver's process."""
 
     cores: Annotated[int, Field(ge=1)] | None = None
-    """Asked of a cluster that runs the driver itself; elsewhere it takes what the machine has."""
+    """Requested from a cluster that runs the driver; elsewhere the driver uses all cores of its machine."""
     memory: Memory | None = None
-    """Of its Java heap; the setting ``spark_driver_memory`` if it says none."""
+    """Size of the Java heap. If left out, the setting ``spark_driver_memory`` applies."""
 
 
 class ExecutorResources(_Frozen):
-    """What a cluster is asked for. Inside a local driver there are no executors, and none of this counts."""
+    """Resources of the executors on a cluster. A local driver has no executors and ignores them."""
 
     instances: Annotated[int, Field(ge=1)] | None = None
     cores: Annotated[int, Field(ge=1)] | None = None
-    """Of each executor."""
+    """Cores of each executor."""
     memory: Memory | None = None
-    """Of each executor's Java heap."""
+    """Size of each executor's Java heap."""
 
 
 class Resources(_Frozen):
-    """What a stream's driver and its executors run on."""
+    """Resources of a stream's driver and its executors."""
 
     driver: DriverResources = DriverResources()
     executors: ExecutorResources = ExecutorResources()
-    conf: Annotated[dict[str, Annotated[str, BeforeValidator(_as_conf)]], BeforeValidator(_columns_of)] = {}
-    """Further configuration of Spark by its name. It stands on a command line: no secrets."""
+    conf: Annotated[dict[str, Annotated[str, BeforeValidator(_as_conf)]], BeforeValidator(_empty_if_null)] = {}
+    """Further configuration of Spark, by name. It becomes part of a command line: write no secrets here."""
 
 
 class Pipeline(_Frozen):
@@ -283,16 +285,16 @@ class Pipeline(_Frozen):
     name: Name
     owner: str
     source: Source
-    dimensions: Annotated[dict[Name, Dimension], BeforeValidator(_columns_of)] = {}
+    dimensions: Annotated[dict[Name, Dimension], BeforeValidator(_empty_if_null)] = {}
     tables: dict[Name, Table]
-    rollups: Annotated[dict[Name, Rollup], BeforeValidator(_columns_of)] = {}
+    rollups: Annotated[dict[Name, Rollup], BeforeValidator(_empty_if_null)] = {}
     checks: tuple[Check, ...] = ()
     slo: Slo = Slo()
     resources: Resources = Resources()
-    models: Annotated[dict[Name, Model], BeforeValidator(_columns_of)] = {}
+    models: Annotated[dict[Name, Model], BeforeValidator(_empty_if_null)] = {}
     folder: Path
     digest: str
-    """SHA-256 of the folder's content without ``cases/``: two folders of one digest are one version."""
+    """SHA-256 of the folder's content without ``cases/``. Folders with the same digest are the same version."""
 
     def with_queries(self, queries: Mapping[str, FeatureQuery]) -> Self:
         """The same pipeline whose models have their feature queries, given by the model's name."""
@@ -304,7 +306,7 @@ class Pipeline(_Frozen):
         return (self.folder / file).read_text()
 
     def checks_of(self, table: str) -> tuple[Check, ...]:
-        """The checks of one table's rows."""
+        """The checks on the rows of one table."""
         return tuple(check for check in self.checks if (check.table or next(iter(self.tables))) == table)
 
     def rollups_of(self, table: str) -> dict[str, Rollup]:

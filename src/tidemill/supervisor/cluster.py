@@ -137,7 +137,7 @@ def _conf_of(given: Any) -> dict[str, str]:
         raise _wrong("has a conf that is no mapping", given, 'write {"conf": {"spark.…": "…"}}')
     conf = {str(name): str(value).lower() if isinstance(value, bool) else str(value) for name, value in given.items()}
     try:
-        check_conf(f"the connection {CONN_ID}", conf, ours=False)
+        check_conf(f"the connection {CONN_ID}", conf, reject_reserved=False)
     except SpecError as error:
         raise StreamError(error.what, value=error.value, remedy=error.remedy) from None
     return conf

@@ -59,10 +59,10 @@ def test_a_broken_folder_that_was_never_applied_is_left_out_and_told(project: Se
     break_it(project)
     assert list(catalog.read_catalog(project)) == []
     [sentence] = list_rejections(project)
-    assert sentence.startswith("pipeline tides: [TM-SPEC-KEY-MISSPELLED] unknown key")
+    assert sentence.startswith("pipeline tides: [TM-SPEC-KEY-UNKNOWN] unknown key")
     with pytest.raises(SpecError) as caught:
         find_pipeline(project, "tides")
-    assert caught.value.code == "TM-SPEC-KEY-MISSPELLED"
+    assert caught.value.code == "TM-SPEC-KEY-UNKNOWN"
 
 
 def test_a_sound_folder_counts_though_it_is_not_the_version_applied_last(project: Settings) -> None:
@@ -210,7 +210,7 @@ def test_a_driver_is_prepared_of_the_version_applied_last_and_what_the_folder_is
     break_it(project)
     [sentence] = unapplied(project, spec, 3)
     assert "version 3 of tides" in sentence
-    assert "TM-SPEC-KEY-MISSPELLED" in sentence
+    assert "TM-SPEC-KEY-UNKNOWN" in sentence
     shutil.rmtree(project.pipelines / "tides")
     assert "TM-SPEC-PIPELINE-UNKNOWN" in unapplied(project, spec, 3)[0]
 

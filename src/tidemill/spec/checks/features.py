@@ -1,12 +1,11 @@
-"""The feature query: what it must select, and that no feature reads what the label is made of."""
+"""Parses and checks the feature query: which columns it selects, and that no feature reads the label's columns."""
 
 from __future__ import annotations
 
-import sqlglot
 from sqlglot import exp
-from sqlglot.errors import SqlglotError
 
 from tidemill.errors import SpecError
+from tidemill.spec.checks.parsing import parse_select
 from tidemill.spec.feature_query import COMMIT, FeatureQuery, TableReference
 from tidemill.spec.schema import Model
 
@@ -25,7 +24,7 @@ def parse_feature_query(model: Model, sql: str) -> FeatureQuery:
         SpecError: it is not one SELECT.
     """
     sql = sql.strip().removesuffix(";")
-    return _as_value(model, sql, _parse(model.features, sql))
+    return _as_value(model, sql, parse_select(model.features, sql, "mysql"))
 
 
 def check_features(name: str, model: Model, sql: str) -> FeatureQuery:
@@ -41,14 +40,12 @@ def check_features(name: str, model: Model, sql: str) -> FeatureQuery:
             and the query cannot be asked of single rows.
     """
     sql = sql.strip().removesuffix(";")
-    select = _parse(model.features, sql)
+    select = parse_select(model.features, sql, "mysql")
     query = _as_value(model, sql, select)
     outputs = {projection.alias_or_name: projection for projection in select.expressions}
     for column in (*model.key, model.known_at, model.label, model.baseline, COMMIT):
         if column is not None and column not in outputs:
-            raise SpecError(
-                f"{model.features} does not select what models.{name} names", value=column, remedy="select it"
-            )
+            raise SpecError("TM-SPEC-FEATURES-COLUMN-MISSING", value=column, file=model.features, model=name)
     if model.label is not None:
         _check_leak(model, query, outputs, outputs[model.label])
     if model.score.live:
@@ -62,22 +59,12 @@ def _check_leak(model: Model, query: FeatureQuery, outputs: dict[str, exp.Expres
         leaked = [c for c in outputs[feature].find_all(exp.Column) if (c.table, c.name) in label_columns]
         if leaked:
             raise SpecError(
-                f"{model.features}: feature {feature} reads what the label is made of",
+                "TM-SPEC-FEATURES-LEAK",
                 value=leaked[0].sql(dialect="mysql"),
-                remedy="use only what was known at " + model.known_at,
+                file=model.features,
+                feature=feature,
+                known_at=model.known_at,
             )
-
-
-def _parse(file: str, sql: str) -> exp.Select:
-    try:
-        parsed = sqlglot.parse_one(sql, dialect="mysql")
-    except SqlglotError as error:
-        raise SpecError(
-            f"{file} cannot be parsed", value=" ".join(str(error).split())[:200], remedy="mend it"
-        ) from None
-    if not isinstance(parsed, exp.Select):
-        raise SpecError(f"{file} is not one SELECT", value=type(parsed).__name__, remedy="write one SELECT")
-    return parsed
 
 
 def _as_value(model: Model, sql: str, select: exp.Select) -> FeatureQuery:
@@ -150,11 +137,7 @@ def _check_live(place: str, model: Model, select: exp.Select) -> None:
                 if each.parent_select is query:
                     found = found or each.sql(dialect="mysql")
     if found:
-        raise SpecError(
-            f"{place}.score.live: {model.features} is computed over all rows, at every commit",
-            value=found,
-            remedy="join a rollup instead, or remove live",
-        )
+        raise SpecError("TM-SPEC-FEATURES-NOT-ROW-WISE", value=found, place=place, file=model.features)
 
 
 def _sources(select: exp.Select) -> list[exp.Expression]:

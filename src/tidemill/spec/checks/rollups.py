@@ -1,15 +1,15 @@
-"""Measures and keys of a rollup: what can be moved by differences, and exactly."""
+"""Checks the measures and group keys of a rollup: only what differences can update exactly is accepted."""
 
 from __future__ import annotations
 
 import re
 from dataclasses import dataclass
 
-import sqlglot
 from sqlglot import exp
-from sqlglot.errors import SqlglotError
 
 from tidemill.errors import SpecError
+from tidemill.spec.checks.parsing import parse_expression
+from tidemill.spec.known_names import require_known
 
 _APPROXIMATE = ("DOUBLE", "FLOAT", "REAL")
 _INTEGERS = {"TINYINT": 3, "BOOL": 3, "BOOLEAN": 3, "YEAR": 4, "SMALLINT": 5, "MEDIUMINT": 8, "INT": 10, "INTEGER": 10}
@@ -19,9 +19,9 @@ _DECIMALS = ("DECIMAL", "NUMERIC", "DEC", "FIXED")
 LONG = "DECIMAL(38,0)"
 """Holds any sum of BIGINTs."""
 _DIGITS, _SCALE = 65, 30
-"""What a DECIMAL has at most in every database."""
+"""The most digits, and digits after the point, that a DECIMAL has in every supported database."""
 _ROWS_DIGITS = 10
-"""A sum has this many digits more than a summand: of ten thousand million rows."""
+"""A sum has at most this many digits more than a summand: enough for 10,000,000,000 rows."""
 
 
 @dataclass(frozen=True)
@@ -29,42 +29,25 @@ class Measure:
     """One measure of a rollup."""
 
     summand: str | None
-    """MySQL expression over the table's columns whose sum it is; None for ``count(*)``."""
+    """What is summed: a MySQL expression over the table's columns. None for ``count(*)``."""
     type: str
-    """Column type in the rollup table."""
+    """Column type of the measure in the rollup table."""
 
 
 def parse_measure(place: str, expression: str, columns: dict[str, str]) -> Measure:
-    """Check one measure against its table's columns.
+    """Parse a measure and check it against the columns of its table.
 
     Raises:
-        SpecError: it cannot be moved by differences exactly.
+        SpecError: differences cannot update it exactly.
     """
-    try:
-        parsed = sqlglot.parse_one(expression, dialect="mysql")
-    except SqlglotError as error:
-        raise SpecError(
-            f"{place} cannot be parsed",
-            value=" ".join(str(error).split())[:200],
-            remedy="write count(*) or sum(…)",
-        ) from None
+    parsed = parse_expression(place, expression, "mysql")
     if isinstance(parsed, exp.Count) and isinstance(parsed.this, exp.Star):
         return Measure(None, "BIGINT")
     if not isinstance(parsed, exp.Sum) or parsed.find(exp.Distinct):
-        raise SpecError(
-            f"{place} cannot be moved by differences",
-            value=expression,
-            remedy=f"use count(*) or sum(…); for this one query the table: SELECT {expression} FROM …",
-        )
-    used = [column.name for column in parsed.find_all(exp.Column)]
-    unknown = [name for name in used if name not in columns]
-    if unknown:
-        raise SpecError(
-            f"{place} reads a column the table has not",
-            value=unknown[0],
-            remedy=f"columns: {', '.join(columns)}",
-        )
-    _check_whole(place, expression, parsed.this)
+        raise SpecError("TM-SPEC-MEASURE-UNSUPPORTED", value=expression, place=place)
+    for column in parsed.find_all(exp.Column):
+        require_known(place, column.name, columns)
+    _check_without_fraction(place, expression, parsed.this)
     return Measure(parsed.this.sql(dialect="mysql"), _Summand(place, expression, columns).type_of_sum(parsed.this))
 
 
@@ -73,35 +56,37 @@ class _Number:
     """How large the values of an expression can be."""
 
     digits: int
-    """Before the point."""
+    """Digits before the decimal point."""
     scale: int = 0
-    """Digits behind it."""
+    """Digits after the decimal point."""
     whole: bool = True
-    """Whether the database computes it with integers of 64 bits, and refuses what is larger."""
+    """Whether the database computes it with 64-bit integers and rejects a larger result."""
 
 
 class _Summand:
-    """What stands in the parentheses of ``sum(…)``."""
+    """The expression in the parentheses of ``sum(…)``: how large its values can be."""
 
     def __init__(self, place: str, expression: str, columns: dict[str, str]) -> None:
         self.place, self.expression, self.columns = place, expression, columns
 
     def type_of_sum(self, summand: exp.Expr) -> str:
         """The column type that holds the sum over any number of rows, to its last digit."""
-        found = self._number(summand)
-        if found.whole:
-            return "BIGINT" if found.digits <= 11 and not summand.find(exp.Mul) else LONG
-        if found.scale > _SCALE or found.digits + _ROWS_DIGITS + found.scale > _DIGITS:
+        size = self._number(summand)
+        if size.whole:
+            return "BIGINT" if size.digits <= 11 and not summand.find(exp.Mul) else LONG
+        if size.scale > _SCALE or size.digits + _ROWS_DIGITS + size.scale > _DIGITS:
             raise SpecError(
-                f"{self.place} sums numbers of so many digits that no column holds their sum",
-                value=f"{self.expression} ({found.digits} digits before the point, {found.scale} behind it)",
-                remedy=f"at most {_SCALE} behind it and {_DIGITS - _ROWS_DIGITS} in all: narrow the columns",
+                "TM-SPEC-SUM-OVERFLOW",
+                value=f"{self.expression} ({size.digits} digits before the decimal point, {size.scale} after it)",
+                place=self.place,
+                scale=_SCALE,
+                digits=_DIGITS - _ROWS_DIGITS,
             )
-        return f"DECIMAL({_DIGITS},{found.scale})"
+        return f"DECIMAL({_DIGITS},{size.scale})"
 
     def _number(self, node: exp.Expr) -> _Number:
         if isinstance(node, exp.Predicate | exp.Connector | exp.Not | exp.Boolean | exp.Null):
-            return _Number(1)  # what it compares is no part of the sum
+            return _Number(1)  # 0 or 1, whatever it compares
         if isinstance(node, exp.Column):
             return self._column(node.name)
         if isinstance(node, exp.Literal) and node.is_int:
@@ -111,16 +96,12 @@ class _Summand:
             return _widest([self._number(each) for each in outcomes])
         if isinstance(node, exp.Add | exp.Sub | exp.Mul | exp.Mod | exp.IntDiv):
             return _computed(node, self._number(node.this), self._number(node.expression))
-        raise self._no_number(node.sql(dialect="mysql"))
+        raise self._not_numeric(node.sql(dialect="mysql"))
 
     def _column(self, name: str) -> _Number:
         declared = self.columns[name].strip().upper()
         if declared.startswith(_APPROXIMATE):
-            raise SpecError(
-                f"{self.place} sums floating point, which differences cannot keep exact",
-                value=self.expression,
-                remedy="make the column DECIMAL",
-            )
+            raise SpecError("TM-SPEC-SUM-APPROXIMATE", value=f"{name}: {self.columns[name]}", place=self.place)
         found = re.match(r"(\w+)(?:\s*\(\s*(\d+)\s*(?:,\s*(\d+)\s*)?\))?", declared)
         kind = found[1] if found else ""
         if kind in _INTEGERS:
@@ -128,33 +109,29 @@ class _Summand:
         if found and kind in _DECIMALS:
             scale = int(found[3] or 0)
             return _Number(int(found[2] or 10) - scale, scale, whole=False)
-        raise self._no_number(f"{name}: {self.columns[name]}")
+        raise self._not_numeric(f"{name}: {self.columns[name]}")
 
-    def _no_number(self, value: str) -> SpecError:
-        return SpecError(
-            f"{self.place} sums what is no number",
-            value=value,
-            remedy="make it an integer or DECIMAL column in transform.sql, or compare it",
-        )
+    def _not_numeric(self, value: str) -> SpecError:
+        return SpecError("TM-SPEC-SUM-NOT-NUMERIC", value=value, place=self.place)
 
 
 def _outcomes(node: exp.Expr) -> list[exp.Expr]:
-    """The expressions one of whose values, but for the sign, is that of the node; none if it computes another one."""
-    found: list[exp.Expr | None] = []
+    """The operands of which a node returns one unchanged or negated; none if the node computes another value."""
+    operands: list[exp.Expr | None] = []
     if isinstance(node, exp.Paren | exp.Neg | exp.Abs):
-        found = [node.this]
+        operands = [node.this]
     elif isinstance(node, exp.Coalesce):
-        found = [node.this, *node.expressions]
+        operands = [node.this, *node.expressions]
     elif isinstance(node, exp.If):
-        found = [node.args.get("true"), node.args.get("false")]
+        operands = [node.args.get("true"), node.args.get("false")]
     elif isinstance(node, exp.Case):
-        found = [*(branch.args.get("true") for branch in node.args["ifs"]), node.args.get("default")]
-    return [each for each in found if each is not None]
+        operands = [*(branch.args.get("true") for branch in node.args["ifs"]), node.args.get("default")]
+    return [each for each in operands if each is not None]
 
 
-def _widest(found: list[_Number]) -> _Number:
+def _widest(numbers: list[_Number]) -> _Number:
     return _Number(
-        max(each.digits for each in found), max(each.scale for each in found), all(each.whole for each in found)
+        max(each.digits for each in numbers), max(each.scale for each in numbers), all(each.whole for each in numbers)
     )
 
 
@@ -163,7 +140,7 @@ def _computed(node: exp.Expr, left: _Number, right: _Number) -> _Number:
     if isinstance(node, exp.Mul):
         digits, scale = left.digits + right.digits, left.scale + right.scale
     elif isinstance(node, exp.IntDiv):
-        return _Number(min(20, left.digits + right.scale))  # refused by the database if it has more
+        return _Number(min(20, left.digits + right.scale))  # the database rejects a quotient of more digits
     elif isinstance(node, exp.Mod):
         digits, scale = left.digits, max(left.scale, right.scale)
     else:
@@ -171,39 +148,26 @@ def _computed(node: exp.Expr, left: _Number, right: _Number) -> _Number:
     return _Number(min(20, digits) if whole else digits, scale, whole)
 
 
-_WHOLE = (exp.Predicate, exp.If, exp.Case, exp.Coalesce, exp.Abs, exp.Connector, exp.Not)
+_WITHOUT_FRACTION = (exp.Predicate, exp.If, exp.Case, exp.Coalesce, exp.Abs, exp.Connector, exp.Not)
 
 
-def _check_whole(place: str, expression: str, summand: exp.Expr) -> None:
-    """Refuse what may have a fraction that no column declares: each batch's part would be rounded by itself."""
+def _check_without_fraction(place: str, expression: str, summand: exp.Expr) -> None:
+    """Reject an expression that may have undeclared decimal places: each batch would round its part by itself."""
     fractions: list[exp.Expr] = [*summand.find_all(exp.Div)]
-    fractions += [found for found in summand.find_all(exp.Literal) if not found.is_string and not found.is_int]
-    fractions += [found for found in summand.find_all(exp.Func) if not isinstance(found, _WHOLE)]
+    fractions += [each for each in summand.find_all(exp.Literal) if not each.is_string and not each.is_int]
+    fractions += [each for each in summand.find_all(exp.Func) if not isinstance(each, _WITHOUT_FRACTION)]
     if fractions:
-        raise SpecError(
-            f"{place} sums what differences cannot keep exact",
-            value=expression,
-            remedy="compute it in transform.sql into a DECIMAL column, and sum that",
-        )
+        raise SpecError("TM-SPEC-SUM-FRACTION", value=expression, place=place)
 
 
 def check_group_key(place: str, expression: str, columns: dict[str, str]) -> None:
     """Check an expression that a rollup groups by.
 
     Raises:
-        SpecError: it cannot be parsed, or reads a column the table has not.
+        SpecError: it cannot be parsed, or it reads an unknown column.
     """
-    try:
-        parsed = sqlglot.parse_one(expression, dialect="mysql")
-    except SqlglotError as error:
-        raise SpecError(
-            f"{place} cannot be parsed", value=" ".join(str(error).split())[:200], remedy="mend it"
-        ) from None
-    for column in parsed.find_all(exp.Column):
-        if column.name not in columns:
-            raise SpecError(
-                f"{place} reads a column the table has not", value=column.name, remedy=f"columns: {', '.join(columns)}"
-            )
+    for column in parse_expression(place, expression, "mysql").find_all(exp.Column):
+        require_known(place, column.name, columns)
 
 
 _GROUP_TYPE = re.compile(
@@ -220,12 +184,7 @@ def check_group_type(place: str, declared: str) -> None:
         SpecError: no expression can be cast to it in every database.
     """
     if not _GROUP_TYPE.fullmatch(_upper(declared)):
-        raise SpecError(
-            f"{place}.type is none that a rollup can group by",
-            value=declared,
-            remedy="one of: TINYINT, SMALLINT, MEDIUMINT, INT, BIGINT (UNSIGNED or not), DECIMAL(p,s), CHAR(n),"
-            " VARCHAR(n), DATE, DATETIME, TIME",
-        )
+        raise SpecError("TM-SPEC-GROUP-TYPE", value=declared, place=place)
 
 
 def cast_type(declared: str) -> str:
@@ -245,7 +204,7 @@ def _upper(declared: str) -> str:
 
 def qualified(expression: str, alias: str) -> str:
     """A MySQL expression with every bare column read from ``alias``."""
-    parsed = sqlglot.parse_one(expression, dialect="mysql")
+    parsed = parse_expression("the rollup", expression, "mysql")
     for column in parsed.find_all(exp.Column):
         column.set("table", exp.to_identifier(alias))
     return parsed.sql(dialect="mysql", identify=True)

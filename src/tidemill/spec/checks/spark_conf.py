@@ -1,4 +1,4 @@
-"""Which configuration of Spark somebody may add to ours: it stands on a command line, and must not undo ours."""
+"""Checks Spark configuration that users add: it becomes part of a command line, and must not break the exact tables."""
 
 from __future__ import annotations
 
@@ -13,64 +13,64 @@ _SECRET = re.compile(
     re.IGNORECASE,
 )
 _SECRET_INSIDE = re.compile(rf"(?:^|[\s;&?-])\S*?(?:{_SECRET.pattern})\S*?=", re.IGNORECASE)
-"""In a value that holds settings itself: Java options, a URL's query."""
-_OURS = {
-    "spark.master": "it is the Airflow connection spark_default's",
-    "spark.submit.": "it is the Airflow connection spark_default's",
-    "spark.yarn.queue": "it is the Airflow connection spark_default's",
-    "spark.kubernetes.namespace": "it is the Airflow connection spark_default's",
-    "spark.kubernetes.driver.pod.name": "the driver is found again by it",
-    "spark.driver.memory": "say it as resources.driver.memory",
-    "spark.driver.cores": "say it as resources.driver.cores",
-    "spark.executor.instances": "say it as resources.executors.instances",
-    "spark.executor.cores": "say it as resources.executors.cores",
-    "spark.executor.memory": "say it as resources.executors.memory",
-    "spark.cores.max": "say it as resources.executors: instances and cores",
-    "spark.app.name": "the stream's name is in it",
-    "spark.jars": "the connector's jars are of one version with Spark",
-    "spark.pyspark.": "drivers and executors run the interpreter that tidemill is installed in",
-    "spark.executorEnv.": "what executors have to know travels with their tasks",
-    "spark.yarn.appMasterEnv.": "the driver's environment is its settings",
-    "spark.yarn.maxAppAttempts": "the supervision starts the next driver",
-    "spark.kubernetes.driverEnv.": "the driver's environment is its settings",
-    "spark.driver.host": "say it in the Airflow connection spark_default: it is the machine's, not the pipeline's",
-    "spark.driver.bindAddress": "say it in the Airflow connection spark_default: it is the machine's",
-    "spark.ui.": "Spark's page would listen on every address and show the environment",
-    "spark.speculation": "of two attempts of a task one would be refused by the database",
-    "spark.sql.session.timeZone": "times are UTC on both sides",
-    "spark.sql.ansi.": "one value that does not convert must not stop the stream",
-    "spark.sql.adaptive.": "a shuffle would scatter a Kafka partition over tasks",
-    "spark.sql.autoBroadcastJoinThreshold": "a shuffle would scatter a Kafka partition over tasks",
-    "spark.sql.execution.arrow.": "it says what one transaction takes: see source.max_bytes_per_batch",
-    "spark.sql.streaming.": "the position is in the database, and the checkpoint is scratch",
+"""In a value that itself holds settings: Java options, the query of a URL."""
+_OF_CONNECTION = "set it in the Airflow connection spark_default"
+_OF_MACHINE = f"{_OF_CONNECTION}: it belongs to the machine and not to the pipeline"
+_OF_DRIVER = "remove it: the driver takes its environment from the settings of Tidemill"
+_NO_SHUFFLE = "remove it: a shuffle would distribute a Kafka partition over several tasks"
+_RESERVED = {
+    "spark.master": _OF_CONNECTION,
+    "spark.submit.": _OF_CONNECTION,
+    "spark.yarn.queue": _OF_CONNECTION,
+    "spark.kubernetes.namespace": _OF_CONNECTION,
+    "spark.kubernetes.driver.pod.name": "remove it: Tidemill finds the driver by the name that it sets",
+    "spark.driver.memory": "use resources.driver.memory",
+    "spark.driver.cores": "use resources.driver.cores",
+    "spark.executor.instances": "use resources.executors.instances",
+    "spark.executor.cores": "use resources.executors.cores",
+    "spark.executor.memory": "use resources.executors.memory",
+    "spark.cores.max": "use resources.executors.instances and resources.executors.cores",
+    "spark.app.name": "remove it: the application is named after the stream",
+    "spark.jars": "remove it: the jars of the Kafka connector must have the version of Spark",
+    "spark.pyspark.": "remove it: drivers and executors run the interpreter that Tidemill is installed in",
+    "spark.executorEnv.": "remove it: executors receive their settings with each task",
+    "spark.yarn.appMasterEnv.": _OF_DRIVER,
+    "spark.yarn.maxAppAttempts": "remove it: Tidemill's supervisor starts the next driver",
+    "spark.kubernetes.driverEnv.": _OF_DRIVER,
+    "spark.driver.host": _OF_MACHINE,
+    "spark.driver.bindAddress": _OF_MACHINE,
+    "spark.ui.": "remove it: Spark's web page would show the environment on every network address",
+    "spark.speculation": "remove it: the database would reject one of two attempts of a task",
+    "spark.sql.session.timeZone": "remove it: all times are UTC",
+    "spark.sql.ansi.": "remove it: one value that cannot be converted must not stop the stream",
+    "spark.sql.adaptive.": _NO_SHUFFLE,
+    "spark.sql.autoBroadcastJoinThreshold": _NO_SHUFFLE,
+    "spark.sql.execution.arrow.": "use source.max_bytes_per_batch, which limits what one transaction takes",
+    "spark.sql.streaming.": "remove it: the stream's position is in the database, and its checkpoint is temporary",
 }
-"""Names, or beginnings of names that end in a dot, and why they are not the author's to set."""
+"""Names that Tidemill sets, each with what to do instead. A name that ends in a dot covers all names below it."""
 
 
-def check_conf(place: str, conf: Mapping[str, str], *, ours: bool = True) -> None:
-    """Refuse names and values that are not Spark's, look like a secret, or are Tidemill's own to set.
+def check_conf(place: str, conf: Mapping[str, str], *, reject_reserved: bool = True) -> None:
+    """Reject names that are not Spark's, names and values that look like a secret, and names that Tidemill sets.
 
     Args:
-        place: where it stands, for the sentence.
+        place: where the configuration was read, for the message.
         conf: name -> value.
-        ours: whether what Tidemill sets is refused, too.
+        reject_reserved: whether to reject the names that Tidemill sets.
 
     Raises:
-        SpecError: the first that is wrong.
+        SpecError: the first rule that is broken. It shows the name and never the value.
     """
     for name, value in conf.items():
         if not name.startswith("spark."):
-            raise SpecError(f"{place} holds a name that is not Spark's", value=name, remedy="names begin with spark.")
+            raise SpecError("TM-SPEC-CONF-NOT-SPARK", value=name, place=place)
         if _SECRET.search(name) or _SECRET_INSIDE.search(value):
-            raise SpecError(
-                f"{place} looks like a secret, and would stand on a command line",
-                value=name,  # and never what it holds
-                remedy="give it to the processes by a file or their environment, see docs/guide/clusters.md",
-            )
-        reason = next((why for own, why in _OURS.items() if name == own or _begins(name, own)), None)
-        if ours and reason:
-            raise SpecError(f"{place} sets what is Tidemill's to set", value=name, remedy=reason)
+            raise SpecError("TM-SPEC-CONF-SECRET", value=name, place=place)
+        alternative = next((text for reserved, text in _RESERVED.items() if _is_below(name, reserved)), None)
+        if reject_reserved and alternative:
+            raise SpecError("TM-SPEC-CONF-RESERVED", value=name, place=place, alternative=alternative)
 
 
-def _begins(name: str, own: str) -> bool:
-    return name.startswith(own if own.endswith(".") else f"{own}.")
+def _is_below(name: str, reserved: str) -> bool:
+    return name == reserved or name.startswith(reserved if reserved.endswith(".") else f"{reserved}.")

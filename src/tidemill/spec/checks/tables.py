@@ -1,4 +1,4 @@
-"""What pipeline.yaml cannot say by its form alone: that the names it uses exist and the SQL has the right shape."""
+"""Checks a pipeline beyond the form of pipeline.yaml: the names that it uses exist, and its SQL can be run safely."""
 
 from __future__ import annotations
 
@@ -6,17 +6,16 @@ import re
 from functools import lru_cache
 from pathlib import PurePath
 
-import sqlglot
 from sqlglot import exp
-from sqlglot.errors import SqlglotError
 
 from tidemill.errors import SpecError
 from tidemill.spec.checks.models import check_model
+from tidemill.spec.checks.parsing import parse_expression
 from tidemill.spec.checks.rollups import check_group_key, check_group_type, parse_measure
 from tidemill.spec.checks.spark_conf import check_conf
 from tidemill.spec.checks.transform import parse_transform
 from tidemill.spec.folder import is_versioned
-from tidemill.spec.known_names import known
+from tidemill.spec.known_names import require_known
 from tidemill.spec.schema import Pipeline, Table, TableKind
 
 
@@ -27,10 +26,10 @@ def check_pipeline(pipeline: Pipeline) -> Pipeline:
         The same pipeline; its models have their :attr:`~tidemill.spec.schema.Model.query`.
 
     Raises:
-        SpecError: the first thing that is wrong.
+        SpecError: the first rule that the pipeline breaks.
     """
     if not pipeline.tables:
-        raise SpecError("a pipeline fills at least one table", value=pipeline.name, remedy="declare it under tables:")
+        raise SpecError("TM-SPEC-NO-TABLE", value=pipeline.name)
     if pipeline.source.key is not None:
         record_key(pipeline.source.key)
     for name, table in pipeline.tables.items():
@@ -43,9 +42,9 @@ def check_pipeline(pipeline: Pipeline) -> Pipeline:
     check_conf("resources.conf", pipeline.resources.conf)
     _check_dimensions(pipeline)
     for name, rollup in pipeline.rollups.items():
-        known(f"rollups.{name}.of", rollup.of, pipeline.tables)
+        require_known(f"rollups.{name}.of", rollup.of, pipeline.tables)
         if name in pipeline.tables:
-            raise SpecError("a rollup has the name of a table", value=name, remedy="rename one of them")
+            raise SpecError("TM-SPEC-ROLLUP-NAMED-AS-TABLE", value=name)
         for key, grouped in rollup.by.items():
             check_group_key(f"rollups.{name}.by.{key}", grouped.expr, pipeline.tables[rollup.of].columns)
             check_group_type(f"rollups.{name}.by.{key}", grouped.type)
@@ -61,82 +60,55 @@ def check_pipeline(pipeline: Pipeline) -> Pipeline:
 
 def _check_names(place: str, table: Table) -> None:
     for column in table.key:
-        known(f"{place}.key", column, table.columns)
+        require_known(f"{place}.key", column, table.columns)
     for index in table.indexes:
         for column in index:
-            known(f"{place}.indexes", column, table.columns)
+            require_known(f"{place}.indexes", column, table.columns)
     reserved = [column for column in table.columns if column.startswith("_")]
     if reserved:
-        raise SpecError(
-            f"{place}: column names that begin with _ are the platform's", value=reserved[0], remedy="rename it"
-        )
+        raise SpecError("TM-SPEC-COLUMN-RESERVED", value=reserved[0], place=place)
 
 
-_NOT_OF_A_COLUMN = re.compile(r"\b(UNIQUE|PRIMARY|AUTO_INCREMENT|GENERATED|REFERENCES|ON UPDATE)\b", re.IGNORECASE)
+_FORBIDDEN_ATTRIBUTE = re.compile(r"\b(UNIQUE|PRIMARY|AUTO_INCREMENT|GENERATED|REFERENCES|ON UPDATE)\b", re.IGNORECASE)
 _QUOTED = re.compile(r"'[^']*'")
 
 
 def _check_types(place: str, table: Table) -> None:
     for column, declared in table.columns.items():
-        if found := _NOT_OF_A_COLUMN.search(_QUOTED.sub("", declared)):
+        if attribute := _FORBIDDEN_ATTRIBUTE.search(_QUOTED.sub("", declared)):
             raise SpecError(
-                f"{place}: a column is a name and a type; rows are told apart by key: alone",
-                value=f"{column}: {declared}",
-                remedy=f"remove {found.group(0)}",
+                "TM-SPEC-COLUMN-ATTRIBUTE", value=f"{column}: {declared}", place=place, attribute=attribute.group(0)
             )
         if declared.upper().startswith("TIMESTAMP") and "NOT NULL" in declared.upper():
-            raise SpecError(
-                f"{place}: a TIMESTAMP column that is NOT NULL takes the time of the load for NULL",
-                value=f"{column}: {declared}",
-                remedy="declare it DATETIME(6)",
-            )
+            raise SpecError("TM-SPEC-TIMESTAMP-NOT-NULL", value=f"{column}: {declared}", place=place)
 
 
 def _check_version(place: str, name: str, table: Table) -> None:
     if table.kind is TableKind.ENTITY:
         if table.version is None:
-            raise SpecError(
-                f"{place} is an entity without a version",
-                value=name,
-                remedy="name the column that rises with each change",
-            )
-        known(f"{place}.version", table.version, table.columns)
+            raise SpecError("TM-SPEC-VERSION-MISSING", value=name, place=place)
+        require_known(f"{place}.version", table.version, table.columns)
         declared = table.columns[table.version].upper()
         if declared.startswith(("DATETIME", "TIMESTAMP")) and "(6)" not in declared:
-            raise SpecError(
-                f"{place}.version would lose its fraction of a second",
-                value=f"{table.version}: {table.columns[table.version]}",
-                remedy="declare it DATETIME(6) NOT NULL",
-            )
+            raise SpecError("TM-SPEC-VERSION-PRECISION", value=f"{table.version}: {declared}", place=place)
     elif table.version is not None:
-        raise SpecError(
-            f"{place} is an event table with a version",
-            value=table.version,
-            remedy="remove it, or make the table an entity",
-        )
+        raise SpecError("TM-SPEC-VERSION-OF-EVENT", value=table.version, place=place)
     for column in (*table.key, *([table.version] if table.version else [])):
         if "NOT NULL" not in table.columns[column].upper():
-            raise SpecError(
-                f"{place}: key and version columns hold no NULL",
-                value=column,
-                remedy=f"write {column}: {table.columns[column]} NOT NULL",
-            )
+            raise SpecError("TM-SPEC-COLUMN-NULLABLE", value=f"{column}: {table.columns[column]}", place=place)
 
 
-@lru_cache(maxsize=256)  # asked for in every commit
+@lru_cache(maxsize=256)  # every commit needs it
 def record_key(ddl: str) -> tuple[str, ...]:
     """The columns that ``source.key`` declares.
 
     Raises:
         SpecError: it is no list of columns.
     """
-    try:
-        parsed = sqlglot.parse_one(f"CREATE TABLE k ({ddl})", dialect="spark")
-    except SqlglotError:
-        parsed = None
-    columns = tuple(found.name for found in parsed.find_all(exp.ColumnDef)) if parsed else ()
+    parsed = parse_expression("source.key", f"CREATE TABLE k ({ddl})", "spark")
+    columns = tuple(column.name for column in parsed.find_all(exp.ColumnDef))
     if not columns:
-        raise SpecError("source.key is no list of columns", value=ddl, remedy="write, say: id BIGINT")
+        raise SpecError("TM-SPEC-RECORD-KEY", value=ddl)
     return columns
 
 
@@ -152,11 +124,9 @@ def _check_retention(place: str, table: Table) -> None:
     if table.retention is None:
         return
     column = table.retention.column
-    known(f"{place}.column", column, table.columns)
+    require_known(f"{place}.column", column, table.columns)
     if not table.columns[column].upper().startswith(("DATE", "TIMESTAMP")):
-        raise SpecError(
-            f"{place}.column holds no time", value=f"{column}: {table.columns[column]}", remedy="name a DATETIME column"
-        )
+        raise SpecError("TM-SPEC-RETENTION-NO-TIME", value=f"{column}: {table.columns[column]}", place=place)
 
 
 def _check_checks(pipeline: Pipeline) -> None:
@@ -164,42 +134,29 @@ def _check_checks(pipeline: Pipeline) -> None:
     for check in pipeline.checks:
         place = f"checks.{check.name}"
         if names.count(check.name) > 1:
-            raise SpecError("two checks have one name", value=check.name, remedy="rename one of them")
+            raise SpecError("TM-SPEC-CHECK-DUPLICATE", value=check.name)
         if check.table is None and len(pipeline.tables) > 1:
-            raise SpecError(
-                f"{place} names no table", value=check.expect, remedy=f"one of: {', '.join(pipeline.tables)}"
-            )
+            raise SpecError("TM-SPEC-CHECK-NO-TABLE", value=check.expect, place=place, known=", ".join(pipeline.tables))
         if check.table is not None:
-            known(f"{place}.table", check.table, pipeline.tables)
+            require_known(f"{place}.table", check.table, pipeline.tables)
         table = pipeline.tables[check.table or next(iter(pipeline.tables))]
-        try:
-            parsed = sqlglot.parse_one(check.expect, dialect="spark")
-        except SqlglotError as error:
-            raise SpecError(
-                f"{place}.expect cannot be parsed", value=" ".join(str(error).split())[:200], remedy="mend it"
-            ) from None
+        parsed = parse_expression(f"{place}.expect", check.expect, "spark")
         for column in parsed.find_all(exp.Column):
-            known(f"{place}.expect", column.name, table.columns)
+            require_known(f"{place}.expect", column.name, table.columns)
         if parsed.find(exp.AggFunc, exp.Window, exp.Subquery, exp.Select):
-            raise SpecError(
-                f"{place}.expect is not about one row", value=check.expect, remedy="compare its columns only"
-            )
+            raise SpecError("TM-SPEC-CHECK-NOT-ROW-WISE", value=check.expect, place=place)
 
 
 def _check_dimensions(pipeline: Pipeline) -> None:
     for name, dimension in pipeline.dimensions.items():
-        # Elsewhere on the machine a file may be, by its whole name; changing it makes no version.
+        # An absolute path may name any file of the machine; a change of it makes no new version.
         if "://" not in dimension.path and not PurePath(dimension.path).is_absolute():
             _check_inside(f"dimensions.{name}.path", dimension.path)
 
 
 def _check_inside(place: str, file: str) -> None:
     if not is_versioned(PurePath(file)):
-        raise SpecError(
-            f"{place} names a file that is no part of the pipeline's folder",
-            value=file,
-            remedy="put it inside, not hidden and not below cases/: what runs is a copy of the folder",
-        )
+        raise SpecError("TM-SPEC-FILE-NOT-VERSIONED", value=file, place=place)
 
 
 def _check_transform(place: str, pipeline: Pipeline, table: Table) -> None:
@@ -207,21 +164,20 @@ def _check_transform(place: str, pipeline: Pipeline, table: Table) -> None:
     transform = parse_transform(sql, table.from_, tuple(pipeline.dimensions))
     missing = [column for column in table.columns if column not in transform.columns]
     extra = [column for column in transform.columns if column not in table.columns]
-    if missing or extra:
-        what, names = ("does not select", missing) if missing else ("selects what the table has not", extra)
-        raise SpecError(
-            f"{table.from_} {what}", value=", ".join(names), remedy=f"select exactly the columns of {place}"
-        )
+    if missing:
+        raise SpecError("TM-SPEC-TRANSFORM-COLUMN-MISSING", value=", ".join(missing), file=table.from_, place=place)
+    if extra:
+        raise SpecError("TM-SPEC-TRANSFORM-COLUMN-UNKNOWN", value=", ".join(extra), file=table.from_, place=place)
 
 
 def read_sql(pipeline: Pipeline, place: str, file: str) -> str:
-    """The text of an SQL file named in pipeline.yaml."""
+    """The text of an SQL file that pipeline.yaml names.
+
+    Raises:
+        SpecError: there is no such file, or it is no part of the pipeline's version.
+    """
     _check_inside(place, file)
     try:
         return pipeline.sql(file)
     except OSError:
-        raise SpecError(
-            f"{place} names a file that is not there",
-            value=pipeline.folder / file,
-            remedy="write it, or correct the name",
-        ) from None
+        raise SpecError("TM-SPEC-FILE-MISSING", value=pipeline.folder / file, place=place) from None

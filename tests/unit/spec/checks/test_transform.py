@@ -27,36 +27,54 @@ def test_a_dimension_may_be_joined_from_the_left() -> None:
 
 
 @pytest.mark.parametrize(
-    ("sql", "remedy"),
+    ("sql", "code"),
     [
-        ("SELECT count(*) AS n FROM records", "rollups"),
-        ("SELECT id FROM records GROUP BY id", "rollups"),
-        ("SELECT id, row_number() OVER (ORDER BY id) AS n FROM records", "features.sql"),
-        ("SELECT id FROM records JOIN d ON d.k = id", "LEFT JOIN"),
-        ("SELECT id FROM records, d", "LEFT JOIN"),
-        ("SELECT id FROM records LEFT JOIN e ON e.k = id", "dimensions: d"),
-        ("SELECT id, (SELECT max(k) FROM d) AS m FROM records", "rollups"),
-        ("SELECT explode(items) AS item FROM records", "one record makes one row"),
-        ("SELECT DISTINCT id FROM records", "key settles duplicates"),
-        ("SELECT id FROM records ORDER BY id", "no order"),
-        ("SELECT id FROM records LIMIT 3", "no end"),
-        ("SELECT id FROM records DISTRIBUTE BY id", "not shuffled"),
-        ("SELECT id FROM records CLUSTER BY id", "not shuffled"),
-        ("SELECT id FROM records SORT BY id", "not shuffled"),
-        ("SELECT /*+ REPARTITION(8) */ id FROM records", "not shuffled"),
-        ("SELECT id FROM records TABLESAMPLE (10 PERCENT)", "not shuffled"),
-        ("SELECT id FROM records OFFSET 3", "not shuffled"),
-        ("SELECT inline(items) AS i FROM records", "one record makes one row"),
-        ("SELECT stack(2, id, id) AS i FROM records", "one record makes one row"),
-        ("SELECT * FROM records", "name the columns"),
-        ("SELECT id + 1 FROM records", "AS <column>"),
-        ("SELECT id FROM d", "FROM records"),
-        ("SELECT id FROM records; SELECT 1", "one SELECT"),
-        ("DELETE FROM records", "one SELECT"),
-        ("SELECT id FRM records WHERE", "mend it"),
+        ("SELECT count(*) AS n FROM records", "TM-SPEC-TRANSFORM-NOT-ROW-WISE"),
+        ("SELECT id FROM records GROUP BY id", "TM-SPEC-TRANSFORM-CLAUSE"),
+        ("SELECT id, row_number() OVER (ORDER BY id) AS n FROM records", "TM-SPEC-TRANSFORM-NOT-ROW-WISE"),
+        ("SELECT id FROM records JOIN d ON d.k = id", "TM-SPEC-TRANSFORM-JOIN"),
+        ("SELECT id FROM records, d", "TM-SPEC-TRANSFORM-JOIN"),
+        ("SELECT id FROM records LEFT JOIN e ON e.k = id", "TM-SPEC-TRANSFORM-NO-DIMENSION"),
+        ("SELECT id, (SELECT max(k) FROM d) AS m FROM records", "TM-SPEC-TRANSFORM-NOT-ROW-WISE"),
+        ("SELECT explode(items) AS item FROM records", "TM-SPEC-TRANSFORM-NOT-ROW-WISE"),
+        ("SELECT DISTINCT id FROM records", "TM-SPEC-TRANSFORM-CLAUSE"),
+        ("SELECT id FROM records ORDER BY id", "TM-SPEC-TRANSFORM-CLAUSE"),
+        ("SELECT id FROM records LIMIT 3", "TM-SPEC-TRANSFORM-CLAUSE"),
+        ("SELECT id FROM records DISTRIBUTE BY id", "TM-SPEC-TRANSFORM-CLAUSE"),
+        ("SELECT id FROM records CLUSTER BY id", "TM-SPEC-TRANSFORM-CLAUSE"),
+        ("SELECT id FROM records SORT BY id", "TM-SPEC-TRANSFORM-CLAUSE"),
+        ("SELECT /*+ REPARTITION(8) */ id FROM records", "TM-SPEC-TRANSFORM-CLAUSE"),
+        ("SELECT id FROM records TABLESAMPLE (10 PERCENT)", "TM-SPEC-TRANSFORM-CLAUSE"),
+        ("SELECT id FROM records OFFSET 3", "TM-SPEC-TRANSFORM-CLAUSE"),
+        ("SELECT inline(items) AS i FROM records", "TM-SPEC-TRANSFORM-NOT-ROW-WISE"),
+        ("SELECT stack(2, id, id) AS i FROM records", "TM-SPEC-TRANSFORM-NOT-ROW-WISE"),
+        ("SELECT * FROM records", "TM-SPEC-TRANSFORM-STAR"),
+        ("SELECT id + 1 FROM records", "TM-SPEC-TRANSFORM-COLUMN-UNNAMED"),
+        ("SELECT id FROM d", "TM-SPEC-TRANSFORM-SOURCE"),
+        ("SELECT id FROM records; SELECT 1", "TM-SPEC-SQL-NOT-ONE-SELECT"),
+        ("DELETE FROM records", "TM-SPEC-SQL-NOT-ONE-SELECT"),
+        ("SELECT id FRM records WHERE", "TM-SPEC-SQL-SYNTAX"),
     ],
 )
-def test_what_is_not_row_wise_is_refused_with_the_alternative(sql: str, remedy: str) -> None:
+def test_what_is_not_row_wise_is_refused_with_the_alternative(sql: str, code: str) -> None:
     """Aggregates, shuffles and inner joins are refused; the sentence says what to do instead."""
-    with pytest.raises(SpecError, match=remedy):
+    with pytest.raises(SpecError) as caught:
         parse_transform(sql, "t.sql", ("d",))
+    assert caught.value.code == code
+
+
+@pytest.mark.parametrize(
+    ("sql", "clause", "alternative"),
+    [
+        ("SELECT id FROM records HAVING id > 1", "HAVING", "rollups"),
+        ("WITH r AS (SELECT 1 AS id) SELECT id FROM records", "WITH", "into the SELECT"),
+        ("SELECT id FROM records LATERAL VIEW explode(items) x AS y", "LATERAL VIEW", "one row"),
+        ("SELECT id FROM records SORT BY id", "SORT", "without shuffle"),
+    ],
+)
+def test_a_clause_is_named_as_sql_has_it(sql: str, clause: str, alternative: str) -> None:
+    """The message shows the clause of the author's text, and what to write instead of it."""
+    with pytest.raises(SpecError, match="TM-SPEC-TRANSFORM-CLAUSE") as caught:
+        parse_transform(sql, "t.sql", ())
+    assert caught.value.parameters["clause"] == clause
+    assert alternative in caught.value.remedy
