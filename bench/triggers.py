@@ -191,7 +191,7 @@ async def _naive(trigger: Any) -> Any:
     """What the trigger does, with a connection, a query and a thread's time of its own every 2 s."""
     from airflow.sdk.bases.hook import BaseHook  # noqa: PLC0415
 
-    from tidemill.airflow.hook import open_connection  # noqa: PLC0415
+    from tidemill.airflow.connections import open_connection  # noqa: PLC0415
     from tidemill.airflow.triggers.poller import POLL_SECONDS, StreamObservation  # noqa: PLC0415
     from tidemill.airflow.triggers.stream import observe_stream  # noqa: PLC0415
 
@@ -199,8 +199,8 @@ async def _naive(trigger: Any) -> Any:
     connection = await asyncio.to_thread(open_connection, target)
 
     def ask() -> Any:
-        seen = observe_stream(connection, trigger.stream)
-        return trigger.news(StreamObservation(*seen, connection) if seen else None)
+        observed = observe_stream(connection, trigger.stream)
+        return trigger.on_observation(StreamObservation(*observed, connection) if observed else None)
 
     while (event := await asyncio.to_thread(ask)) is None:
         await asyncio.sleep(POLL_SECONDS)

@@ -1,7 +1,7 @@
-"""One DAG for all pipelines: maintenance and verification, run by Airflow once a day and whenever somebody asks."""
+"""One DAG for all pipelines: maintenance and verification, once a day and on request."""
 
 from tidemill import config
 from tidemill.airflow.dags.maintenance import maintenance_dag
-from tidemill.airflow.dags.streams import catalog_entries
+from tidemill.airflow.dags.pipelines import catalog_entries
 
-maintenance = maintenance_dag(found.pipeline for found in catalog_entries(config.load()))
+maintenance = maintenance_dag(entry.pipeline for entry in catalog_entries(config.load()))

@@ -1,10 +1,11 @@
-"""One DAG for each model of each pipeline: the feedback loop, run by Airflow."""
+"""One DAG for each model of each pipeline: train, judge, score and publish it."""
 
 from tidemill import config
+from tidemill.airflow.dags.pipelines import catalog_entries
 from tidemill.airflow.dags.refresh import refresh_dag
-from tidemill.airflow.dags.streams import catalog_entries
 
 _settings = config.load()
-for _found in catalog_entries(_settings):
-    for _model in _found.pipeline.models:
-        globals()[f"refresh__{_found.pipeline.name}__{_model}"] = refresh_dag(_settings, _found, _model)
+for _entry in catalog_entries(_settings):
+    for _model in _entry.pipeline.models:
+        # Airflow loads the DAGs among the globals of a DAG file.
+        globals()[f"refresh__{_entry.pipeline.name}__{_model}"] = refresh_dag(_settings, _entry, _model)

@@ -1,11 +1,12 @@
-"""One DAG for each pipeline's stream: of its folder or, where that is refused, of the version applied last.
+"""One DAG for each pipeline's stream: of its folder or, if that is rejected, of the version applied last.
 
-What is refused, and why, is the import error of ``broken.py``.
+The reason for a rejection is the import error of ``rejected_pipelines.py``.
 """
 
 from tidemill import config
-from tidemill.airflow.dags.streams import catalog_entries, stream_dag
+from tidemill.airflow.dags.pipelines import catalog_entries
+from tidemill.airflow.dags.stream import stream_dag
 
-for _found in catalog_entries(config.load()):
-    # Airflow takes what it finds among the globals of a DAG file.
-    globals()[f"stream__{_found.pipeline.name}"] = stream_dag(_found)
+for _entry in catalog_entries(config.load()):
+    # Airflow loads the DAGs among the globals of a DAG file.
+    globals()[f"stream__{_entry.pipeline.name}"] = stream_dag(_entry)

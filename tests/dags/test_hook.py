@@ -86,7 +86,7 @@ def test_sqlalchemy_reaches_the_same_schema_and_its_text_hides_the_password(
         ({"password": "wrong"}, ConfigError),
         ({"extra": {"dialect": "postgres"}}, ConfigError),
     ],
-    ids=["away", "refused", "no such dialect"],
+    ids=["unavailable", "rejected", "unknown dialect"],
 )
 def test_a_connection_that_fails_says_why_in_one_sentence(
     connections: Settings, monkeypatch: pytest.MonkeyPatch, changes: dict[str, object], error: type[Exception]

@@ -42,13 +42,13 @@ def spared(tides: tuple[Settings, Pipeline], monkeypatch: pytest.MonkeyPatch) ->
     return tides
 
 
-def test_upkeep_turns_red_while_the_ledger_does_not_agree(spared: tuple[Settings, Pipeline]) -> None:
+def test_maintenance_fails_while_the_ledger_does_not_agree(spared: tuple[Settings, Pipeline]) -> None:
     """Three tasks for one pipeline; the incident closes with the first run that finds nothing."""
     settings, pipeline = spared
     with session(settings, Account.STREAM) as connection:
         # A position is enough of a stream for a ledger that must agree with Kafka.
         ledger.begin_at(connection, pipeline.name, pipeline.source.topic, {0: 0})
-    green = {"files": "success", "keep__tides": "success", "verify__tides": "success"}
+    green = {"maintain_files": "success", "maintain__tides": "success", "verify__tides": "success"}
     assert states(settings, dry_run=True) == green
     execute(settings, "INSERT INTO offsets VALUES (%s, %s, 77, 5)", pipeline.name, pipeline.source.topic)
     assert states(settings)["verify__tides"] == "failed"

@@ -32,7 +32,7 @@ DAG_ID, STREAM, FLIGHTS = "stream__flights", "flights", 5_000
 
 @pytest.fixture(scope="module")
 def running(airflow_stack: Stack) -> Iterator[Supervised]:
-    """The stream, started by Airflow because it was wished to run."""
+    """The stream, started by Airflow because the state running was requested."""
     settings = airflow_stack.settings
     apply_all(settings, load_pipelines(settings.pipelines).values(), lambda line: None)
     with AirflowApi(settings) as api:
@@ -43,12 +43,12 @@ def running(airflow_stack: Stack) -> Iterator[Supervised]:
             api.wait_for_dag(dag)
             api.unpause(dag)
         supervised = Supervised(settings, api, STREAM)
-        supervised.wish("running")
+        supervised.request_state("running")
         wait_until(lambda: supervised.row.epoch, 120, "a driver is started")
         supervised.until_state("running", supervised.row.epoch)
         yield supervised
         api.pause(DAG_ID)
-        supervised.wish("stopped")
+        supervised.request_state("stopped")
         wait_until(lambda: is_gone(supervised.row), 60, "the driver has left")
 
 
@@ -58,7 +58,7 @@ def test_no_worker_slot_is_occupied_while_the_stream_runs(running: Supervised) -
 
 
 def test_its_task_links_to_the_log_of_the_driver_that_runs(running: Supervised) -> None:
-    """To those who may see the console, and to nobody else. No secret of the installation stands in it."""
+    """Only for users who may see the console. It holds no secret of the installation."""
     settings, api = running.settings, running.api
     [newest, *_] = api.dag_runs(DAG_ID)
     address = f"/dags/{DAG_ID}/dagRuns/{newest['dag_run_id']}/taskInstances/run/links"
@@ -77,7 +77,7 @@ def test_its_task_links_to_the_log_of_the_driver_that_runs(running: Supervised) 
 
 
 class _Shared:
-    """Stands where ``up`` makes its own stack: the one that is up, and stays up."""
+    """In place of the stack that ``up`` starts: the one that is running, and keeps running."""
 
     def __init__(self, settings: Settings) -> None:
         self.before_stop: list[Callable[[], None]] = []
@@ -111,10 +111,10 @@ def test_too_few_flights_for_a_model_end_with_the_reason(
     finally:
         for dag in REFRESHES:
             running.api.pause(dag)
-    said = capsys.readouterr().err
-    assert left.value.code == 8, said
-    assert "published no scores" in said
-    assert "baseline" in said
+    stderr = capsys.readouterr().err
+    assert left.value.code == 8, stderr
+    assert "published no scores" in stderr
+    assert "baseline" in stderr
     settings = running.settings
     flown = Flown(settings, load_pipelines(settings.pipelines)[STREAM], clients.admin(settings))
     flown.assert_exact(FLIGHTS)
@@ -124,18 +124,18 @@ def test_too_few_flights_for_a_model_end_with_the_reason(
     assert (total.quarantined, total.filtered, total.gap) == (0, 0, 0)
 
 
-def test_a_wish_ends_its_task_well(running: Supervised) -> None:
+def test_a_stop_request_ends_its_task_successfully(running: Supervised) -> None:
     """The driver has left, and the task has succeeded."""
     epoch, task = running.row.epoch, running.until_deferred()
-    running.wish("stopped")
+    running.request_state("stopped")
     running.until_state("stopped", epoch)
     wait_until(lambda: running.task(task["dag_run_id"])["state"] == "success", 60, "the task has succeeded")
 
 
-def test_commits_set_off_a_refresh_that_a_person_approves(running: Supervised) -> None:
+def test_commits_start_a_refresh_that_a_person_approves(running: Supervised) -> None:
     """The asset's trigger fires once; how far it has reported is kept; the challenger waits for an answer.
 
-    Nobody holds a worker meanwhile. The answer is given as Airflow's page gives it, and the run goes on.
+    No worker is occupied meanwhile. The answer is sent as Airflow's page sends it, and the run goes on.
     """
     settings, api, name, dag = running.settings, running.api, "squalls", "refresh__squalls__flood"
     surges_in(settings.pipelines, name, score={"schedule": None, "after_commits": 2}, promotion={"approval": "manual"})
@@ -150,12 +150,12 @@ def test_commits_set_off_a_refresh_that_a_person_approves(running: Supervised) -
         kept = f"/assets/{asset_of(api, f'{name}/commits/2')}/state-store"
         wait_until(lambda: f'"value": {newest}' in json.dumps(api.request("GET", kept)), 30, "the cursor is kept")
         place = f"/dags/{dag}/dagRuns/{run['dag_run_id']}/taskInstances"
-        wait_until(lambda: api.request("GET", f"{place}/approve")["state"] == "deferred", 180, "somebody is asked")
+        wait_until(lambda: api.request("GET", f"{place}/approve")["state"] == "deferred", 180, "a person is asked")
         asked = api.request("GET", f"{place}/approve/-1/hitlDetails")
-        # Nobody answers at once: that would come before Airflow's scheduler knows that the worker has let go of the
-        # task, takes it for one that was lost, and asks again.
+        # Not answered at once: an answer before Airflow's scheduler knows that the worker has released the task
+        # makes it consider the task lost and ask again.
         at = datetime.fromisoformat(asked["created_at"])
-        wait_until(lambda: (datetime.now(UTC) - at).total_seconds() > 10, 30, "somebody has read it")
+        wait_until(lambda: (datetime.now(UTC) - at).total_seconds() > 10, 30, "a person has read it")
         assert asked["subject"] == "Promote version 1 of squalls.flood?"
         answer = {"chosen_options": ["Promote"], "params_input": {}}
         api.request("PATCH", f"{place}/approve/-1/hitlDetails", answer)

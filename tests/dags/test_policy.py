@@ -210,7 +210,7 @@ def test_a_broken_pipeline_is_one_import_error_and_the_others_keep_their_dags(se
     bag = DagBag(settings.root / "dags")
     assert set(bag.dags) == OF_TIDES | FOR_ALL
     [(file, error)] = bag.import_errors.items()
-    assert Path(file).name == "broken.py"
+    assert Path(file).name == "rejected_pipelines.py"
     assert "pipeline surges: [TM-SPEC-KEY-UNKNOWN] unknown key" in error
     assert "did you mean rollups?" in error
 
@@ -226,10 +226,10 @@ def test_a_pipeline_that_breaks_after_it_was_applied_keeps_its_dags(settings: Se
     assert "version 5, deployed last, stays in use" in error
     for dag_id in OF_SURGES:
         top = str(bag.dags[dag_id].doc_md).splitlines()[0]
-        assert top.startswith("> **The folder is refused")
+        assert top.startswith("> **The pipeline folder is rejected")
         assert "version 5, deployed last, stays in use" in top
-    assert not any("The folder is refused" in str(bag.dags[dag_id].doc_md) for dag_id in OF_TIDES)
-    assert {"keep__surges", "verify__surges"} < set(bag.dags["maintenance"].task_ids)
+    assert not any("The pipeline folder is rejected" in str(bag.dags[dag_id].doc_md) for dag_id in OF_TIDES)
+    assert {"maintain__surges", "verify__surges"} < set(bag.dags["maintenance"].task_ids)
     assert "surges" in bag.dags["control_streams"].params.get_param("stream").schema["enum"]
     assert "surges.flood" in bag.dags["control_models"].params.get_param("model").schema["enum"]
 

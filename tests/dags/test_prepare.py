@@ -37,7 +37,8 @@ def test_a_topic_that_is_not_there_is_named_with_its_remedy(ebbs: Path) -> None:
     """No driver is started for it, and nobody reads forty lines of Java."""
     with pytest.raises(SourceError) as caught:
         prepare("no_ebbs")
-    assert str(caught.value) == "topic no_ebbs does not exist; create it with ./tidemill apply no_ebbs"
+    assert (caught.value.code, caught.value.parameters["topic"]) == ("TM-AIRFLOW-TOPIC-MISSING", "no_ebbs")
+    assert caught.value.remedy == "create it with ./tidemill apply no_ebbs"
 
 
 def test_what_was_applied_and_is_nowhere_any_more_starts_nothing(ebbs: Path) -> None:
@@ -74,7 +75,7 @@ def test_a_folder_that_holds_no_text_is_only_told_of(
         streams.request_state(connection, "tides", "running", "a test")
     with caplog.at_level("WARNING"):
         prepare("tides")
-    assert "the folder is refused" in caplog.text
+    assert "the folder is rejected" in caplog.text
 
 
 def test_a_stream_that_is_not_wanted_needs_no_topic(ebbs: Path, tides: tuple[Settings, Pipeline]) -> None:

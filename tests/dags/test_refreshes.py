@@ -21,6 +21,7 @@ from support.refreshes import SUBMIT, Jobs, Surges, answer, answered, everything
 from tidemill import config
 from tidemill.airflow import approval
 from tidemill.airflow.dags import refresh_tasks
+from tidemill.airflow.triggers import approval as approval_trigger
 from tidemill.cli import main as cli
 from tidemill.config import Account, Settings
 from tidemill.deploy.apply import apply_all
@@ -87,8 +88,8 @@ def jobs(surges: Surges, monkeypatch: pytest.MonkeyPatch) -> Jobs:
     """What stands where Spark does."""
     stand_in = Jobs(surges)
     monkeypatch.setattr(SUBMIT, stand_in.stand_in())
-    monkeypatch.setattr(approval, "_POLL_SECONDS", 0.2)
-    monkeypatch.setattr(approval, "get_hitl_detail_content_detail", answered)
+    monkeypatch.setattr(approval_trigger, "POLL_SECONDS", 0.2)
+    monkeypatch.setattr(approval_trigger, "get_hitl_detail_content_detail", answered)
     return stand_in
 
 
@@ -106,9 +107,9 @@ STOPPED = dict.fromkeys(("train", "promote", "score", "publish"), "upstream_fail
 
 def test_nothing_new_skips_everything(surges: Surges, jobs: Jobs) -> None:
     """Neither before the first commit nor after scores of the newest one were published."""
-    assert surges.run() == {"fresh": "success", **SKIPPED}
+    assert surges.run() == {"decide": "success", **SKIPPED}
     surges.published()
-    assert surges.run() == {"fresh": "success", **SKIPPED}
+    assert surges.run() == {"decide": "success", **SKIPPED}
     assert [state for state, _ in surges.refreshes()] == ["published"]
 
 
@@ -117,7 +118,7 @@ def test_a_stale_stream_fails_with_a_sentence(surges: Surges, jobs: Jobs, caplog
     surges.commit()
     with session(surges.settings, Account.STREAM) as connection:
         request_state(connection, "surges", "running", "a test")
-    assert surges.run() == {"fresh": "failed", **STOPPED}
+    assert surges.run() == {"decide": "failed", **STOPPED}
     assert surges.refreshes() == []
     assert jobs.ran == []
 
@@ -162,9 +163,9 @@ def test_what_the_form_asks_for_reaches_the_jobs_and_implies_training(surges: Su
 def test_a_form_that_makes_no_sense_is_not_tried_again(surges: Surges, jobs: Jobs) -> None:
     """However many tries there are."""
     surges.commit()
-    fresh = surges.dag.get_task("fresh")
-    fresh.retries, fresh.retry_delay = 8, timedelta(minutes=5)
-    assert surges.run(train_from="the day before") == {"fresh": "failed", **STOPPED}
+    decide = surges.dag.get_task("decide")
+    decide.retries, decide.retry_delay = 8, timedelta(minutes=5)
+    assert surges.run(train_from="the day before") == {"decide": "failed", **STOPPED}
     assert surges.refreshes() == []
 
 
@@ -187,7 +188,7 @@ def test_drift_is_red_at_once_and_says_which_feature(surges: Surges, monkeypatch
     assert surges.query("SELECT subject, kind FROM incidents WHERE closed_at IS NULL") == [
         ("model surges.flood", "drift")
     ]
-    assert surges.run() == {"fresh": "success", **SKIPPED}, "the same rows would be refused again"
+    assert surges.run() == {"decide": "success", **SKIPPED}, "the same rows would be refused again"
 
 
 @manual
@@ -252,7 +253,7 @@ def test_an_answer_by_command_lets_the_run_go_on(
 
 
 @manual
-def test_a_question_that_nobody_answers_in_time_is_a_rejection(
+def test_a_question_without_an_answer_in_time_is_a_rejection(
     surges: Surges, jobs: Jobs, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The decision says so."""
@@ -261,7 +262,7 @@ def test_a_question_that_nobody_answers_in_time_is_a_rejection(
     assert surges.run() == everything(approve="success", score="skipped", publish="skipped")
     version, verdict, by = surges.decisions()[-1]
     assert (version, verdict) == (1, "rejected")
-    assert by.startswith("airflow: nobody within 0 days")
+    assert by.startswith("airflow: no answer within 0 days")
 
 
 @manual
@@ -297,7 +298,7 @@ def test_a_run_is_refused_while_another_refreshes_the_model(surges: Surges, jobs
     surges.commit()
     with session(surges.settings, Account.STREAM) as connection:
         by_hand = begin_refresh(connection, surges.pipeline, "flood", "by hand")
-        assert surges.run() == {"fresh": "failed", **STOPPED}
+        assert surges.run() == {"decide": "failed", **STOPPED}
         end_refresh(connection, by_hand, "skipped")
     assert surges.run() == everything()
 
@@ -317,7 +318,7 @@ def test_a_run_that_failed_without_a_word_of_its_task_closes_its_refresh(surges:
     """Its worker was killed: the DAG's own callback says so. A refresh of another run stays."""
     with session(surges.settings, Account.STREAM) as connection:
         begin_refresh(connection, surges.pipeline, "flood", "a killed run")
-    callback = refresh_tasks.RunFailed("surges", "flood")
+    callback = refresh_tasks.RecordRunFailure("surges", "flood")
     callback({"run_id": "another run", "reason": "task_failure"})
     assert surges.refreshes() == [("running", None)]
     callback({"run_id": "a killed run", "reason": "task_failure"})
@@ -350,7 +351,7 @@ def control(surges: Surges, **form: Any) -> str:
     """Run ``control_models`` with its form; the state it ends in."""
     bag = DagBag(surges.settings.root / "dags" / "control_models.py")
     dag = bag.dags["control_models"]
-    dag.get_task("decide").retries = 0
+    dag.get_task("apply_decision").retries = 0
     return str(dag.test(run_conf={"model": "surges.flood", "version": None, **form}).state)
 
 

@@ -14,7 +14,7 @@ from airflow.dag_processing.dagbag import DagBag
 from airflow.sdk import DAG
 
 from tidemill import config
-from tidemill.airflow.dags.replay import record_failure
+from tidemill.airflow.dags.replay_tasks import record_failure
 from tidemill.config import Account, Settings
 from tidemill.deploy.apply import apply_all
 from tidemill.kafka import clients
@@ -38,11 +38,11 @@ class Ebbs:
             return list(cursor.fetchall())
 
     def run(self, **form: Any) -> tuple[str, dict[str, str], Any]:
-        """State of the run and of its tasks, and what ``tell`` says."""
+        """State of the run and of its tasks, and the result of ``report``."""
         run = self.dag.test(run_conf=form)
         tasks = {ti.task_id: ti for ti in run.get_task_instances()}
-        told = tasks["tell"].xcom_pull(task_ids="tell") if str(tasks["tell"].state) == "success" else None
-        return str(run.state), {name: str(ti.state) for name, ti in tasks.items()}, told
+        result = tasks["report"].xcom_pull(task_ids="report") if str(tasks["report"].state) == "success" else None
+        return str(run.state), {name: str(ti.state) for name, ti in tasks.items()}, result
 
 
 @pytest.fixture(scope="module")
@@ -70,14 +70,16 @@ def ebbs(connections: Settings, tmp_path_factory: pytest.TempPathFactory) -> Ite
         yield Ebbs(settings, DagBag(settings.root / "dags").dags["replay__ebbs"])
 
 
-def test_a_replay_asked_for_in_the_form_is_run_and_told(ebbs: Ebbs) -> None:
+def test_a_replay_requested_by_form_is_run_and_reported(ebbs: Ebbs) -> None:
     """Its row says who asked; what came of it is in the last task's result."""
-    state, tasks, told = ebbs.run(kind="time", **{"from": "earliest"}, dry_run=False)
-    assert (state, tasks) == ("success", dict.fromkeys(("ask", "run", "tell"), "success"))
-    assert (told["records"], told["written"], told["quarantined"], told["retracted"]) == (4, 3, 1, 0)
+    state, tasks, result = ebbs.run(kind="time", **{"from": "earliest"}, dry_run=False)
+    assert (state, tasks) == ("success", dict.fromkeys(("request", "run", "report"), "success"))
+    assert (result["records"], result["written"], result["quarantined"], result["retracted"]) == (4, 3, 1, 0)
     assert ebbs.query(f"SELECT id FROM {ebbs.settings.db_data}.ebbs ORDER BY id") == [(0,), (1,), (2,)]
-    ((requested_by, replay_state),) = ebbs.query(f"SELECT requested_by, state FROM replays WHERE id = {told['replay']}")
-    assert requested_by.startswith("Airflow, ")
+    ((requested_by, replay_state),) = ebbs.query(
+        f"SELECT requested_by, state FROM replays WHERE id = {result['replay']}"
+    )
+    assert requested_by.startswith("airflow: ")
     assert replay_state == "done"
 
 
@@ -94,7 +96,7 @@ def test_a_form_that_makes_no_sense_fails_at_once(ebbs: Ebbs, form: dict[str, An
     """No job is started for it, it is not tried again, and nothing is written down."""
     before = ebbs.query("SELECT COUNT(*) FROM replays")
     state, tasks, _ = ebbs.run(**form)
-    assert (state, tasks) == ("failed", {"ask": "failed", "run": "upstream_failed", "tell": "upstream_failed"})
+    assert (state, tasks) == ("failed", {"request": "failed", "run": "upstream_failed", "report": "upstream_failed"})
     assert ebbs.query("SELECT COUNT(*) FROM replays") == before
 
 
@@ -109,6 +111,6 @@ def test_a_task_that_failed_for_good_closes_its_replay(ebbs: Ebbs) -> None:
         replay_id = replays.request_replay(connection, "ebbs", 1, {}, "a test")
         task = SimpleNamespace(task_id="run", xcom_pull=lambda **which: replay_id)
         record_failure({"ti": task, "exception": ValueError("no Spark")})
-        record_failure({"ti": task, "exception": ValueError("said too late")})
+        record_failure({"ti": task, "exception": ValueError("too late")})
         found = replays.read(connection, replay_id)
     assert (found.state, found.last_error) == ("failed", "run: no Spark")

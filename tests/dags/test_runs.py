@@ -70,10 +70,10 @@ def states(run: Any) -> dict[str, str]:
     return {ti.task_id: str(ti.state) for ti in run.get_task_instances()}
 
 
-def wish(settings: Settings, wanted: str) -> None:
-    """What is wanted of the stream."""
+def request_state(settings: Settings, desired_state: str) -> None:
+    """Request a state of the stream."""
     with session(settings, Account.STREAM) as connection:
-        streams.request_state(connection, "tides", wanted, "a test")
+        streams.request_state(connection, "tides", desired_state, "a test")
 
 
 def test_the_stream_is_started_loads_everything_and_is_stopped(
@@ -82,22 +82,22 @@ def test_the_stream_is_started_loads_everything_and_is_stopped(
     readings: int,
     beside: Callable[[Callable[[], None]], Future[None]],
 ) -> None:
-    """The run lasts as long as the stream is wanted, and leaves no driver behind."""
+    """The run lasts until the stop request, and leaves no driver behind."""
     settings, _ = tides
-    wish(settings, "running")
+    request_state(settings, "running")
 
     def stop_when_loaded() -> None:
         try:
             with session(settings, Account.READ) as connection:
                 wait_until(lambda: ledger.totals(connection, "tides").records >= readings, 150, "all are committed")
         finally:
-            wish(settings, "stopped")
+            request_state(settings, "stopped")
 
     loading = beside(stop_when_loaded)
     run = dags["stream__tides"].test()
     loading.result()
     assert str(run.state) == "success"
-    assert states(run) == {"wanted": "success", "prepare": "success", "run": "success"}
+    assert states(run) == {"await_start_request": "success", "prepare": "success", "run": "success"}
     with session(settings, Account.READ) as connection:
         row = streams.read_stream(connection, "tides")
         assert row is not None
@@ -117,7 +117,7 @@ def test_a_first_refresh_trains_judges_scores_and_publishes(
 ) -> None:
     """Afterwards each row of the table has a score of the champion, and the champion beat the baseline."""
     settings, _ = tides
-    assert refreshed == dict.fromkeys(("fresh", "train", "promote", "score", "publish"), "success")
+    assert refreshed == dict.fromkeys(("decide", "train", "promote", "score", "publish"), "success")
     with session(settings, Account.READ) as connection, connection.cursor() as cursor:
         cursor.execute("SELECT champion_version, published_version FROM models WHERE pipeline = 'tides'")
         assert cursor.fetchone() == (1, 1)
@@ -133,13 +133,13 @@ def test_a_first_refresh_trains_judges_scores_and_publishes(
         assert cursor.fetchone() == (readings, readings)
 
 
-def test_a_refresh_without_news_skips_everything(dags: dict[str, DAG], refreshed: dict[str, str]) -> None:
+def test_a_refresh_without_new_commits_skips_everything(dags: dict[str, DAG], refreshed: dict[str, str]) -> None:
     """Nothing was committed since: no Spark is started."""
     assert refreshed["publish"] == "success"
     run = dags["refresh__tides__flood"].test()
     assert str(run.state) == "success"
     rest = dict.fromkeys(("train", "promote", "score", "publish"), "skipped")
-    assert states(run) == {"fresh": "success", **rest}
+    assert states(run) == {"decide": "success", **rest}
 
 
 def test_a_refresh_after_a_commit_only_scores_as_long_as_no_training_is_due(
@@ -155,7 +155,7 @@ def test_a_refresh_after_a_commit_only_scores_as_long_as_no_training_is_due(
         )
     run = dags["refresh__tides__flood"].test()
     assert states(run) == {
-        "fresh": "success", "train": "skipped", "promote": "skipped", "score": "success", "publish": "success",
+        "decide": "success", "train": "skipped", "promote": "skipped", "score": "success", "publish": "success",
     }  # fmt: skip
 
 
@@ -168,7 +168,7 @@ def test_force_asks_for_training_whatever_the_schedule_says(
         run_conf={"force": True}, mark_success_pattern="train|promote|score|publish"
     )
     assert states(run)["train"] == "success"
-    assert states(run)["fresh"] == "success"
+    assert states(run)["decide"] == "success"
     with session(tides[0], Account.STREAM) as connection, connection.cursor() as cursor:
         # None of its tasks was carried out, so none has closed it.
         cursor.execute("SELECT id FROM refreshes WHERE pipeline = 'tides' AND state = 'running'")
@@ -179,7 +179,7 @@ def test_force_asks_for_training_whatever_the_schedule_says(
 def test_a_task_that_failed_for_good_closes_its_refresh_with_the_reason(
     tides: tuple[Settings, Pipeline], refreshed: dict[str, str]
 ) -> None:
-    """A refresh that nobody works on any more is not left open."""
+    """A refresh without a task that works on it is not left open."""
     assert refreshed["publish"] == "success"
     settings, pipeline = tides
     with session(settings, Account.STREAM) as connection, connection.cursor() as cursor:

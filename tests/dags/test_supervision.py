@@ -22,7 +22,7 @@ from airflow.sdk.exceptions import AirflowException, TaskDeferred
 from airflow.triggers.base import TaskSuccessEvent, TriggerEvent
 from pymysql.connections import Connection
 
-from tidemill.airflow.hook import open_connection
+from tidemill.airflow.connections import find_cluster, open_connection
 from tidemill.airflow.operators import StreamOperator
 from tidemill.airflow.triggers import poller
 from tidemill.airflow.triggers import stream as triggers
@@ -368,7 +368,7 @@ def test_a_driver_that_hangs_is_lost_once_it_was_watched_for_long_enough(
 
 def test_a_hand_that_comes_too_late_starts_nothing(scene: Scene, tides: tuple[Settings, Pipeline]) -> None:
     """It decided on a row that is no more: somebody else was faster, or a person has wished something else."""
-    actions = StreamActions(scene.settings, scene.connection, by="a test")
+    actions = StreamActions(scene.settings, scene.connection, "a test", find_cluster)
     before = scene.row
     scene.started()
     now = scene.row
@@ -409,7 +409,7 @@ def test_an_incident_wakes_the_task_which_tells_it(scene: Scene) -> None:
     """Once; and then it watches on."""
     trigger = scene.started()
     incident_rows.open_incident(scene.connection, f"stream {STREAM}", "a kind", "something happened")
-    assert reason_of(trigger) == "an incident is to be told"
+    assert reason_of(trigger) == "an incident has a pending notification"
     again = scene.work()
     assert again is not None
     assert (scene.row.pending_notifications, again.pending_notifications) == (0, 0)
@@ -423,7 +423,7 @@ def test_an_incident_that_could_not_be_told_does_not_wake_the_task_at_once_again
     epoch = scene.started().epoch
     incident_rows.open_incident(scene.connection, f"stream {STREAM}", "a kind", "something happened")
     assert event_of(StreamTrigger(STREAM, epoch, pending_notifications=1), QUIET_SECONDS) is None
-    monkeypatch.setattr(triggers, "AGAIN_SECONDS", 0.5)
+    monkeypatch.setattr(triggers, "RETRY_SECONDS", 0.5)
     assert event_of(StreamTrigger(STREAM, epoch, pending_notifications=1), 5) is not None
 
 
@@ -442,12 +442,12 @@ def test_tables_that_are_older_than_promised_are_an_incident_while_they_are(
 
     os.kill(int(scene.row.pid or 0), signal.SIGSTOP)
     lags(2 * promised)
-    assert reason_of(trigger) == "an incident is to be told"
+    assert reason_of(trigger) == "an incident has a pending notification"
     assert scene.incidents() == [(FRESHNESS, True)]
     again = scene.work()
     assert again is not None
     lags(0)
-    assert reason_of(again) == "an incident is to be told"
+    assert reason_of(again) == "an incident has a pending notification"
     assert scene.incidents() == [(FRESHNESS, False)]
     os.kill(int(scene.row.pid or 0), signal.SIGCONT)
 
@@ -497,14 +497,14 @@ def test_one_query_a_look_serves_all_triggers_and_the_last_one_closes_the_connec
     epoch = scene.started().epoch
     others = [StreamTrigger(STREAM, epoch, freshness_seconds=60) for _ in range(98)]
     elsewhere = StreamTrigger(STREAM, epoch + 1)
-    unknown = StartRequestedTrigger("nobody_ever_wished_this")
+    unknown = StartRequestedTrigger("a_stream_without_a_row")
 
     async def together() -> list[TriggerEvent | None]:
         return await asyncio.gather(*(first_of(each, 2) for each in (elsewhere, unknown, *others)))
 
     events = asyncio.run(together())
     assert events[0] is not None
-    assert events[0].payload["reason"] == f"it was taken over: epoch {epoch}"
+    assert events[0].payload["reason"] == f"another driver acquired the lease: epoch {epoch}"
     assert events[1:] == [None] * 99
     assert (counted.opened, counted.open) == (1, 0)
     # Two seconds hold ten looks, fewer on a busy machine. Those who come and go may cause one more each time, never one
@@ -517,7 +517,7 @@ def test_a_trigger_that_raises_fails_alone(scene: Scene, monkeypatch: pytest.Mon
     """Its task is red and says why; the others are watched on."""
     epoch = scene.started().epoch
     good, bad = StreamTrigger(STREAM, epoch), StreamTrigger(STREAM, epoch)
-    monkeypatch.setattr(bad, "news", lambda seen: 1 / 0)
+    monkeypatch.setattr(bad, "on_observation", lambda observation: 1 / 0)
 
     async def together() -> list[Any]:
         return await asyncio.gather(*(first_of(each, 5) for each in (good, bad)), return_exceptions=True)
@@ -531,7 +531,7 @@ def test_a_take_over_by_somebody_else_wakes_the_task(scene: Scene) -> None:
     """It then watches the new driver."""
     trigger = scene.started()
     leases.acquire_lease(scene.connection, STREAM, 1, "somebody else")
-    assert reason_of(trigger) == "it was taken over: epoch 2"
+    assert reason_of(trigger) == "another driver acquired the lease: epoch 2"
 
 
 def test_a_commit_closes_the_incident_of_the_failures_before_it(scene: Scene) -> None:
@@ -540,7 +540,7 @@ def test_a_commit_closes_the_incident_of_the_failures_before_it(scene: Scene) ->
     trigger = scene.started()
     scene.until(lambda row: row.state == "running")
     heartbeats.report_heartbeat(scene.connection, STREAM, scene.row.epoch, "running", batches=1)
-    assert reason_of(trigger) == "an incident is to be told"
+    assert reason_of(trigger) == "an incident has a pending notification"
     assert scene.incidents() == [(FAILING, False)]
 
 
@@ -562,7 +562,7 @@ def test_a_database_that_is_away_is_waited_for(
     said: Counter[int] = Counter()
     watching = [StreamTrigger(STREAM, epoch) for _ in range(3)]
     for number, trigger in enumerate(watching):
-        monkeypatch.setattr(trigger, "away", lambda error, number=number: said.update([number]))
+        monkeypatch.setattr(trigger, "on_unavailable", lambda error, number=number: said.update([number]))
 
     async def outage() -> list[TriggerEvent | None]:
         waiting = [asyncio.create_task(first_of(trigger, 20)) for trigger in watching]
@@ -576,7 +576,9 @@ def test_a_database_that_is_away_is_waited_for(
 
     events = asyncio.run(outage())
     assert said == {0: 1, 1: 1, 2: 1}
-    assert [event.payload["reason"] for event in events if event] == [f"it was taken over: epoch {epoch + 1}"] * 3
+    assert [event.payload["reason"] for event in events if event] == [
+        f"another driver acquired the lease: epoch {epoch + 1}"
+    ] * 3
 
 
 def test_a_driver_does_not_leave_for_a_version_that_cannot_be_started(
@@ -596,7 +598,7 @@ def test_a_driver_does_not_leave_for_a_version_that_cannot_be_started(
         assert patient is not None
         assert (scene.row.epoch, scene.row.exit_epoch, scene.row.state) == (old.epoch, None, "running")
         assert event_of(patient, QUIET_SECONDS) is None
-        monkeypatch.setattr(triggers, "AGAIN_SECONDS", 0.2)
+        monkeypatch.setattr(triggers, "RETRY_SECONDS", 0.2)
         assert "is applied" in reason_of(StreamTrigger(**patient.serialize()[1]))
     finally:
         with session(scene.settings, Account.MIGRATE) as connection, connection.cursor() as cursor:
@@ -605,9 +607,9 @@ def test_a_driver_does_not_leave_for_a_version_that_cannot_be_started(
 
 def test_nobody_is_given_up_while_the_database_takes_no_writes(scene: Scene) -> None:
     """A driver cannot say that it lives, then: a read-only server answers questions all the same."""
-    eyes = poller._PollConnection()
-    eyes._connection = scene.connection
-    eyes._view = View(scene.row.now, scene.row.now)
+    poll_session = poller._PollSession()
+    poll_session._connection = scene.connection
+    poll_session._view = View(scene.row.now, scene.row.now)
     password = scene.settings.secret(secrets.DB_ROOT).get_secret_value()
     root = pymysql.connect(
         host="127.0.0.1", port=scene.settings.db_port, user="root", password=password, ssl_disabled=True
@@ -615,19 +617,19 @@ def test_nobody_is_given_up_while_the_database_takes_no_writes(scene: Scene) -> 
     with closing(root), root.cursor() as cursor:
         cursor.execute("SET GLOBAL read_only = 1")
         try:
-            assert not eyes._takes_writes(STREAM)
-            assert eyes._view is None
+            assert not poll_session._accepts_writes(STREAM)
+            assert poll_session._view is None
         finally:
             cursor.execute("SET GLOBAL read_only = 0")
-    eyes._view = View(scene.row.now, scene.row.now)
-    assert eyes._takes_writes(STREAM)
+    poll_session._view = View(scene.row.now, scene.row.now)
+    assert poll_session._accepts_writes(STREAM)
 
 
 def test_a_trigger_of_an_older_version_goes_on_watching() -> None:
     """What waits in Airflow's database while it is upgraded has arguments that are of no use any more."""
     former = {"stream": STREAM, "epoch": 3, "version": 1, "newest": 2, "conn_id": "tidemill_db"}
     trigger = StreamTrigger(**former)
-    assert (trigger.epoch, trigger.freshness_seconds, trigger.missing) == (3, None, None)
+    assert (trigger.epoch, trigger.freshness_seconds, trigger.missing_version) == (3, None, None)
 
 
 def test_what_was_wrong_with_a_stream_is_over_when_nobody_wants_it_to_run(scene: Scene) -> None:

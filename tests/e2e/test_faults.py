@@ -1,4 +1,4 @@
-"""What Airflow, Kafka, the database and people can do to a running stream: nobody is needed, and nothing is lost.
+"""Faults of Airflow, Kafka and the database, and actions of people, under a running stream: it recovers by itself.
 
 One stream with a steady feed lives through all of it, in this order. After each fault one driver lives, there never
 were two at once, and the tables hold every record that was sent, and no other. A driver that is killed while all else
@@ -57,13 +57,13 @@ def surf(airflow_stack: Stack) -> Iterator[Surf]:
                 api.put_connection(connection)
             api.wait_for_dag(surf.dag)
             api.unpause(surf.dag)
-            surf.wish("running")
+            surf.request_state("running")
             surf.until_state("running", 1)
             yield surf
         finally:
             feed.end()
             observer.end()
-            surf.wish("stopped")
+            surf.request_state("stopped")
             wait_until(lambda: not [*processes(surf.settings, NAME)], LEAVE_SECONDS, "the driver has left")
             api.pause(surf.dag)
             shutil.rmtree(folder)
@@ -72,9 +72,9 @@ def surf(airflow_stack: Stack) -> Iterator[Surf]:
 def test_a_killed_scheduler_is_not_noticed(surf: Surf) -> None:
     """The driver commits on while there is none, and the next one finds it watched."""
     before, watched = surf.row, surf.until_deferred()
-    surf.take_away(SCHEDULER)
+    surf.kill_children(SCHEDULER)
     surf.until_commits()
-    surf.bring_back(SCHEDULER)
+    surf.restart_children(SCHEDULER)
     surf.assert_same_driver(before, PAUSE_SECONDS)
     assert surf.until_deferred()["try_number"] == watched["try_number"]
     surf.assert_sound()
@@ -83,11 +83,11 @@ def test_a_killed_scheduler_is_not_noticed(surf: Surf) -> None:
 def test_a_driver_killed_while_no_triggerer_watches_comes_back(surf: Surf) -> None:
     """Without a triggerer the stream runs on; what dies meanwhile, the next triggerer notices."""
     before = surf.row
-    surf.take_away(TRIGGERER)
+    surf.kill_children(TRIGGERER)
     surf.until_commits()
     surf.assert_same_driver(before, PAUSE_SECONDS)
     surf.kill_driver()
-    surf.bring_back(TRIGGERER)
+    surf.restart_children(TRIGGERER)
     after = surf.until_state("running", before.epoch + 1)
     assert after.epoch == before.epoch + 1
     surf.until_commits()
@@ -97,34 +97,34 @@ def test_a_driver_killed_while_no_triggerer_watches_comes_back(surf: Surf) -> No
 def test_a_killed_airflow_is_not_noticed(surf: Surf) -> None:
     """With all four processes gone the driver commits on; the Airflow that is started next watches it as it is."""
     before = surf.row
-    surf.take_away(*AIRFLOW)
+    surf.kill_children(*AIRFLOW)
     surf.until_commits()
-    surf.bring_back(*AIRFLOW)
+    surf.restart_children(*AIRFLOW)
     surf.until_deferred()
     surf.assert_same_driver(before, PAUSE_SECONDS)
     surf.assert_sound()
 
 
-def test_airflows_api_is_away_for_90_s_and_kafka_and_the_database_for_60_of_them(surf: Surf) -> None:
+def test_airflows_api_is_unavailable_for_90_s_and_kafka_and_the_database_for_60_of_them(surf: Surf) -> None:
     """None of them ends the driver: it commits on without the API, and goes on by itself when the others are back.
 
-    The outages overlap, so that nobody who could help is there, and end in another order than they began. Supervision
+    The outages overlap, so that no part could replace another, and end in another order than they began. Supervision
     works afterwards, as all the tests that follow show: they share this Airflow. Those of Kafka and of the
     database alone are in ``test_driver.py``.
     """
     before = surf.row
-    api_away = surf.take_away(API)
+    api_killed_at = surf.kill_children(API)
     surf.until_commits()
     surf.assert_same_driver(before, PAUSE_SECONDS)
-    broker_away = surf.take_away("kafka")
+    broker_killed_at = surf.kill_children("kafka")
     wait_until(lambda: surf.row.waiting_for, 60, "the driver waits for Kafka")
-    database_away = surf.take_away("mariadb")
-    _until(broker_away + 60)
-    surf.bring_back("kafka")
-    _until(database_away + 60)
-    surf.bring_back("mariadb")
-    _until(api_away + 90)
-    surf.bring_back(API)
+    database_killed_at = surf.kill_children("mariadb")
+    _until(broker_killed_at + 60)
+    surf.restart_children("kafka")
+    _until(database_killed_at + 60)
+    surf.restart_children("mariadb")
+    _until(api_killed_at + 90)
+    surf.restart_children(API)
     surf.until_commits()
     after = surf.assert_sound()
     assert (after.epoch, after.pid, after.failures_in_a_row) == (before.epoch, before.pid, 0)
@@ -141,7 +141,7 @@ def test_a_cleared_task_adopts_the_driver(surf: Surf) -> None:
 
 
 def test_a_paused_dag_leaves_the_stream_alone(surf: Surf) -> None:
-    """Pausing stops nobody. A task that is cleared meanwhile is not run; when the DAG goes on it adopts the driver."""
+    """Pausing stops no stream. A task that is cleared meanwhile runs once the DAG is unpaused, and adopts it."""
     before, task = surf.row, surf.until_deferred()
     surf.api.pause(surf.dag)
     surf.clear(task)
@@ -153,8 +153,8 @@ def test_a_paused_dag_leaves_the_stream_alone(surf: Surf) -> None:
     surf.assert_sound()
 
 
-def test_marking_the_task_failed_stops_the_stream_until_somebody_wishes_it(surf: Surf) -> None:
-    """It is a wish like any other, and says whose it was; the next run of the DAG waits for the opposite one."""
+def test_marking_the_task_failed_stops_the_stream_until_it_is_started_again(surf: Surf) -> None:
+    """It is a stop request like any other, with its author; the next run of the DAG waits for a start request."""
     before, task = surf.row, surf.until_deferred()
     surf.mark(task, "failed")
     assert surf.row.desired_state == "stopped"
@@ -162,7 +162,7 @@ def test_marking_the_task_failed_stops_the_stream_until_somebody_wishes_it(surf:
     assert (row.epoch, row.desired_state) == (before.epoch, "stopped")
     assert row.requested_by.startswith("airflow: run ")
     wait_until(lambda: not [*processes(surf.settings, NAME)], LEAVE_SECONDS, "the driver has left")
-    surf.wish("running")
+    surf.request_state("running")
     after = surf.until_state("running", before.epoch + 1)
     assert after.epoch == before.epoch + 1
     surf.assert_sound()
@@ -175,8 +175,8 @@ def test_a_changed_pipeline_is_rolled_to(surf: Surf) -> None:
     """
     before = surf.row
     rollup = write_second_version(surf.pipeline)
-    said = _tidemill(surf, "apply", NAME)
-    assert said.returncode == 0, said.stderr
+    result = _tidemill(surf, "apply", NAME)
+    assert result.returncode == 0, result.stderr
     after = surf.until_state("running", before.epoch + 1)
     assert (after.epoch, after.pipeline_version) == (before.epoch + 1, 2)
     assert (after.failures_in_a_row, after.last_failed_at) == (0, before.last_failed_at)
@@ -190,20 +190,20 @@ def test_a_changed_pipeline_is_rolled_to(surf: Surf) -> None:
     surf.assert_sound()
 
 
-def test_a_broken_change_is_refused_and_what_was_applied_goes_on(surf: Surf) -> None:
-    """``apply`` says in one sentence why, and Airflow as an import error; the stream outlives even its driver.
+def test_a_broken_change_is_rejected_and_the_applied_version_stays_in_use(surf: Surf) -> None:
+    """``apply`` prints the reason in one sentence, Airflow shows it as an import error; the stream keeps its version.
 
-    Its DAG stays, because what counts is the version that was applied, not the folder as somebody left it.
+    Its DAG stays, built from the version that was applied last.
     """
     before, declaration = surf.row, surf.pipeline.folder / "pipeline.yaml"
     sound = declaration.read_text()
     declaration.write_text(sound.replace("rollups:", "rollup:"))
     try:
-        said = _tidemill(surf, "apply", NAME)
-        assert said.returncode != 0
-        assert said.stderr.startswith("tidemill: ")
-        assert "rollups" in said.stderr
-        assert said.stderr.count("\n") == 1
+        result = _tidemill(surf, "apply", NAME)
+        assert result.returncode != 0
+        assert result.stderr.startswith("tidemill: ")
+        assert "rollups" in result.stderr
+        assert result.stderr.count("\n") == 1
         wait_until(
             lambda: any(NAME in each["stack_trace"] for each in surf.api.import_errors()), 120, "an import error"
         )
@@ -230,14 +230,14 @@ def test_no_incident_is_left_open(surf: Surf) -> None:
 
 
 def test_marking_the_run_failed_while_no_triggerer_runs_stops_the_stream(surf: Surf) -> None:
-    """Nobody has to watch the task for that. Last, because nobody wishes the stream to run again."""
+    """No trigger has to watch the task for that. Last, because the stream is not started again."""
     before, task = surf.row, surf.until_deferred()
-    surf.take_away(TRIGGERER)
+    surf.kill_children(TRIGGERER)
     try:
         surf.api.request("PATCH", f"/dags/{surf.dag}/dagRuns/{task['dag_run_id']}", {"state": "failed"})
         row = surf.until_state("stopped", before.epoch)
     finally:
-        surf.bring_back(TRIGGERER)
+        surf.restart_children(TRIGGERER)
     by = f"airflow: run {task['dag_run_id']} was marked failed"
     assert (row.epoch, row.desired_state, row.requested_by) == (before.epoch, "stopped", by)
 

@@ -53,12 +53,12 @@ class Feed(threading.Thread):
         super().__init__(name="feed", daemon=True)
         self.topic, self.partitions = pipeline.source.topic, pipeline.source.partitions
         self.logs: dict[int, list[Record]] = {partition: [] for partition in range(self.partitions)}
-        """Partition -> what stands in it, by offset."""
+        """Partition -> its records, by offset."""
         self.failure: AssertionError | KafkaError | None = None
         self._per_tick = round(per_second * _TICK_SECONDS)
         self._turn, self._ended = threading.Lock(), threading.Event()
         self._chance, self._sent, self._made = random.Random(5), deque[Record](maxlen=1000), 0
-        # No time-out: a broker that is away is waited for, and nothing is given up.
+        # No time-out: an unavailable broker is waited for, and no record is given up.
         self._producer = clients.producer(settings, {"message.timeout.ms": 0})
 
     def run(self) -> None:
@@ -70,7 +70,7 @@ class Feed(threading.Thread):
 
     @contextmanager
     def held(self) -> Iterator[dict[int, list[Record]]]:
-        """Nothing is produced inside; all that was is in Kafka, as the logs say that are given."""
+        """Nothing is produced inside; all that was is in Kafka, as the yielded logs list."""
         with self._turn:
             assert self._producer.flush(60) == 0
             assert self.failure is None, self.failure
@@ -126,7 +126,7 @@ class Observer(threading.Thread):
     def run(self) -> None:
         before: set[tuple[int, int]] = set()
         while not self._ended.wait(_LOOK_SECONDS):
-            # The leader of its session is the driver: what a killed one leaves to be cleared away is none.
+            # The leader of its session is the driver: what a killed one leaves behind is none.
             alive = {(epoch, pid) for epoch, pid, leader in processes(self.settings, self.stream) if pid == leader}
             # A JVM asks a shell once whether it can lead a session: that is none, and gone by the next look.
             if len(alive & before) > 1:
@@ -170,10 +170,10 @@ class Supervised:
         assert found is not None
         return found
 
-    def wish(self, wanted: str) -> None:
-        """What is wanted of the stream."""
+    def request_state(self, desired_state: str) -> None:
+        """Request a state of the stream."""
         with session(self.settings, Account.STREAM) as connection:
-            streams.request_state(connection, self.stream, wanted, "a test")
+            streams.request_state(connection, self.stream, desired_state, "a test")
 
     def until_state(self, state: str, epoch: int) -> StreamRow:
         """The row once the driver of an epoch, or of a later one, is in a state."""
@@ -231,7 +231,7 @@ class Surf(Supervised):
         os.kill(int(before.pid or 0), signal.SIGKILL)
         return before
 
-    def take_away(self, *names: str) -> float:
+    def kill_children(self, *names: str) -> float:
         """SIGKILL to children of the stack and to all that runs in their sessions; when it was, monotonic."""
         for name in names:
             leader = self.stack.children[name].pid
@@ -243,7 +243,7 @@ class Surf(Supervised):
             wait_until(lambda child=child: child.exit_code() is not None, 20, f"{name} has ended")
         return time.monotonic()
 
-    def bring_back(self, *names: str) -> None:
+    def restart_children(self, *names: str) -> None:
         """Start them again, as the stack does, and wait until they serve."""
         children = [self.stack.children[name] for name in names]
         for child in children:
@@ -313,7 +313,7 @@ class Surf(Supervised):
         return False
 
     def _learn(self, connection: Any, logs: dict[int, list[Record]]) -> None:
-        """Tell the model what came since the last look. Only which version a record met is taken from the ledger."""
+        """Pass the model the new records. Only the version that a record met is read from the ledger."""
         with connection.cursor() as cursor:
             cursor.execute(
                 "SELECT partition_id, pipeline_version, MIN(from_offset), MAX(until_offset) FROM commits"

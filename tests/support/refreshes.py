@@ -105,7 +105,7 @@ class Surges:
 
 def everything(approve: str | None = None, **states: str) -> dict[str, str]:
     """The states of a run in which everything went well, but for some."""
-    well = dict.fromkeys(("fresh", "train", "promote", "score", "publish"), "success")
+    well = dict.fromkeys(("decide", "train", "promote", "score", "publish"), "success")
     return well | ({"approve": approve} if approve else {}) | states
 
 

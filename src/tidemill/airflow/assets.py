@@ -1,8 +1,8 @@
-"""What Airflow's asset graph, and OpenLineage, show of a pipeline: tables, models, scores, and its commits.
+"""The assets of a pipeline, for Airflow's asset graph and for OpenLineage: tables, models, scores and commits.
 
-An asset's URI names the pipeline and not the server, so that it stays what it is when the database moves. The scheme
-begins with ``x-``, which Airflow keeps for what nobody else defines: it looks for no other provider's rules while DAG
-files are read. OpenLineage gets the dataset that is meant (see ``docs/guide/airflow.md``).
+An asset's URI names the pipeline and not the server, so that it stays the same when the database moves. Its scheme
+begins with ``x-``, which Airflow reserves for schemes without a provider of their own: reading DAG files then loads no
+other provider's rules. OpenLineage receives the dataset behind the asset (see ``docs/guide/airflow.md``).
 """
 
 from __future__ import annotations
@@ -29,13 +29,13 @@ def model(pipeline: str, name: str) -> Asset:
 
 
 def scores(pipeline: str, name: str) -> Asset:
-    """The scores that readers see, by the name of their table."""
+    """The published scores, by the name of their table."""
     return _asset(pipeline, "scores", name)
 
 
 def commits(pipeline: str, number: int) -> Asset:
-    """Updated whenever the stream has made so many commits."""
-    watcher = AssetWatcher(name=f"{pipeline}: {number} commits", trigger=CommitTrigger(pipeline, number))
+    """Updated each time the stream has made this many commits."""
+    watcher = AssetWatcher(name=f"{pipeline}: every {number} commits", trigger=CommitTrigger(pipeline, number))
     return _asset(pipeline, "commits", str(number), watchers=[watcher])
 
 
@@ -43,20 +43,20 @@ def _asset(pipeline: str, kind: str, name: str, **more: Any) -> Asset:
     return Asset(name=f"{pipeline}/{kind}/{name}", uri=f"{SCHEME}://{pipeline}/{kind}/{name}", **more)
 
 
-def keep_uri(uri: SplitResult) -> SplitResult:
-    """A URI of ours as it is, for Airflow. There is one way to write each.
+def sanitize_uri(uri: SplitResult) -> SplitResult:
+    """Check a URI of this scheme for Airflow and return it unchanged: each asset has exactly one spelling.
 
     Raises:
-        ValueError: it names no pipeline, or nothing in it.
+        ValueError: the URI does not name a pipeline and an asset of it.
     """
     if not uri.netloc or len(uri.path.strip("/").split("/")) != 2:
-        raise ValueError(f"a URI of ours is {SCHEME}://<pipeline>/<kind>/<name>")
+        raise ValueError(f"an asset URI of Tidemill has the form {SCHEME}://<pipeline>/<kind>/<name>: {uri.geturl()}")
     return uri
 
 
 def to_openlineage(asset: Any, lineage_context: Any = None) -> Any:
-    """The dataset that an asset stands for, by OpenLineage's names for MySQL. Called by its provider only."""
-    from openlineage.client.event_v2 import Dataset  # noqa: PLC0415 -- a provider that is there where it is used
+    """The OpenLineage dataset behind an asset, named as OpenLineage names MySQL tables. Called by its provider only."""
+    from openlineage.client.event_v2 import Dataset  # noqa: PLC0415 -- installed wherever this is called
 
     settings, parts = config.load(), urlsplit(asset.uri)
     kind, name = parts.path.strip("/").split("/")

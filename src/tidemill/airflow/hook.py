@@ -1,68 +1,22 @@
-"""The database as an Airflow connection: type ``tidemill``, PyMySQL underneath, no C library."""
+"""The hook of the connection type ``tidemill``: PyMySQL underneath, no C library."""
 
 from __future__ import annotations
 
-import ssl
-from typing import Any, Protocol
+from typing import Any
 
 from airflow.providers.common.sql.hooks.sql import DbApiHook
 from pymysql.connections import Connection
 from sqlalchemy.engine import URL
 
-from tidemill.store.connection import DatabaseConnection, translated
-from tidemill.store.sql import dialect
-
-CONN_ID = "tidemill_db"
-"""The connection that everything of ours in Airflow uses. Its account is the stream account."""
-CONN_TYPE = "tidemill"
-
-
-class ConnectionLike(Protocol):
-    """What an Airflow connection says; the task SDK and the server have a class each for it."""
-
-    host: str | None
-    port: int | None
-    login: str | None
-    password: str | None
-    schema: str | None
-
-    @property
-    def extra_dejson(self) -> dict[str, Any]:
-        """The ``extra`` field, decoded."""
-
-
-def open_connection(target: ConnectionLike, *, schema: str | None = None) -> Connection[Any]:
-    """Connect as an Airflow connection says, in autocommit mode and UTC.
-
-    In its extra ``{"tls": true}`` asks for TLS, and ``{"dialect": "mysql"}`` names another database than MariaDB.
-
-    Raises:
-        DatabaseUnavailable: it cannot be reached.
-        ConfigError: it refuses the account, or there is no such dialect.
-    """
-    tls = bool(target.extra_dejson.get("tls", False))
-    spoken = dialect(str(target.extra_dejson.get("dialect", "mariadb")))
-    with translated():
-        return DatabaseConnection(
-            spoken,
-            host=target.host or "127.0.0.1",
-            port=target.port or 3306,
-            user=target.login,
-            password=target.password or "",
-            database=schema or target.schema or None,
-            read_timeout=60,
-            write_timeout=60,
-            ssl=ssl.create_default_context() if tls else None,
-            ssl_disabled=not tls,
-        )
+from tidemill.airflow.connections import CONN_ID, open_connection
 
 
 class TidemillHook(DbApiHook):
-    """Airflow's way to the operational database, for its SQL operators and for ours."""
+    """Airflow's access to the operational database, for its own SQL operators and for Tidemill's."""
 
     conn_name_attr = "conn_id"
     default_conn_name = CONN_ID
-    conn_type = CONN_TYPE
+    conn_type = "tidemill"
     hook_name = "Tidemill database"
     supports_autocommit = True
     supports_executemany = True
@@ -76,7 +30,7 @@ class TidemillHook(DbApiHook):
         return open_connection(self.connection, schema=self._schema)
 
     def set_autocommit(self, conn: Connection[Any], autocommit: bool) -> None:
-        """As the connection's method does."""
+        """Turn autocommit on or off."""
         conn.autocommit(autocommit)
 
     def get_autocommit(self, conn: Connection[Any]) -> bool:
@@ -85,7 +39,7 @@ class TidemillHook(DbApiHook):
 
     @property
     def sqlalchemy_url(self) -> URL:
-        """The connection as SQLAlchemy writes it; its text form hides the password."""
+        """The connection as an SQLAlchemy URL; its text form hides the password."""
         target = self.connection
         return URL.create(
             "mysql+pymysql",
@@ -102,11 +56,11 @@ class TidemillHook(DbApiHook):
 
     @staticmethod
     def _serialize_cell(cell: Any, conn: Any = None) -> Any:
-        """Cells go to PyMySQL as they are; it knows how to write each type."""
+        """Pass a value to PyMySQL as it is: PyMySQL converts each type itself."""
         return cell
 
     @classmethod
     def get_ui_field_behaviour(cls) -> dict[str, Any]:
-        """What the connection's form shows."""
+        """Labels and placeholders of the connection's form in Airflow."""
         extra = '{"tls": false, "dialect": "mariadb"}'
         return {"relabeling": {"schema": "Control schema"}, "placeholders": {"extra": extra}}

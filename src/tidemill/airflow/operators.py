@@ -1,20 +1,21 @@
-"""The tasks of a stream's DAG that wait: neither occupies a worker slot while it does.
+"""The waiting tasks of a stream's DAG: neither occupies a worker slot while it waits.
 
-:class:`StreamOperator` carries out what :func:`~tidemill.lifecycle.decide.decide` says, one step at a time, and
-defers whenever there is nothing to do but watch.
+:class:`StreamOperator` carries out the actions that :func:`~tidemill.lifecycle.decide.decide` returns, one at a time,
+and defers when the only action left is to wait.
 
-**Coming back after a failure.** The first failure since a commit is answered within the same task: it says in its log
-what broke and launches the next driver at once, because a resumed task is one start of a process away from the launch,
-while a new DAG run is four. A second failure without a commit in between fails the task, so that it is red where
-people look; the next run of the ``@continuous`` DAG then waits out the backoff, checks the topic and the version
-again, and starts the next driver. It goes on like that until a driver commits, or the circuit opens.
+**Recovery from failures.** After the first failure since a commit, the same task logs the cause and starts the next
+driver at once, because resuming a task costs one process start, and a new DAG run four. A second failure without a
+commit in between fails the task, so that it is red in Airflow; the next run of the ``@continuous`` DAG waits for the
+back-off, checks topic and version again, and starts the next driver. This goes on until a driver commits, or the
+circuit opens.
 
-**A newer version** is what was applied, and not what the folder holds: while that is edited, or broken, the applied one
-goes on, and is what is started again. The old driver is asked to leave, finishes its batch, and the next one follows.
+**Newer versions.** A driver runs the version that was applied last, and not what the folder holds: while the folder is
+edited, or invalid, the applied version stays in use, also for restarts. When a newer version is applied, the old driver
+is requested to exit, finishes its batch, and the next driver starts.
 
-**Acts of a person in Airflow.** Marking the task or its run as failed is a wish to stop the stream, which Airflow's
-server takes down (:mod:`~tidemill.airflow.listeners.mark_failed`). Clearing the task, or marking it successful, leaves
-the driver alone: the next try or run adopts it.
+**Manual actions in Airflow.** Marking the task or its run as failed requests the stop of the stream, which Airflow's
+API server writes (:mod:`~tidemill.airflow.listeners.stop_request`). Clearing the task, or marking it successful, does
+not touch the driver: the next try or run adopts it.
 """
 
 from __future__ import annotations
@@ -30,8 +31,8 @@ from airflow.triggers.base import StartTriggerArgs
 
 from tidemill import config
 from tidemill.airflow import notifications
-from tidemill.airflow.connections import of_airflow
-from tidemill.airflow.hook import CONN_ID, TidemillHook
+from tidemill.airflow.connections import CONN_ID, find_cluster
+from tidemill.airflow.hook import TidemillHook
 from tidemill.airflow.log_link import DriverLogLink
 from tidemill.airflow.triggers.stream import StartRequestedTrigger, StreamTrigger, observe_stream
 from tidemill.deploy.snapshots import load_deployed
@@ -45,12 +46,12 @@ from tidemill.supervisor.actions import StreamActions
 from tidemill.supervisor.launcher import stop_driver
 from tidemill.supervisor.log_diagnosis import log_tail
 
-_STEPS = 12
-"""More steps than any way through the states has: beyond that, something undoes what we do."""
+_MAX_ACTIONS = 12
+"""More than any path through the driver states needs: beyond that, another process undoes the actions."""
 
 
 class StartRequestedOperator(BaseOperator):
-    """Waits until there is something to do about a stream; begins and ends in the triggerer, without a worker."""
+    """Waits until a stream needs an action; starts and ends in the triggerer, without a worker."""
 
     start_from_trigger = True
 
@@ -66,24 +67,24 @@ class StartRequestedOperator(BaseOperator):
         )
 
     def execute(self, context: Any) -> NoReturn:
-        """Only where no scheduler defers it: ``dag.test()``."""
+        """Defer. Called only where no scheduler does so itself, as in ``dag.test()``."""
         trigger = StartRequestedTrigger(self.stream, self.conn_id, self.freshness_seconds)
         self.defer(trigger=trigger, method_name="resume")
 
     def resume(self, context: Any, event: object = None) -> None:
-        """Nothing is left to do."""
+        """End the task: the next one acts."""
 
 
 class StreamOperator(BaseOperator):
-    """Keeps one stream as it is wanted. Succeeds when it is no longer wanted and its driver has left.
+    """Keeps a stream in its desired state. Succeeds when that is ``stopped`` and the driver has exited.
 
     Args:
         pipeline: name of the pipeline's folder.
-        conf: Spark configuration beyond the usual; stands on a command line, so no secrets.
+        conf: additional Spark configuration; it appears on a command line, so it must hold no secrets.
         conn_id: Airflow connection of the database.
 
     Raises:
-        AirflowException: drivers broke; says why, with the last lines of the log.
+        AirflowException: drivers failed; with the cause and the last lines of the log.
         StreamError: the pipeline is not applied.
     """
 
@@ -97,60 +98,60 @@ class StreamOperator(BaseOperator):
 
     def execute(self, context: Any) -> None:
         """Adopt the live driver, or start one."""
-        self._proceed(context)
+        self._reconcile(context)
 
     def resume(self, context: Any, event: dict[str, Any]) -> None:
-        """Go on after the trigger saw something."""
+        """Act on what the trigger has observed."""
         self.log.info("stream %s: %s", event["stream"], event["reason"])
-        heard = event.get("given_up")
-        self._proceed(context, given_up=datetime.fromisoformat(heard) if heard else None)
+        lost_since = event.get("lost_since")
+        self._reconcile(context, datetime.fromisoformat(lost_since) if lost_since else None)
 
-    def _proceed(self, context: Any, given_up: datetime | None = None) -> None:
+    def _reconcile(self, context: Any, lost_since: datetime | None = None) -> None:
         settings = config.load()
         with closing(TidemillHook(conn_id=self.conn_id).get_conn()) as connection:
-            actions = StreamActions(settings, connection, f"airflow: {context['run_id']}"[:128], of_airflow)
+            actions = StreamActions(settings, connection, f"airflow: {context['run_id']}"[:128], find_cluster)
             try:
-                settled = self._settle(actions, given_up)
+                pending = self._act(actions, lost_since)
             finally:
-                # Last: whoever is told may take his time, and a stream must not wait for him.
+                # Last: a notifier may be slow, and a stream must not wait for it.
                 notifications.notify(connection, f"stream {self.pipeline}", context)
-            if settled is None:
+            if pending is None:
                 return
-            row, action_type = settled
+            row, action_type = pending
             if action_type is ActionType.IDLE:
                 stop_driver(row)
             else:
                 self._watch(actions, row, row.newest_version if action_type is ActionType.ROLL else None)
 
-    def _settle(self, actions: StreamActions, given_up: datetime | None) -> tuple[StreamRow, ActionType] | None:
-        """Act until there is nothing to do but watch, or nothing at all."""
-        for _ in range(_STEPS):
-            seen = observe_stream(actions.connection, self.pipeline, given_up)
-            if seen is None:
+    def _act(self, actions: StreamActions, lost_since: datetime | None) -> tuple[StreamRow, ActionType] | None:
+        """Act until only waiting is left; returns what for, and None if the stream has no row."""
+        for _ in range(_MAX_ACTIONS):
+            observation = observe_stream(actions.connection, self.pipeline, lost_since)
+            if observation is None:
                 return None
-            row, observed = seen
+            row, observed = observation
             action = decide(observed, desired_of(row), row.now)
             self.log.info("stream %s: %s (%s)", self.pipeline, action.action_type, action.reason)
             if action.action_type in WAITING or action.action_type is ActionType.IDLE:
                 return row, action.action_type
-            if action.action_type is ActionType.ROLL and (missing := self._missing(actions)):
-                self.log.error("stream %s: version %s goes on: %s", self.pipeline, row.pipeline_version, missing)
+            if action.action_type is ActionType.ROLL and (obstacle := self._obstacle_to_start(actions)):
+                self.log.error("stream %s stays at version %s: %s", self.pipeline, row.pipeline_version, obstacle)
                 return row, action.action_type
             try:
-                self._do(actions, row, observed.driver_state, action)
+                self._carry_out(actions, row, observed.driver_state, action)
             except (Fenced, Contention) as error:
-                self.log.info("stream %s: %s; look again", self.pipeline, error)
-        raise StreamError("the stream does not settle", value=self.pipeline, remedy="see this task's log")
+                self.log.info("stream %s: %s; reading the row again", self.pipeline, error)
+        raise StreamError("TM-AIRFLOW-STREAM-UNSTABLE", value=self.pipeline, actions=_MAX_ACTIONS)
 
-    def _missing(self, actions: StreamActions) -> str | None:
-        """Why what was applied last could not be started, None if it can: nothing leaves before that is known."""
+    def _obstacle_to_start(self, actions: StreamActions) -> str | None:
+        """Why the newest version cannot be started, None if it can: the old driver keeps running until it can."""
         try:
             load_deployed(actions.settings, actions.connection, self.pipeline)
         except (StreamError, SpecError) as error:
             return str(error)
         return None
 
-    def _do(self, actions: StreamActions, row: StreamRow, life: DriverState, action: Action) -> None:
+    def _carry_out(self, actions: StreamActions, row: StreamRow, driver_state: DriverState, action: Action) -> None:
         if action.action_type is ActionType.START:
             actions.start(row, *load_deployed(actions.settings, actions.connection, row.stream), self.conf)
         elif action.action_type is ActionType.ROLL:
@@ -158,30 +159,29 @@ class StreamOperator(BaseOperator):
         elif action.action_type is ActionType.KILL:
             actions.kill(row)
         elif action.action_type is ActionType.RECORD_FAILURE:
-            sentence = actions.record_failure(row, life, action.reason)
-            report = f"{sentence}\n{_tail(row)}"
+            report = f"{actions.record_failure(row, driver_state, action.reason)}\n{_tail(row)}"
             self.log.error("%s", report)
-            again = 1 < row.failures_in_a_row + 1 < LIMITS.failures
-            if again and desired_of(row).running:
+            is_repeated = 1 < row.failures_in_a_row + 1 < LIMITS.failures
+            if is_repeated and desired_of(row).running:
                 raise AirflowException(report)
-        elif streams.open_circuit(actions.connection, row.stream, action.reason, requested_at=row.requested_at):  # HALT
+        elif streams.open_circuit(actions.connection, row.stream, action.reason, requested_at=row.requested_at):
             raise AirflowException(f"stream {row.stream} is halted: {action.reason}\n{_tail(row)}")
 
-    def _watch(self, actions: StreamActions, row: StreamRow, missing: int | None) -> NoReturn:
-        left = streams.read_stream(actions.connection, row.stream) or row
+    def _watch(self, actions: StreamActions, row: StreamRow, missing_version: int | None) -> NoReturn:
+        newest_row = streams.read_stream(actions.connection, row.stream) or row
         trigger = StreamTrigger(
             row.stream,
             row.epoch,
-            _promised(actions, row.stream),
-            left.pending_notifications,
+            _freshness_seconds(actions, row.stream),
+            newest_row.pending_notifications,
             self.conn_id,
-            missing=missing,
+            missing_version=missing_version,
         )
         self.defer(trigger=trigger, method_name="resume")
 
 
-def _promised(actions: StreamActions, stream: str) -> float | None:
-    """How fresh the tables are to be, None where the applied pipeline cannot be read: that stops no watching."""
+def _freshness_seconds(actions: StreamActions, stream: str) -> float | None:
+    """The applied pipeline's freshness objective; None if the pipeline cannot be read, which must not stop watching."""
     try:
         pipeline, _ = load_deployed(actions.settings, actions.connection, stream)
     except (StreamError, SpecError):
@@ -191,5 +191,5 @@ def _promised(actions: StreamActions, stream: str) -> float | None:
 
 def _tail(row: StreamRow) -> str:
     if row.log_file is None:
-        return "it wrote no log"
+        return "the driver wrote no log"
     return f"The end of {row.log_file}:\n{log_tail(Path(row.log_file))}"

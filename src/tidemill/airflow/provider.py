@@ -1,4 +1,4 @@
-"""What Airflow learns of this package through its entry point ``apache_airflow_provider``."""
+"""What this package registers with Airflow through its entry point ``apache_airflow_provider``."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from typing import Any
 
 
 def provider_info() -> dict[str, Any]:
-    """The connection type, so that Airflow's SQL operators and its form of connections know it, and our assets."""
+    """The connection type, for Airflow's SQL operators and its connection form, and the scheme of the asset URIs."""
     return {
         "package-name": "tidemill",
         "name": "Tidemill",
@@ -17,7 +17,7 @@ def provider_info() -> dict[str, Any]:
         "asset-uris": [
             {
                 "schemes": ["x-tidemill"],
-                "handler": "tidemill.airflow.assets.keep_uri",
+                "handler": "tidemill.airflow.assets.sanitize_uri",
                 "to_openlineage_converter": "tidemill.airflow.assets.to_openlineage",
             },
         ],

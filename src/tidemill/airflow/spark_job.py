@@ -1,4 +1,4 @@
-"""A Spark job of ours as a task: the provider's operator, with our one sentence in place of Spark's last lines."""
+"""A Spark job as a task: the provider's operator, failing with the job's own error instead of Spark's last lines."""
 
 from __future__ import annotations
 
@@ -23,40 +23,40 @@ from tidemill.resources import resource_folder
 from tidemill.supervisor.spark_submit import spark_conf, spark_jars
 
 TERMINAL = frozenset({ConfigError.exit_code, ModelError.exit_code})
-"""Exit codes that no error has which may go away by itself."""
+"""Exit codes of errors that no retry can avoid."""
 _EXIT_CODE = re.compile(r"Error code is: (\d+)")
 _SENTENCE = re.compile(r"^tidemill: (.+)$", re.MULTILINE)
 
 
 class SparkJob(SparkSubmitOperator):
-    """``spark-submit`` of one of ``spark_jobs/``. Where it runs is the connection's to say.
+    """``spark-submit`` of a job in ``spark_jobs/``. The Airflow connection decides where it runs.
 
     Raises:
-        AirflowFailException: the job says, by its exit code, that another try would not help.
-        AirflowException: it failed otherwise.
+        AirflowFailException: the job failed with an exit code of :data:`TERMINAL`; Airflow does not retry it.
+        AirflowException: the job failed otherwise.
     """
 
     def execute(self, context: Any) -> None:
-        """Submit, and wait. Spark's own words are in the log above the error."""
+        """Submit the job and wait for it. Spark's own output is in the task's log above the error."""
         try:
             super().execute(context)
         except AirflowException as error:
             raise self.explained(error) from None
 
     def explained(self, error: AirflowException) -> AirflowException:
-        """What failed, in the job's own words where it left some."""
-        code, said = reason(str(error))
-        if code in TERMINAL and said:
-            return AirflowFailException(said)
-        return AirflowException(said) if said else error
+        """The provider's error, or the job's own one if it printed one."""
+        code, sentence = exit_of(str(error))
+        if code in TERMINAL and sentence:
+            return AirflowFailException(sentence)
+        return AirflowException(sentence) if sentence else error
 
 
 class RefreshJob(SparkJob):
-    """A job that is a step of a refresh.
+    """A Spark job that is a step of a refresh.
 
     Args:
-        pipeline: whose model.
-        model: which.
+        pipeline: name of the pipeline.
+        model: name of its model.
         refresh: id of the refresh; a template.
     """
 
@@ -67,7 +67,7 @@ class RefreshJob(SparkJob):
         self.pipeline, self.model, self.refresh = pipeline, model, refresh
 
     def execute(self, context: Any) -> None:
-        """Open the refresh again where a person cleared this task, then submit."""
+        """Reopen the refresh if a person has cleared this task, then submit the job."""
         try:
             with self._connection() as connection:
                 reopen_refresh(
@@ -78,29 +78,30 @@ class RefreshJob(SparkJob):
         try:
             super().execute(context)
         finally:
-            # What the job has opened or closed, such as a drift. A database that is away hides no error of the job.
+            # Incidents that the job has opened or closed, such as drift. An unavailable database must not replace the
+            # job's own error.
             with suppress(TidemillError), self._connection() as connection:
                 notifications.notify(connection, f"model {self.pipeline}.{self.model}", context)
 
     def explained(self, error: AirflowException) -> AirflowException:
-        """On a cluster that runs drivers itself there is neither exit code nor log; the refresh's row tells."""
+        """The job's own error. Where a cluster runs the driver, the refresh's row replaces the exit code."""
         explained = super().explained(error)
         if isinstance(explained, AirflowFailException):
             return explained
         with self._connection() as connection:
-            found = read_refresh(
+            refresh = read_refresh(
                 connection, int(self.refresh), find_pipeline(config.load(), self.pipeline).pipeline, self.model
             )
-        return AirflowFailException(str(explained)) if found.state == "refused" else explained
+        return AirflowFailException(str(explained)) if refresh.state == "refused" else explained
 
     def _connection(self) -> closing[Connection[Any]]:
         return closing(TidemillHook().get_conn())
 
 
-def reason(message: str) -> tuple[int | None, str | None]:
-    """Exit code and sentence in what the provider's hook says of a failed ``spark-submit``; None where it has none."""
-    code, said = _EXIT_CODE.search(message), _SENTENCE.findall(message)
-    return int(code.group(1)) if code else None, said[-1].strip() if said else None
+def exit_of(message: str) -> tuple[int | None, str | None]:
+    """The exit code and the job's error in the provider's message on a failed ``spark-submit``; None where absent."""
+    code, sentences = _EXIT_CODE.search(message), _SENTENCE.findall(message)
+    return int(code.group(1)) if code else None, sentences[-1].strip() if sentences else None
 
 
 def submission(job: str, settings: Settings, subject: str, arguments: list[str]) -> dict[str, Any]:

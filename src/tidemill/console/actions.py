@@ -15,7 +15,7 @@ from airflow.models.dag import DagModel
 from fastapi import Depends, HTTPException, Request
 from pymysql.connections import Connection
 
-from tidemill.airflow.server_connection import server_connection
+from tidemill.airflow.connections import open_in_api_server
 from tidemill.store.connection import translated
 from tidemill.store.control.streams import read_stream, request_exit, request_state
 
@@ -76,7 +76,7 @@ def act(stream: str, action: str, user: Annotated[BaseUser, Depends(may_act)]) -
     if action not in ACTIONS:
         raise HTTPException(422, f"there is no action {action[:64]}; there are {', '.join(ACTIONS)}")
     by = f"console: {user.get_name()}"[:128]
-    with closing(server_connection()) as connection:
+    with closing(open_in_api_server()) as connection:
         if not _is_known(connection, stream):
             raise HTTPException(404, f"there is no stream {stream[:64]}; apply its pipeline first")
         if action == "restart":

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from airflow.plugins_manager import AirflowPlugin
 
-from tidemill.airflow.listeners import listener
+from tidemill.airflow.listeners import marked_failed
 from tidemill.console.app import console
 
 
@@ -20,4 +20,4 @@ class TidemillPlugin(AirflowPlugin):
     external_views = [  # noqa: RUF012 -- Airflow declares it as an attribute of the instance
         {"name": "Tidemill", "href": "/tidemill/", "destination": "nav", "url_route": "tidemill"},
     ]
-    listeners = [listener]  # noqa: RUF012
+    listeners = [marked_failed]  # noqa: RUF012

@@ -45,17 +45,15 @@ def names(datasets: Any) -> set[str]:
 @pytest.mark.parametrize(
     ("task_id", "inputs", "outputs"),
     [
-        ("fresh", set(), set()),
+        ("decide", set(), set()),
         ("train", {TABLE}, {MODEL}),
         ("promote", set(), set()),
         ("score", {TABLE, MODEL}, set()),
         ("publish", {TABLE, MODEL}, {SCORES}),
     ],
 )
-def test_a_task_says_what_it_reads_and_what_it_makes(
-    dag: Any, task_id: str, inputs: set[str], outputs: set[str]
-) -> None:
-    """By names that other tools have for the same tables."""
+def test_a_task_declares_what_it_reads_and_writes(dag: Any, task_id: str, inputs: set[str], outputs: set[str]) -> None:
+    """By the names that other tools use for the same tables."""
     found = lineage(dag, task_id)
     assert (names(found.inputs), names(found.outputs)) == (inputs, outputs)
 

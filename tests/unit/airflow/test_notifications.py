@@ -1,4 +1,4 @@
-"""Who is told of an incident, and what becomes of a notifier that fails."""
+"""Which notifiers are called about an incident, and what follows when one fails."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ OVER = Incident(7, "stream flights", "freshness", "the tables are 45 s behind", 
 
 
 class Pager(BaseNotifier):
-    """Writes down what it would send."""
+    """Records what it would send."""
 
     template_fields = ("message",)
     sent: ClassVar[list[str]] = []
@@ -35,16 +35,16 @@ class Pager(BaseNotifier):
         )
 
     def notify(self, context: Any) -> None:
-        """Fail as often as the test wants it, then send."""
+        """Fail as often as the test requests it, then send."""
         if self.troubles:
             raise self.troubles.pop()
         self.sent.append(self.message)
 
 
 def call(settings: Settings, incident: Incident, *names: str) -> None:
-    """Tell an incident through notifiers by name."""
-    given = settings.model_copy(update={"notifiers": ", ".join(names)})
-    notifications._call_all(given, incident, {"run_id": "a run"})
+    """Notify of an incident through notifiers by name."""
+    named = settings.model_copy(update={"notifiers": ", ".join(names)})
+    notifications._call_notifiers(named, incident, {"run_id": "a run"})
 
 
 @pytest.fixture
@@ -58,8 +58,8 @@ def pager(monkeypatch: pytest.MonkeyPatch) -> str:
     return "our_pagers.Pager"
 
 
-def test_a_notifier_of_airflows_kind_is_called_with_the_incident(settings: Settings, pager: str) -> None:
-    """Its templates are rendered with it, and anew for each incident, though rendering changes a notifier for good."""
+def test_an_airflow_notifier_is_called_with_the_incident(settings: Settings, pager: str) -> None:
+    """Its templates are rendered for each incident, though rendering changes a notifier permanently."""
     call(settings, BEGUN, pager)
     call(settings, OVER, pager)
     assert Pager.sent == ["freshness of stream flights in a run", "freshness of stream flights is over in a run"]
@@ -68,7 +68,7 @@ def test_a_notifier_of_airflows_kind_is_called_with_the_incident(settings: Setti
 def test_without_a_setting_an_incident_is_a_line_in_the_log(
     settings: Settings, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """An error when it begins, an information when it is over."""
+    """An error when it opens, an information when it closes."""
     with caplog.at_level(logging.INFO, notifications.__name__):
         call(settings, BEGUN)
         call(settings, OVER)
@@ -78,10 +78,10 @@ def test_without_a_setting_an_incident_is_a_line_in_the_log(
     ]
 
 
-def test_a_notifier_that_fails_is_tried_again_and_then_given_up(
+def test_a_notifier_that_fails_is_retried_and_then_given_up(
     settings: Settings, pager: str, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """What it says stands in the log; the others are told all the same, and once."""
+    """Its errors are in the log; the other notifiers are called all the same, and once."""
     Pager.troubles.extend(ConnectionError(f"no line {n}") for n in (2, 1))
     call(settings, BEGUN, pager)
     assert len(Pager.sent) == 1
@@ -90,13 +90,13 @@ def test_a_notifier_that_fails_is_tried_again_and_then_given_up(
         call(settings, OVER, pager, "tidemill.airflow.notifications.LogNotifier")
     assert len(Pager.sent) == 1
     assert Pager.troubles == []
-    said = [each.getMessage() for each in caplog.records if each.name == notifications.__name__]
-    assert sum("no line at all" in each for each in said) == 3
-    assert any(each.startswith(f"nobody was told by {pager}") for each in said)
-    assert said[-1].startswith("stream flights: freshness is over")
+    lines = [each.getMessage() for each in caplog.records if each.name == notifications.__name__]
+    assert sum("no line at all" in each for each in lines) == 3
+    assert any(each.startswith(f"notifier {pager} sent no notification of") for each in lines)
+    assert lines[-1].startswith("stream flights: freshness is over")
 
 
-def test_a_notifier_that_never_returns_keeps_nobody(
+def test_a_notifier_that_never_returns_does_not_block_the_task(
     settings: Settings, pager: str, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """It counts as one that failed."""
@@ -110,7 +110,7 @@ def test_a_notifier_that_never_returns_keeps_nobody(
 
 
 @pytest.mark.parametrize(
-    ("name", "why"),
+    ("name", "reason"),
     [
         ("no_such_module.mail", "ModuleNotFoundError"),
         ("tidemill.airflow.notifications.Mail", "AttributeError"),
@@ -118,12 +118,14 @@ def test_a_notifier_that_never_returns_keeps_nobody(
         ("mail", "ValueError"),
     ],
 )
-def test_a_name_that_leads_nowhere_is_one_sentence_and_incidents_are_logged(
-    settings: Settings, caplog: pytest.LogCaptureFixture, name: str, why: str
+def test_a_name_that_cannot_be_loaded_is_an_error_and_incidents_are_logged(
+    settings: Settings, caplog: pytest.LogCaptureFixture, name: str, reason: str
 ) -> None:
-    """A wrong setting costs no stream its task, and no incident its line."""
-    with pytest.raises(ConfigError, match=f"TIDEMILL_NOTIFIERS names no notifier: {name} .*{why}"):
+    """A wrong setting fails no stream's task, and no incident goes without its line."""
+    with pytest.raises(ConfigError) as caught:
         notifiers(settings.model_copy(update={"notifiers": name}))
+    assert (caught.value.code, caught.value.value) == ("TM-AIRFLOW-NOTIFIER-INVALID", name)
+    assert reason in str(caught.value.parameters["reason"])
     with caplog.at_level(logging.INFO, notifications.__name__):
         call(settings, BEGUN, name)
     assert caplog.records[-1].getMessage() == str(BEGUN)

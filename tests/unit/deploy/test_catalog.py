@@ -13,8 +13,8 @@ import pytest
 import yaml
 
 from support.paths import TIDES
-from tidemill.airflow.dags.prepare import unapplied
-from tidemill.airflow.dags.streams import _concerns
+from tidemill.airflow.dags.pipelines import contributes_to
+from tidemill.airflow.dags.prepare import unapplied_changes
 from tidemill.config import Settings
 from tidemill.deploy import catalog, check_cache, snapshots
 from tidemill.deploy.catalog import find_pipeline, list_rejections
@@ -201,18 +201,19 @@ def test_a_driver_is_prepared_of_the_version_applied_last_and_what_the_folder_is
 ) -> None:
     """Edited or broken, it keeps nothing from starting."""
     spec = load_pipeline(project.pipelines / "tides")
-    assert unapplied(project, spec, 3) == []
+    assert unapplied_changes(project, spec, 3) == []
     edit(project, "pipeline.yaml", lambda text: text + "# edited\n")
-    [sentence] = unapplied(project, spec, 3)
+    [sentence] = unapplied_changes(project, spec, 3)
     assert sentence == (
-        "version 3 of tides, applied last, goes on: the folder was edited since; ./tidemill apply tides makes it count"
+        "the stream runs version 3 of tides, which was deployed last: the folder has unapplied changes;"
+        " run ./tidemill apply tides to apply them"
     )
     break_it(project)
-    [sentence] = unapplied(project, spec, 3)
+    [sentence] = unapplied_changes(project, spec, 3)
     assert "version 3 of tides" in sentence
     assert "TM-SPEC-KEY-UNKNOWN" in sentence
     shutil.rmtree(project.pipelines / "tides")
-    assert "TM-SPEC-PIPELINE-UNKNOWN" in unapplied(project, spec, 3)[0]
+    assert "TM-SPEC-PIPELINE-UNKNOWN" in unapplied_changes(project, spec, 3)[0]
 
 
 def test_an_apply_of_a_broken_folder_is_refused_before_anything_is_done(project: Settings) -> None:
@@ -244,4 +245,4 @@ def test_an_apply_of_a_broken_folder_is_refused_before_anything_is_done(project:
 )
 def test_a_task_reads_no_pipeline_but_its_own(dag_id: str | None, names: set[str]) -> None:
     """So that its start costs the same beside however many; a name that leaves two possible is read for both."""
-    assert {name for name in ("tides", "tides__high") if _concerns(dag_id, name)} == names
+    assert {name for name in ("tides", "tides__high") if contributes_to(dag_id, name)} == names

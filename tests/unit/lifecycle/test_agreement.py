@@ -16,7 +16,8 @@ from prometheus_client.parser import text_string_to_metric_families as parse
 
 from support.paths import ROOT
 from support.streams import NOW, RUNNING, ago
-from tidemill.airflow.dags import control, prepare
+from tidemill.airflow.dags import prepare
+from tidemill.airflow.triggers import request_outcome
 from tidemill.airflow.triggers import stream as stream_trigger
 from tidemill.cli import restart
 from tidemill.config import Settings
@@ -120,8 +121,8 @@ def test_operators_act_on_the_same_state(monkeypatch: pytest.MonkeyPatch) -> Non
 def test_a_requested_stop_is_confirmed_when_no_driver_is_alive() -> None:
     """By the form in Airflow; a requested start is confirmed when a driver is running."""
     for row in ROWS:
-        request = {"stream": row.stream, "desired_state": row.desired_state, "by": "a person", "after": 0}
-        confirmed, _ = control.outcome_of(row, request, gone=False)
+        request = {"stream": row.stream, "desired_state": row.desired_state, "by": "a person", "after_epoch": 0}
+        confirmed, _ = request_outcome.outcome_of(row, request, gone=False)
         if row.desired_state == "stopped":
             assert bool(confirmed) is not observe(row).is_alive
         else:
@@ -175,7 +176,7 @@ def test_a_refresh_waits_by_the_same_measure() -> None:
 
 def test_the_callers_use_the_functions_of_the_life_cycle() -> None:
     """Each module that decides about a driver has the one function, and none of its own."""
-    assert all(module.observe is observe for module in (apply, control, restart, stream_trigger))  # type: ignore[attr-defined]
+    assert all(module.observe is observe for module in (apply, request_outcome, restart, stream_trigger))  # type: ignore[attr-defined]
     assert refresh.behind_seconds is behind_seconds  # type: ignore[attr-defined]
     assert prepare.observe_stream is stream_trigger.observe_stream
 
@@ -205,7 +206,9 @@ def test_no_other_module_judges_a_driver_by_the_age_of_its_heartbeat() -> None:
     package = ROOT / "src" / "tidemill"
     names = {str(path.relative_to(package)): path for path in sorted(package.rglob("*.py"))}
     others = {name: path for name, path in names.items() if Path(name).parts[0] != "lifecycle"}
-    assert {name for name, path in others.items() if ages(path.read_text())} <= _MAY_READ | {"airflow/dags/control.py"}
+    assert {name for name, path in others.items() if ages(path.read_text())} <= _MAY_READ | {
+        "airflow/triggers/request_outcome.py"
+    }
     assert ages("old = (row.now - row.heartbeat_at).total_seconds() > 15") == [1]
     assert ages("row.acquired_at >= row.requested_at") == [1]
     assert ages("row.heartbeat_at is None") == []

@@ -1,10 +1,10 @@
-"""The DAG ``maintenance``: once a day tables, ledger, models and files are kept, and every pipeline is verified."""
+"""The DAG ``maintenance``: once a day it maintains tables, ledger, models and files, and verifies every pipeline."""
 
 from __future__ import annotations
 
 import logging
 from collections.abc import Iterable
-from datetime import UTC, datetime, timedelta
+from datetime import timedelta
 from typing import Any
 
 from airflow.providers.apache.kafka.hooks.client import KafkaAdminClientHook
@@ -14,6 +14,7 @@ from airflow.sdk.exceptions import AirflowFailException
 
 from tidemill import config
 from tidemill.airflow import notifications
+from tidemill.airflow.dags import START_DATE, runbook
 from tidemill.config import Account
 from tidemill.deploy.catalog import find_pipeline
 from tidemill.errors import VerifyError
@@ -23,32 +24,15 @@ from tidemill.supervisor.maintenance import describe, maintain_files, maintain_p
 
 log = logging.getLogger(__name__)
 SCHEDULE = "23 3 * * *"
-"""Once a day, at an hour when schedules that say @daily are done."""
-_DOC = """\
-### Upkeep
-Keeps every pipeline's part of the database small and proves it right, beside the running streams: each step is a
-transaction of a few thousand rows at most, and a step that does not get its turn is left to the next run.
-
-| task | does | when it is red |
-| --- | --- | --- |
-| `keep__<pipeline>` | puts old commits together, removes rows by their `retention`, old deletion markers, old \
-quarantined records, scores and artifacts of model versions that nobody needs | clear it: it goes on where it was |
-| `verify__<pipeline>` | compares ledger, Kafka, tables and rollups | the incident *ledger* names the first \
-difference: leave the database as it is and look for writers beside Tidemill |
-| `files` | removes scratch folders, cut-off bulk loads and old logs of former drivers | clear it |
-
-**To see what it would do**, run `./tidemill maintain --dry-run`, or trigger the DAG with *dry_run*. How long things
-stay is set by
-`TIDEMILL_LEDGER_DAYS`, `TIDEMILL_QUARANTINE_DAYS`, `TIDEMILL_LOG_DAYS` and by the pipelines' `retention`.
-"""
+"""Once a day, at an hour by which the runs of schedules such as @daily have ended."""
 
 
 def maintenance_dag(pipelines: Iterable[Pipeline]) -> DAG:
-    """``maintenance``: keep -> verify for each pipeline, and the files of this machine."""
+    """``maintenance``: maintain -> verify for each pipeline, and the files of this host."""
     with DAG(
         dag_id="maintenance",
         schedule=SCHEDULE,
-        start_date=datetime(2024, 1, 1, tzinfo=UTC),
+        start_date=START_DATE,
         catchup=False,
         max_active_runs=1,
         default_args={
@@ -57,32 +41,32 @@ def maintenance_dag(pipelines: Iterable[Pipeline]) -> DAG:
             "retry_delay": timedelta(minutes=1),
             "execution_timeout": timedelta(hours=6),
         },
-        params={"dry_run": Param(False, type="boolean", title="Dry run", description="Only say what would be done")},
+        params={
+            "dry_run": Param(
+                False, type="boolean", title="Dry run", description="Report what would be removed, and remove nothing"
+            )
+        },
         tags=["tidemill", "maintenance", "all-pipelines"],
-        description="Keeps ledger, tables, models and files small, and verifies every pipeline",
-        doc_md=_DOC,
+        description="Maintains ledger, tables, models and files, and verifies every pipeline",
+        doc_md=runbook.MAINTENANCE_DOC,
     ) as dag:
-        PythonOperator(task_id="files", python_callable=_keep_files)
+        PythonOperator(task_id="maintain_files", python_callable=_maintain_files)
         for pipeline in pipelines:
-            name = pipeline.name
-            keeping = PythonOperator(
-                task_id=f"keep__{name}", python_callable=_keep, op_kwargs={"pipeline": name}, owner=pipeline.owner
-            )
-            verifying = PythonOperator(
-                task_id=f"verify__{name}", python_callable=_verify, op_kwargs={"pipeline": name}, owner=pipeline.owner
-            )
-            keeping >> verifying
+            this: dict[str, Any] = {"op_kwargs": {"pipeline": pipeline.name}, "owner": pipeline.owner}
+            maintain = PythonOperator(task_id=f"maintain__{pipeline.name}", python_callable=_maintain, **this)
+            verify = PythonOperator(task_id=f"verify__{pipeline.name}", python_callable=_verify, **this)
+            maintain >> verify
     return dag
 
 
-def _keep(pipeline: str, *, params: dict[str, bool]) -> None:
+def _maintain(pipeline: str, *, params: dict[str, bool]) -> None:
     settings = config.load()
     facts = maintain_pipeline(settings, find_pipeline(settings, pipeline).pipeline, dry_run=params["dry_run"])
     for sentence in describe(facts):
         log.info("%s: %s", pipeline, sentence)
 
 
-def _keep_files(*, params: dict[str, bool]) -> None:
+def _maintain_files(*, params: dict[str, bool]) -> None:
     for sentence in describe(maintain_files(config.load(), dry_run=params["dry_run"])):
         log.info("%s", sentence)
 
@@ -93,7 +77,7 @@ def _verify(pipeline: str, **context: Any) -> None:
     try:
         findings = verify_and_report(settings, spec, KafkaAdminClientHook().get_conn)
     except VerifyError as error:
-        # Another try would only find it again.
+        # A retry would only find the same difference again.
         raise AirflowFailException(str(error)) from error
     finally:
         with session(settings, Account.STREAM) as connection:

@@ -1,4 +1,4 @@
-"""What has to be true before a stream's driver is worth starting."""
+"""The task ``prepare`` of a stream's DAG: checks what a driver needs before one is started."""
 
 from __future__ import annotations
 
@@ -21,47 +21,47 @@ log = logging.getLogger(__name__)
 
 
 def prepare(pipeline: str) -> None:
-    """Check that a version of the pipeline is applied, and that its topic is there.
+    """Check that a version of the pipeline is applied, and that its topic exists.
 
-    What runs is the version that was applied last. A folder that is another one by now, or is refused, is only told
-    of. A live driver needs neither version nor topic: it goes on with what it was started for, and is adopted.
+    The driver runs the version that was applied last. A folder that has changed since, or is rejected, only causes a
+    warning. A live driver needs no check: it is adopted with the version that it was started with.
 
     Raises:
-        StreamError: nothing was applied, or what was applied is not to be found here.
-        SourceError: Kafka does not hold the topic, or does not answer.
+        StreamError: no version was applied, or the applied version is not available on this host.
+        SourceError: Kafka does not have the topic, or does not answer.
     """
     settings = config.load()
     with closing(TidemillHook().get_conn()) as connection:
-        seen = observe_stream(connection, pipeline)
-        if seen is not None and seen[1].is_alive:
-            log.info("stream %s has a live driver, of pipeline version %s", pipeline, seen[1].version)
-            return
-        if seen is not None and not desired_of(seen[0]).running:
-            # There is something to settle about its last driver, for which nothing has to be there.
-            log.info("stream %s is not wanted", pipeline)
-            return
+        observation = observe_stream(connection, pipeline)
+        if observation is not None:
+            row, observed = observation
+            if observed.is_alive:
+                log.info("stream %s has a live driver, of pipeline version %s", pipeline, observed.version)
+                return
+            if not desired_of(row).running:
+                # The task ``run`` still has to act on the last driver, for which neither version nor topic is needed.
+                log.info("stream %s is not to be started", pipeline)
+                return
         spec, version = load_deployed(settings, connection, pipeline)
-    for warning in unapplied(settings, spec, version):
+    for warning in unapplied_changes(settings, spec, version):
         log.warning("%s", warning)
+    topic = spec.source.topic
     try:
-        found = partitions(KafkaAdminClientHook().get_conn, spec.source.topic)
+        numbers = partitions(KafkaAdminClientHook().get_conn, topic)
     except SourceError as error:
         if error.code != TOPIC_MISSING:
             raise
-        topic = spec.source.topic
-        raise SourceError(
-            f"topic {topic} does not exist", remedy=f"create it with ./tidemill apply {pipeline}"
-        ) from error
-    log.info("pipeline %s is version %d; topic %s has %d partitions", pipeline, version, spec.source.topic, len(found))
+        raise SourceError("TM-AIRFLOW-TOPIC-MISSING", topic=topic, pipeline=pipeline) from error
+    log.info("pipeline %s has version %d; topic %s has %d partitions", pipeline, version, topic, len(numbers))
 
 
-def unapplied(settings: Settings, spec: Pipeline, version: int) -> list[str]:
-    """A sentence if the pipeline's folder is not what was applied last, none if it is."""
-    goes_on = f"version {version} of {spec.name}, applied last, goes on"
+def unapplied_changes(settings: Settings, spec: Pipeline, version: int) -> list[str]:
+    """A warning if the pipeline's folder differs from the version that was applied last; none if it is the same."""
+    running = f"the stream runs version {version} of {spec.name}, which was deployed last"
     try:
         folder = load_pipeline(settings.pipelines / spec.name)
     except (SpecError, OSError, UnicodeDecodeError) as error:
-        return [f"{goes_on}, for the folder is refused: {error}"]
+        return [f"{running}, because the folder is rejected: {error}"]
     if folder.digest == spec.digest:
         return []
-    return [f"{goes_on}: the folder was edited since; ./tidemill apply {spec.name} makes it count"]
+    return [f"{running}: the folder has unapplied changes; run ./tidemill apply {spec.name} to apply them"]

@@ -1,8 +1,8 @@
-"""The DAG of a model: fresh? -> train -> promote -> (approve ->) score -> publish."""
+"""The DAG ``refresh__<pipeline>__<model>``: trains, promotes, scores and publishes a model."""
 
 from __future__ import annotations
 
-from datetime import UTC, datetime, timedelta
+from datetime import timedelta
 from typing import Any
 
 from airflow.providers.standard.operators.python import BranchPythonOperator, PythonOperator
@@ -10,43 +10,41 @@ from airflow.sdk import DAG, AssetOrTimeSchedule, CronTriggerTimetable, TriggerR
 
 from tidemill.airflow import assets
 from tidemill.airflow.approval import ApproveOperator
-from tidemill.airflow.dags import refresh_form, refresh_tasks, runbook
+from tidemill.airflow.dags import START_DATE, refresh_form, refresh_tasks, runbook
 from tidemill.airflow.spark_job import RefreshJob, submission
 from tidemill.config import Settings
 from tidemill.deploy.catalog import CatalogEntry
 from tidemill.spec import Model
 from tidemill.spec.schema import Approval
 
-_BEGINNING = datetime(2024, 1, 1, tzinfo=UTC)
-"""Airflow wants a day on which scheduling may begin; any day in the past does."""
-_REFRESH_ID = "{{ ti.xcom_pull(task_ids='fresh', key='refresh_id') }}"
+_REFRESH_ID = "{{ ti.xcom_pull(task_ids='decide', key='refresh_id') }}"
 
 
 def schedule(pipeline: str, model: Model) -> Any:
-    """By the clock, after so many commits, or by whichever comes first."""
-    time, number = model.score.schedule, model.score.after_commits
+    """The model's schedule for Airflow: a cron expression, a number of commits, or whichever of both comes first."""
+    cron, number = model.score.schedule, model.score.after_commits
     if number is None:
-        return time
-    news = assets.commits(pipeline, number)
-    if time is None:
-        return [news]
-    return AssetOrTimeSchedule(timetable=CronTriggerTimetable(time, timezone="UTC"), assets=[news])
+        return cron
+    commits = assets.commits(pipeline, number)
+    if cron is None:
+        return [commits]
+    return AssetOrTimeSchedule(timetable=CronTriggerTimetable(cron, timezone="UTC"), assets=[commits])
 
 
-def refresh_dag(settings: Settings, found: CatalogEntry, name: str) -> DAG:
-    """``refresh__<pipeline>__<model>``."""
-    pipeline = found.pipeline
+def refresh_dag(settings: Settings, entry: CatalogEntry, name: str) -> DAG:
+    """``refresh__<pipeline>__<model>``: decide -> train -> promote -> (approve ->) score -> publish."""
+    pipeline = entry.pipeline
     model = pipeline.models[name]
     with DAG(
         dag_id=f"refresh__{pipeline.name}__{name}",
         schedule=schedule(pipeline.name, model),
-        start_date=_BEGINNING,
+        start_date=START_DATE,
         catchup=False,
         max_active_runs=1,
-        on_failure_callback=refresh_tasks.RunFailed(pipeline.name, name),
+        on_failure_callback=refresh_tasks.RecordRunFailure(pipeline.name, name),
         default_args={
             "owner": pipeline.owner,
-            # One more try for what goes away by itself; the next run of the schedule is the one after that.
+            # One retry for transient errors; the next run of the schedule is the one after that.
             "retries": 1,
             "retry_delay": timedelta(seconds=20),
             "execution_timeout": timedelta(hours=2),
@@ -54,27 +52,27 @@ def refresh_dag(settings: Settings, found: CatalogEntry, name: str) -> DAG:
         },
         params=refresh_form.form(),
         tags=["tidemill", "refresh", pipeline.name],
-        description=f"Trains, promotes and scores {pipeline.name}.{name}",
-        doc_md=runbook.refresh_doc(pipeline, name, model, found.rejection),
+        description=f"Trains, promotes, scores and publishes the model {pipeline.name}.{name}",
+        doc_md=runbook.refresh_doc(pipeline, name, model, entry.rejection),
     ) as dag:
-        _tasks(settings, pipeline.name, name, model)
+        _declare_tasks(settings, pipeline.name, name, model)
     return dag
 
 
-def _tasks(settings: Settings, pipeline: str, name: str, model: Model) -> None:
+def _declare_tasks(settings: Settings, pipeline: str, name: str, model: Model) -> None:
     this = {"pipeline": pipeline, "model": name}
     table, fitted = assets.table(pipeline, model.table), assets.model(pipeline, name)
-    fresh = BranchPythonOperator(
-        task_id="fresh",
-        python_callable=refresh_tasks.fresh,
+    decide = BranchPythonOperator(
+        task_id="decide",
+        python_callable=refresh_tasks.decide,
         op_kwargs=this,
-        # Two minutes for a stream that is catching up; after that it is the stream that needs a look.
+        # Two minutes for a stream that catches up; after that the stream itself needs attention.
         retries=8,
         retry_delay=timedelta(seconds=15),
     )
-    train = _job("train", settings, this, inlets=[table], outlets=[fitted])
+    train = _spark_job("train", settings, this, inlets=[table], outlets=[fitted])
     promote = BranchPythonOperator(task_id="promote", python_callable=refresh_tasks.promote, op_kwargs=this)
-    score = _job("score", settings, this, inlets=[table, fitted], trigger_rule=TriggerRule.NONE_FAILED)
+    score = _spark_job("score", settings, this, inlets=[table, fitted], trigger_rule=TriggerRule.NONE_FAILED)
     publish = PythonOperator(
         task_id="publish",
         python_callable=refresh_tasks.publish,
@@ -82,13 +80,13 @@ def _tasks(settings: Settings, pipeline: str, name: str, model: Model) -> None:
         inlets=[table, fitted],
         outlets=[assets.scores(pipeline, model.score.table)],
     )
-    fresh >> train >> promote >> score >> publish
-    fresh >> score
+    decide >> train >> promote >> score >> publish
+    decide >> score
     if model.promotion.approval is Approval.MANUAL:
         promote >> ApproveOperator(task_id="approve", **this) >> score
 
 
-def _job(job: str, settings: Settings, this: dict[str, str], **kwargs: Any) -> RefreshJob:
+def _spark_job(job: str, settings: Settings, this: dict[str, str], **kwargs: Any) -> RefreshJob:
     arguments = ["--pipeline", this["pipeline"], "--model", this["model"], "--refresh", _REFRESH_ID]
     subject = f"{this['pipeline']}.{this['model']}"
     return RefreshJob(

@@ -1,4 +1,4 @@
-"""The form of a refresh: train now, on which time, with which parameters."""
+"""The form of a refresh: train now, on which range of time, with which parameters."""
 
 from __future__ import annotations
 
@@ -14,44 +14,46 @@ from tidemill.ml.training.options import parse_options
 
 @dataclass(frozen=True)
 class RefreshRequest:
-    """The form as it was filled in."""
+    """A form that was filled in."""
 
     force: bool
-    """Train whatever the schedule says. A range of time or parameters are asked of a training, and so imply it."""
+    """Train regardless of the schedule. A range of time or parameters imply it, because they apply to training."""
     options: dict[str, Any] | None
-    """For the row of the refresh; None where nothing beyond ``force`` was asked."""
+    """Range of time and parameters, for the row of the refresh; None if the form has neither."""
 
 
 def form() -> dict[str, Param]:
-    """What the DAG's form asks for."""
+    """The fields of the DAG's form."""
 
     def time(title: str, description: str) -> Param:
         return Param(None, type=["null", "string"], title=title, description=description)
 
     return {
-        "force": Param(False, type="boolean", title="Train now", description="Whatever the schedule says"),
-        "train_from": time("Train from", "An ISO time (UTC if it names no zone); from the first row if empty"),
-        "train_until": time("Train until", "An ISO time; the last days before it are held out. All rows if empty"),
+        "force": Param(False, type="boolean", title="Train now", description="Train regardless of the schedule"),
+        "train_from": time("Train from", "An ISO time (UTC without a zone); from the first row if empty"),
+        "train_until": time(
+            "Train until", "An ISO time, the last days before which are held out; up to the newest row if empty"
+        ),
         "parameters": Param(
             {},
             type=["null", "object"],
             title="Parameters",
-            description='Of the estimator, in place of the pipeline\'s, such as {"maxDepth": 4}',
+            description='Of the estimator, instead of those of the pipeline, for example {"maxDepth": 4}',
         ),
     }
 
 
 def request_of(params: Mapping[str, Any]) -> RefreshRequest:
-    """Read the form.
+    """The request of a form that was filled in.
 
     Raises:
-        ModelError: a field is not what it can be.
+        ModelError: a field has an invalid value.
     """
-    given = {
+    fields = {
         "from": params.get("train_from") or None,
         "until": params.get("train_until") or None,
         "parameters": params.get("parameters") or {},
     }
-    parse_options(json.dumps(given))
-    options = given if any(given.values()) else None
+    parse_options(json.dumps(fields))
+    options = fields if any(fields.values()) else None
     return RefreshRequest(bool(params["force"]) or options is not None, options)

@@ -1,4 +1,4 @@
-"""The tasks of a refresh that need no Spark: is there something to do, who is champion, make the scores visible."""
+"""The tasks of a refresh that need no Spark: decide what to do, promote the challenger, publish the scores."""
 
 from __future__ import annotations
 
@@ -32,60 +32,64 @@ from tidemill.spec import Pipeline
 
 log = logging.getLogger(__name__)
 REFRESH_ID = "refresh_id"
-"""Key of the XCom that ``fresh`` leaves for the tasks after it."""
+"""Key of the XCom by which ``decide`` passes the refresh to the other tasks."""
 
 
-def fresh(pipeline: str, model: str, *, run_id: str, params: Mapping[str, Any], ti: Any) -> list[str]:
-    """Decide what this run does, and open the refresh if it does something.
+def decide(pipeline: str, model: str, *, run_id: str, params: Mapping[str, Any], ti: Any) -> list[str]:
+    """Decide what this run does, and open a refresh if it does anything.
 
     Returns:
         The task to go on with: ``train``, ``score``, or none.
 
     Raises:
-        AirflowFailException: the form asks for what there cannot be; another try would not help.
-        StreamError: the tables are not as fresh as the pipeline promises. Airflow asks again for a while.
-        ModelError: the model is being refreshed by another run. Airflow asks again for a while.
+        AirflowFailException: a field of the form has an invalid value; a retry would not help.
+        StreamError: the tables are further behind than the pipeline allows. Airflow retries for two minutes.
+        ModelError: another run is refreshing the model. Airflow retries for two minutes.
     """
     try:
-        asked = request_of(params)
+        request = request_of(params)
     except ModelError as error:
         raise AirflowFailException(str(error)) from error
-    with at_work(pipeline) as (spec, connection):
-        decision = decide_refresh(read_refresh_inputs(connection, spec, model, force=asked.force))
+    with open_pipeline(pipeline) as (spec, connection):
+        decision = decide_refresh(read_refresh_inputs(connection, spec, model, force=request.force))
         log.info("%s.%s: %s (%s)", pipeline, model, decision.action, decision.reason)
         if decision.action is Action.WAIT:
-            raise StreamError(f"stream {pipeline} is not fresh enough", value=decision.reason, remedy="see its DAG")
+            raise StreamError("TM-AIRFLOW-STREAM-NOT-FRESH", value=decision.reason, stream=pipeline)
         if decision.action is Action.SKIP:
             return []
-        _close_what_was_left(connection, spec, model, ti)
-        ti.xcom_push(key=REFRESH_ID, value=begin_refresh(connection, spec, model, run_id, asked.options))
+        _close_abandoned_refreshes(connection, spec, model, ti)
+        ti.xcom_push(key=REFRESH_ID, value=begin_refresh(connection, spec, model, run_id, request.options))
         return [decision.action.value]
 
 
-def _close_what_was_left(connection: Connection[Any], spec: Pipeline, model: str, ti: Any) -> None:
-    """Close refreshes of runs that have ended: no task of theirs is there to do it once a person marks them failed."""
+def _close_abandoned_refreshes(connection: Connection[Any], spec: Pipeline, model: str, ti: Any) -> None:
+    """Close refreshes of runs that have ended: a run that a person marked as failed has no task left to do it."""
     for run in running_refreshes(connection, spec.name, model):
         if run != ti.run_id and ti.get_dr_count(dag_id=ti.dag_id, run_ids=[run], states=["failed", "success"]):
             fail_run(connection, spec.name, model, run, f"its run {run} has ended")
 
 
 def promote(pipeline: str, model: str, *, ti: Any) -> list[str]:
-    """Promote or reject what was trained, or leave that to a person.
+    """Promote or reject the challenger, or leave the decision to a person.
 
     Returns:
-        ``approve``, ``score``, or nothing where there is no champion to score with.
+        ``approve``, ``score``, or no task if there is no champion to score with.
     """
-    refresh_id = refresh_of(ti)
-    with at_work(pipeline) as (spec, connection):
+    refresh_id = refresh_id_of(ti)
+    with open_pipeline(pipeline) as (spec, connection):
         reopen_refresh(connection, spec, model, refresh_id)
         verdict = promote_or_reject(connection, spec, model, refresh_id)
-        said = "waits for a person" if verdict.waiting else "promoted" if verdict.promote else "rejected"
-        log.info("%s.%s: %s, %s", pipeline, model, said, verdict.reason)
-        return ["approve"] if verdict.waiting else score_next(connection, spec, model, refresh_id, verdict.reason)
+        state = "waits for approval" if verdict.waiting else "promoted" if verdict.promote else "rejected"
+        log.info("%s.%s: %s, %s", pipeline, model, state, verdict.reason)
+        if verdict.waiting:
+            return ["approve"]
+        return tasks_after_decision(connection, spec, model, refresh_id, verdict.reason)
 
 
-def score_next(connection: Connection[Any], spec: Pipeline, model: str, refresh_id: int, reason: str) -> list[str]:
-    """``score``; or nothing, and the refresh is closed with the reason, where there is no champion to score with."""
+def tasks_after_decision(
+    connection: Connection[Any], spec: Pipeline, model: str, refresh_id: int, reason: str
+) -> list[str]:
+    """``score``; without a champion to score with, no task, and the refresh is closed with the reason."""
     if read_champion(connection, spec.name, model) is None:
         end_refresh(connection, refresh_id, "skipped", reason=reason)
         return []
@@ -93,53 +97,53 @@ def score_next(connection: Connection[Any], spec: Pipeline, model: str, refresh_
 
 
 def publish(pipeline: str, model: str, *, ti: Any) -> int:
-    """Make the scores of a refresh visible; returns how many rows got one."""
-    with at_work(pipeline) as (spec, connection):
-        reopen_refresh(connection, spec, model, refresh_of(ti))
-        rows = publish_refresh(connection, config.load(), spec, model, refresh_of(ti))
-    log.info("%s.%s: %d scores became visible", pipeline, model, rows)
+    """Make the scores of a refresh visible to readers; returns how many rows have one."""
+    with open_pipeline(pipeline) as (spec, connection):
+        reopen_refresh(connection, spec, model, refresh_id_of(ti))
+        rows = publish_refresh(connection, config.load(), spec, model, refresh_id_of(ti))
+    log.info("%s.%s: published %d scores", pipeline, model, rows)
     return rows
 
 
 def record_failure(context: Any) -> None:
-    """Close the refresh of a task that failed for good. A callback of Airflow's."""
+    """Airflow's callback for a task without retries left: close the refresh as failed."""
     ti = context["ti"]
-    refresh_id = ti.xcom_pull(task_ids="fresh", key=REFRESH_ID)
+    refresh_id = ti.xcom_pull(task_ids="decide", key=REFRESH_ID)
     if refresh_id is None:
         return
     reason = f"{ti.task_id}: {context.get('exception')}"
+    # Suppressed: the task has failed already, and an unavailable database has no place to note it.
     with suppress(TidemillError), closing(TidemillHook().get_conn()) as connection:
-        # Suppressed: the task is red already, and a database that is away has nowhere to note it.
         end_refresh(connection, int(refresh_id), "failed", reason=reason[:1000])
 
 
-class RunFailed:
-    """Closes the refresh of a run that failed where no task could say so: its worker was killed. A callback.
+class RecordRunFailure:
+    """Airflow's callback for a run that failed without a task's own callback, because its worker was killed.
 
     Args:
-        pipeline: whose model.
-        model: which.
+        pipeline: name of the pipeline.
+        model: name of its model.
     """
 
     def __init__(self, pipeline: str, model: str) -> None:
         self.pipeline, self.model = pipeline, model
 
     def __call__(self, context: Any) -> None:
-        """Airflow's DAG processor or scheduler calls."""
+        """Close the run's refresh as failed. Runs in Airflow's DAG processor or scheduler."""
         run = context.get("run_id") or context["dag_run"].run_id
+        # Suppressed as in :func:`record_failure`.
         with suppress(TidemillError), closing(TidemillHook().get_conn()) as connection:
-            # Suppressed, as above.
             fail_run(connection, self.pipeline, self.model, run, f"its run failed: {context.get('reason')}")
 
 
-def refresh_of(ti: Any) -> int:
-    """The refresh that ``fresh`` opened."""
-    return int(ti.xcom_pull(task_ids="fresh", key=REFRESH_ID))
+def refresh_id_of(ti: Any) -> int:
+    """The refresh that ``decide`` opened in this run."""
+    return int(ti.xcom_pull(task_ids="decide", key=REFRESH_ID))
 
 
 @contextmanager
-def at_work(pipeline: str) -> Iterator[tuple[Pipeline, Connection[Any]]]:
-    """The pipeline, and a connection as the stream account."""
+def open_pipeline(pipeline: str) -> Iterator[tuple[Pipeline, Connection[Any]]]:
+    """The pipeline, and a connection with the stream account."""
     spec = find_pipeline(config.load(), pipeline).pipeline
     with closing(TidemillHook().get_conn()) as connection:
         yield spec, connection

@@ -1,64 +1,72 @@
-"""The page that each DAG shows beside itself: what it does, and what to do when it is red."""
+"""The page ``doc_md`` of each DAG: what the DAG does, what each task does, and what to do when one has failed."""
 
 from __future__ import annotations
+
+from collections.abc import Iterable
 
 from tidemill.spec import Model, Pipeline
 from tidemill.spec.schema import Approval
 
 
-def stream_doc(pipeline: Pipeline, refused: str = "") -> str:
-    """Of ``stream__<pipeline>``."""
+def stream_doc(pipeline: Pipeline, rejected: str = "") -> str:
+    """The page of ``stream__<pipeline>``."""
+    name = pipeline.name
     return f"""\
-{refused_note(refused)}### Stream `{pipeline.name}`
-Keeps one Spark driver reading Kafka topic `{pipeline.source.topic}` into {_listed(pipeline.tables)} for as long as the
-stream is wanted. The driver runs by itself, outside Airflow; the task `run` only watches it and occupies no worker.
+{rejected_note(rejected)}### Stream `{name}`
+This DAG keeps one Spark driver running, which reads the Kafka topic `{pipeline.source.topic}` into \
+{_listed(pipeline.tables)}, for as long as the stream's desired state is *running*. The driver is a process of its own,
+outside Airflow. The task `run` watches it and occupies no worker.
 
-| task | does | when it is red |
+| task | what it does | when it is red |
 | --- | --- | --- |
-| `wanted` | waits until the stream is wanted and may start | the database was away; the next run waits again |
-| `prepare` | checks that the pipeline is applied and its topic is there | its last line says what is missing |
-| `run` | adopts the live driver or starts one, and watches it | its log names the cause and ends as the driver's does |
+| `await_start_request` | waits until the stream is to be started | the database was unavailable; the next run waits \
+again |
+| `prepare` | checks that the pipeline is applied and that its topic exists | the last line of its log names what is \
+missing and the command that creates it |
+| `run` | adopts the live driver or starts one, and watches it | its log names the cause, followed by the last lines \
+of the driver's log |
 
-**The driver's log** while it runs: the link *Driver log* of the task `run`.
+**To read the driver's log** while it runs, follow the link *Driver log* of the task `run`.
 
-**Start and stop** with the DAG `control_streams`, or `./tidemill start {pipeline.name}` and `./tidemill stop
-{pipeline.name}`. Marking the run or one of its tasks as
-failed stops the stream too. Clearing `run`, pausing the DAG or restarting Airflow leaves the driver alone; while the
-DAG is paused nobody starts it again if it breaks.
+**To start or stop the stream**, use the DAG `control_streams`, or `./tidemill start {name}` and
+`./tidemill stop {name}`. Marking the run or one of its tasks as failed stops the stream as well. Clearing `run`,
+pausing this DAG and restarting Airflow do not touch the driver; but while the DAG is paused, a driver that fails is
+not replaced.
 
-**Red again and again:** after six failures without a commit the stream is *halted*: an incident is open, and nothing is
-started until `./tidemill start {pipeline.name}`. Mend the cause first. No record is lost meanwhile: the position stands
-in the database.
+**If it is red again and again:** after six failures without a commit the stream is *halted*. An incident is open, and
+no driver is started until you fix the cause and run `./tidemill start {name}`. No record is lost meanwhile: the stream
+continues from its offsets, which are in the database.
 
-**Unknown driver?** Its log is `logs/streams/{pipeline.name}-<epoch>.log` in the state folder; a driver of an older
-epoch cannot commit and leaves by itself.
+**If you find a driver that this DAG does not know:** its log is `logs/streams/{name}-<epoch>.log` in the state folder.
+A driver of an older epoch cannot commit, and exits by itself.
 
 Owner: {pipeline.owner}.
 """
 
 
-def refresh_doc(pipeline: Pipeline, name: str, model: Model, refused: str = "") -> str:
-    """Of ``refresh__<pipeline>__<model>``."""
+def refresh_doc(pipeline: Pipeline, name: str, model: Model, rejected: str = "") -> str:
+    """The page of ``refresh__<pipeline>__<model>``."""
     return f"""\
-{refused_note(refused)}### Refresh of model `{name}` of `{pipeline.name}`
-Learns from table `{model.table}` and scores it into `{model.score.table}`, read through `{model.table}_scored`. It runs
-{_when(model)}. A run in which nothing changed skips everything; training happens after each tick of
-`{model.train.schedule}`.
+{rejected_note(rejected)}### Refresh of model `{name}` of `{pipeline.name}`
+This DAG trains the model on the table `{model.table}` and writes scores to `{model.score.table}`, which readers see
+through `{model.table}_scored`. It runs {_when(model)}. A run without new commits skips all its tasks. A challenger is
+trained after each tick of the schedule `{model.train.schedule}`.
 
-| task | does | when it is red |
+| task | what it does | when it is red |
 | --- | --- | --- |
-| `fresh` | decides: train, only score, or nothing | its last line says it: the form asks for what there cannot be, \
-another run is under way, or the stream is behind: look at its DAG first |
-| `train` | fits a challenger on a time split | its last line names the cause |
-| `promote` | compares by {model.promotion.metric}, margin {model.promotion.margin:g} | a metric is missing: clear \
-`train` |
-{_approve_row(model)}| `score` | scores what changed since the last publication | *drift* in its last line: see the \
-incident; else clear it: it begins again |
-| `publish` | makes the new scores visible, all at once | clear it: readers saw nothing yet |
+| `decide` | decides whether to train, only to score, or to do nothing | the last line of its log names the reason: an \
+invalid field of the form, another run that is refreshing the model, or a stream that is behind (see its DAG) |
+| `train` | fits a challenger and measures it on the newest rows, which are held out | the last line of its log names \
+the cause |
+| `promote` | promotes the challenger if it is better in {model.promotion.metric} by more than \
+{model.promotion.margin:g} | a metric is missing: clear `train` |
+{_approve_row(model)}| `score` | scores the rows that have changed since the last publication | if the last line of \
+its log names *drift*, see the incident; otherwise clear it, and it scores again from the beginning |
+| `publish` | makes all new scores visible in one transaction | clear it; readers have seen none of the new scores |
 
-Readers keep seeing the last published scores whatever is red here. **To train now**, trigger the DAG with *Train now*;
-a range of time or other parameters in the form train, too. **To go back** to an earlier version, use the DAG
-`control_models` or `./tidemill models rollback {pipeline.name}.{name}`.
+Readers keep seeing the scores published last, whichever task is red. **To train now**, trigger the DAG with
+*Train now*; a range of time or parameters in the form start a training as well. **To roll back** to an earlier version,
+use the DAG `control_models` or `./tidemill models rollback {pipeline.name}.{name}`.
 
 Owner: {pipeline.owner}.
 """
@@ -66,8 +74,8 @@ Owner: {pipeline.owner}.
 
 def _when(model: Model) -> str:
     number = model.score.after_commits
-    parts = [f"by the schedule `{model.score.schedule}`"] if model.score.schedule else []
-    parts += [f"whenever the stream has made {number:,} commits"] if number else []
+    parts = [f"on the schedule `{model.score.schedule}`"] if model.score.schedule else []
+    parts += [f"each time the stream has made {number:,} commits"] if number else []
     return " and ".join(parts)
 
 
@@ -75,73 +83,96 @@ def _approve_row(model: Model) -> str:
     if model.promotion.approval is not Approval.MANUAL:
         return ""
     return (
-        "| `approve` | asks a person, without a worker: *Required Actions* in Airflow, `control_models` or "
-        "`./tidemill models approve`; rejects after 7 days | its last line says why the answer could not be carried "
-        "out |\n"
+        "| `approve` | waits, without a worker, for a person who answers under *Required Actions* in Airflow, with "
+        "`control_models` or with `./tidemill models approve`; after 7 days the challenger is rejected | the last line "
+        "of its log names why the answer could not be carried out |\n"
     )
 
 
-def replay_doc(pipeline: Pipeline, refused: str = "") -> str:
-    """Of ``replay__<pipeline>``."""
+def replay_doc(pipeline: Pipeline, rejected: str = "") -> str:
+    """The page of ``replay__<pipeline>``."""
     return f"""\
-{refused_note(refused)}### Replay of `{pipeline.name}`
-Reads records again, beside the running stream, and writes them into {_listed(pipeline.tables)} exactly once more.
-Trigger it with the form: by *offsets* (`0:100-200,1:0-50`), by *time* (from `earliest` or an ISO time), or from
-*quarantine* (all of it, by part of the reason, or by id). It is a **dry run** unless you say otherwise: `tell` shows
-what would change.
+{rejected_note(rejected)}### Replay of `{pipeline.name}`
+This DAG reads records again, beside the running stream, and writes them into {_listed(pipeline.tables)} with
+exactly-once effect. Trigger it with its form, which selects records by *offsets* (`0:100-200,1:0-50`), by *time* (from
+`earliest` or an ISO time), or from the *quarantine* (all of it, by part of the reason, or by id). It is a **dry run**
+unless you switch that off: the task `report` then shows what would change.
 
-The same version of the folder changes nothing that is right already. A newer version corrects the rows that it makes
-otherwise and retracts those that it does not make any more: apply it first, then replay from `earliest`.
+The same version of the pipeline changes no row that is already correct. A newer version corrects the rows that it
+computes differently, and retracts the rows that it does not produce any more: apply it first, then replay from
+`earliest`.
 
-| task | does | when it is red |
+| task | what it does | when it is red |
 | --- | --- | --- |
-| `ask` | settles what the form means, and writes it into the table `replays` | its last line says what is wrong |
-| `run` | reads and writes in batches | mend the cause and clear `run`: it goes on after its last commit |
-| `tell` | says what came of it, in its log and as XCom | clear it |
+| `request` | resolves the form into offsets, and writes them to the table `replays` | the last line of its log names \
+the invalid field |
+| `run` | reads and writes the records in batches | fix the cause and clear `run`: it continues after its last commit |
+| `report` | reports the result, in its log and as XCom | clear it |
 
-A replay of an outdated version is refused. The same from a terminal: `./tidemill replay {pipeline.name} --help`.
+A replay with an outdated version of the pipeline is rejected. The same from a terminal: \
+`./tidemill replay {pipeline.name} --help`.
 
 Owner: {pipeline.owner}.
 """
 
 
-CONTROL_DOC = """\
-### Start, stop, restart
-Trigger this DAG with its form: a stream, or *all*, and an action. It writes the same wish as `./tidemill start`,
-`stop` and `restart`; the row says who wished, by Airflow's user name and the run. *start* also resets a stream that is
-halted. *restart* has the driver finish its batch and leave, and another one follow; with *all* it leaves alone what a
-person has stopped.
+CONTROL_STREAMS_DOC = """\
+### Start, stop or restart streams
+Trigger this DAG with its form: a stream, or *all*, and an action. It writes the same request as `./tidemill start`,
+`stop` and `restart`, with the name of the Airflow user and the run. *start* also closes the circuit of a halted stream.
+*restart* has the driver finish its batch and exit, and the next driver start; with *all* it leaves those streams alone
+that a person has stopped. No record is lost by any of these actions.
 
-| task | does | when it is red |
+| task | what it does | when it is red |
 | --- | --- | --- |
-| `wish` | writes what is wanted | its last line says what the form asks for that there is not |
-| `settle` | waits, without a worker, until it is so | its last line says why it is not: halted, the last driver's \
-error, or a DAG `stream__<pipeline>` that is switched off; the wish stands all the same |
+| `request` | writes the desired state | the last line of its log names the unknown stream or action |
+| `await_outcome` | waits, without a worker, until the streams have reached the desired state | the last line of its \
+log names why one has not: it is halted, its last driver failed, or its DAG `stream__<pipeline>` is paused; the \
+request stays in effect |
 
-Whoever wishes last is heard; the run before then ends red and names him. No record is lost by any of this.
+The newest request counts. A run that waits for an older one fails, and names who made the newer request.
 """
-"""Of ``control_streams``."""
-MODELS_DOC = """\
-### Approve, reject, roll back
-Trigger this DAG with its form: a model, an action and, if it is not to be the obvious one, a version. *approve* and
-*reject* answer the task `approve` of the model's refresh, which then goes on. *rollback* lets readers see an earlier
-version's scores again, in one transaction, and lets that version score from now on; without a version it is the one
+"""The page of ``control_streams``."""
+CONTROL_MODELS_DOC = """\
+### Approve, reject or roll back versions of models
+Trigger this DAG with its form: a model, an action and, if it is not the default one, a version. *approve* and *reject*
+answer the task `approve` of the model's refresh, which then goes on. *rollback* shows the scores of an earlier version
+to readers again, in one transaction, and makes that version the champion; without a version in the form it is the one
 published before. The same from a terminal: `./tidemill models approve|reject|rollback`.
 
-| task | does | when it is red |
+| task | what it does | when it is red |
 | --- | --- | --- |
-| `decide` | carries it out, and writes who decided into the table `decisions` | its last line says why not: nothing \
-waits, or that version has no scores any more |
+| `apply_decision` | carries out the decision, and writes who made it to the table `decisions` | the last line of its \
+log names why not: no version waits for approval, or the earlier version has no scores any more |
 """
-"""Of ``control_models``."""
+"""The page of ``control_models``."""
+MAINTENANCE_DOC = """\
+### Maintenance
+This DAG keeps each pipeline's part of the database small, and verifies it, while the streams run. Each step is a
+transaction of a few thousand rows at most; a step that does not get its locks is left to the next run.
+
+| task | what it does | when it is red |
+| --- | --- | --- |
+| `maintain__<pipeline>` | merges old commits of the ledger, deletes rows past their `retention`, old tombstones, old \
+quarantined records, and scores and artifacts of model versions that are not used any more | clear it: it continues \
+where it failed |
+| `verify__<pipeline>` | compares ledger, Kafka, tables and rollups | the incident *ledger* names the first \
+difference: leave the database as it is, and look for programs other than Tidemill that write to it |
+| `maintain_files` | removes scratch folders, unfinished bulk-load files and old logs of former drivers | clear it |
+
+**To see what would be removed**, run `./tidemill maintain --dry-run`, or trigger the DAG with *Dry run*. The periods
+are set by `TIDEMILL_LEDGER_DAYS`, `TIDEMILL_QUARANTINE_DAYS`, `TIDEMILL_LOG_DAYS` and by the pipelines' `retention`.
+"""
+"""The page of ``maintenance``."""
 
 
-def refused_note(refused: str) -> str:
-    """What stands at the top of a page where the pipeline's folder is refused; nothing where it is not."""
-    # A page is Markdown, and the reason quotes what an author wrote.
-    quoted = refused.replace("`", "'")
-    return f"> **The folder is refused, and the version applied last goes on.** `{quoted}`\n\n" if refused else ""
+def rejected_note(reason: str) -> str:
+    """The first lines of a page whose pipeline folder is rejected; empty if it is not."""
+    # The page is Markdown, and the reason quotes what an author wrote.
+    quoted = reason.replace("`", "'")
+    note = "The pipeline folder is rejected, and the version deployed last stays in use."
+    return f"> **{note}** `{quoted}`\n\n" if reason else ""
 
 
-def _listed(names: object) -> str:
-    return ", ".join(f"`{name}`" for name in names)  # type: ignore[attr-defined]
+def _listed(names: Iterable[str]) -> str:
+    return ", ".join(f"`{name}`" for name in names)

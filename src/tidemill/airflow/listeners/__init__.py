@@ -1,4 +1,4 @@
-"""What Airflow reports to its plugins: that a person marked a task or a run as failed.
+"""What Airflow reports to its plugins: that a person has marked a task or a run as failed.
 
 Runs in the API server and in task processes.
 """

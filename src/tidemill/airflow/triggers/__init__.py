@@ -1,4 +1,4 @@
-"""What waits for streams, commits and people without a worker slot.
+"""Triggers that wait for streams, commits and people without occupying a worker slot.
 
-Runs in the triggerer; one query every 2 s serves all triggers of a process.
+Runs in the triggerer; one query every 2 s serves all triggers on streams of a process.
 """

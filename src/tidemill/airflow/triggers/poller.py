@@ -1,7 +1,7 @@
-"""The eyes of a triggerer: one query every 2 s tells all the triggers of a process what their streams do.
+"""The poller of a triggerer: one query every 2 s serves the triggers of all streams.
 
-There is one watcher for each event loop and Airflow connection. It begins with the first trigger that waits, and ends,
-with its connection, with the last.
+There is one poller for each event loop and Airflow connection. It starts with its first subscriber, and it ends, with
+its database connection, when the last subscriber has left.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from airflow.sdk.bases.hook import BaseHook
 from airflow.triggers.base import TriggerEvent
 from pymysql.connections import Connection
 
-from tidemill.airflow.hook import ConnectionLike, open_connection
+from tidemill.airflow.connections import ConnectionLike, open_connection
 from tidemill.errors import Contention, DatabaseFull, DatabaseReadOnly, DatabaseUnavailable, Transient
 from tidemill.lifecycle.driver_state import DriverState, Observed, observe
 from tidemill.lifecycle.limits import LIMITS, View
@@ -31,238 +31,237 @@ from tidemill.store.control.streams import read_streams
 from tidemill.supervisor.launcher import is_gone
 
 POLL_SECONDS = 2.0
-"""From one look to the next, when nobody joins."""
-GATHER_SECONDS = 0.25
-"""Whoever joins is told at once, but no two looks are closer together than this: triggers come in crowds."""
+"""From the start of one poll to the start of the next."""
+BURST_SECONDS = 0.25
+"""A new subscriber is polled for at once, but two polls start at least this far apart: triggers arrive in bursts."""
 log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
 class StreamObservation:
-    """A stream, as one look has found it."""
+    """A stream, as one poll has observed it."""
 
     row: StreamRow
     observed: Observed
     connection: Connection[Any]
-    """For what there is to write about it: autocommit, the stream account. Only until :meth:`Listener.news` returns."""
+    """For writing about the stream: autocommit, the stream account. Valid until :meth:`Subscriber.on_observation`
+    returns."""
 
 
 class Subscriber(Protocol):
-    """Who wants to know."""
+    """Receives the observations of one stream."""
 
     stream: str
 
-    def news(self, seen: StreamObservation | None) -> TriggerEvent | None:
-        """Called after each look, in a thread.
+    def on_observation(self, observation: StreamObservation | None) -> TriggerEvent | None:
+        """Called after each poll, in a thread.
 
         Args:
-            seen: the stream; None if nothing was ever wished of it.
+            observation: the stream; None if it has no row, because no state was ever requested for it.
 
         Returns:
-            What to wake the task with, which ends the listening; None while there is nothing.
+            The event that ends the subscription and resumes the task; None to go on waiting.
         """
 
-    def away(self, error: DatabaseUnavailable) -> None:
-        """Called once whenever the database goes away. It is waited for."""
+    def on_unavailable(self, error: DatabaseUnavailable) -> None:
+        """Called once each time the database becomes unavailable. The poller keeps trying to connect."""
 
 
-async def subscribe(listener: Subscriber, conn_id: str) -> TriggerEvent:
-    """Wait until a look at the listener's stream is news for it.
+async def subscribe(subscriber: Subscriber, conn_id: str) -> TriggerEvent:
+    """Wait until an observation of the subscriber's stream makes it return an event, and return that event.
 
     Raises:
-        Exception: what its method raised, or what made looking impossible for good.
+        Exception: what the subscriber raised, or an error of the poll that no further poll could avoid.
     """
-    watchers = _watchers.setdefault(asyncio.get_running_loop(), {})
-    return await watchers.setdefault(conn_id, _Poller(conn_id)).subscribe(listener)
+    pollers = _pollers.setdefault(asyncio.get_running_loop(), {})
+    return await pollers.setdefault(conn_id, _Poller(conn_id)).subscribe(subscriber)
 
 
 @dataclass(eq=False)
 class _Subscription:
-    """One that listens, in the context that its own words belong to: Airflow sorts log lines by it."""
+    """A subscriber, the future that its task awaits, and its context: Airflow assigns log lines by the context."""
 
-    listener: Subscriber
-    answer: asyncio.Future[TriggerEvent]
+    subscriber: Subscriber
+    result: asyncio.Future[TriggerEvent]
     context: Context = field(default_factory=copy_context)
-    knows_away: bool = False
+    knows_of_outage: bool = False
 
 
 class _Poller:
-    """Looks while anybody listens."""
+    """The asynchronous half: polls while there are subscriptions, and hands their results over."""
 
     def __init__(self, conn_id: str) -> None:
         self._conn_id = conn_id
-        self._seats: list[_Subscription] = []
+        self._subscriptions: list[_Subscription] = []
         self._changed = asyncio.Event()
-        self._looking: asyncio.Task[None] | None = None
+        self._polling: asyncio.Task[None] | None = None
 
-    async def subscribe(self, listener: Subscriber) -> TriggerEvent:
+    async def subscribe(self, subscriber: Subscriber) -> TriggerEvent:
         loop = asyncio.get_running_loop()
-        seat = _Subscription(listener, loop.create_future())
-        self._seats.append(seat)
+        subscription = _Subscription(subscriber, loop.create_future())
+        self._subscriptions.append(subscription)
         self._changed.set()
-        if self._looking is None or self._looking.done():
-            # In no trigger's context: it outlives the one that happened to come first.
-            self._looking = loop.create_task(self._look_on(), name=f"watch {self._conn_id}", context=Context())
+        if self._polling is None or self._polling.done():
+            # In an empty context: the polling outlives the trigger that happened to subscribe first.
+            self._polling = loop.create_task(self._poll_repeatedly(), name=f"poll {self._conn_id}", context=Context())
         try:
-            return await seat.answer
+            return await subscription.result
         finally:
-            self._seats.remove(seat)
+            self._subscriptions.remove(subscription)
             self._changed.set()
 
-    async def _look_on(self) -> None:
+    async def _poll_repeatedly(self) -> None:
         loop = asyncio.get_running_loop()
-        eyes = _PollConnection()
+        session = _PollSession()
         try:
-            while self._seats:
+            while self._subscriptions:
                 began = loop.time()
                 self._changed.clear()
-                await self._look(eyes)
+                await self._poll(session)
                 with suppress(TimeoutError):
                     await asyncio.wait_for(self._changed.wait(), max(0.0, began + POLL_SECONDS - loop.time()))
-                    if self._seats:
-                        await asyncio.sleep(began + min(GATHER_SECONDS, POLL_SECONDS) - loop.time())
+                    if self._subscriptions:
+                        await asyncio.sleep(began + min(BURST_SECONDS, POLL_SECONDS) - loop.time())
         finally:
-            eyes.close()
+            session.close()
 
-    async def _look(self, eyes: _PollConnection) -> None:
-        seats = list(self._seats)
+    async def _poll(self, session: _PollSession) -> None:
+        subscriptions = list(self._subscriptions)
         try:
-            if not eyes.are_open:
-                await self._turn(eyes)
-            found = await asyncio.to_thread(eyes.look, seats)
+            if not session.is_connected:
+                await self._look_up_target(session)
+            results = await asyncio.to_thread(session.poll, subscriptions)
         except DatabaseUnavailable as error:
-            self._say_away(seats, error)
+            self._report_outage(subscriptions, error)
             return
-        except Exception as error:  # noqa: BLE001 -- it is raised again, by everybody who listens
-            found = [(seat, error) for seat in seats]
-        for seat, answer in found:
-            if seat.answer.done():
-                continue  # it was cancelled meanwhile
-            if isinstance(answer, Exception):
-                seat.answer.set_exception(answer)
+        except Exception as error:  # noqa: BLE001 -- each subscriber raises it in its own trigger
+            results = [(subscription, error) for subscription in subscriptions]
+        for subscription, result in results:
+            if subscription.result.done():
+                continue  # the trigger was cancelled during the poll
+            if isinstance(result, Exception):
+                subscription.result.set_exception(result)
             else:
-                seat.answer.set_result(answer)
-        for seat in seats:
-            seat.knows_away = False
+                subscription.result.set_result(result)
+        for subscription in subscriptions:
+            subscription.knows_of_outage = False
 
-    async def _turn(self, eyes: _PollConnection) -> None:
+    async def _look_up_target(self, session: _PollSession) -> None:
         try:
-            eyes.turn_to(await BaseHook.aget_connection(self._conn_id))
+            session.target = await BaseHook.aget_connection(self._conn_id)
         except Exception as error:
-            if not eyes.have_target:
+            if session.target is None:
                 raise
-            # Airflow itself is in trouble: what it said before will do.
-            log.warning("Airflow does not tell connection %s: %s", self._conn_id, error)
+            # Airflow itself does not answer: the connection that it returned last is still the best one.
+            log.warning("cannot look up Airflow connection %s, using the last known one: %s", self._conn_id, error)
 
-    def _say_away(self, seats: Iterable[_Subscription], error: DatabaseUnavailable) -> None:
-        for seat in seats:
-            if not seat.knows_away:
-                seat.context.run(seat.listener.away, error)
-            seat.knows_away = True
+    def _report_outage(self, subscriptions: Iterable[_Subscription], error: DatabaseUnavailable) -> None:
+        for subscription in subscriptions:
+            if not subscription.knows_of_outage:
+                subscription.context.run(subscription.subscriber.on_unavailable, error)
+            subscription.knows_of_outage = True
 
 
-class _PollConnection:
-    """A connection, and what was seen through it. Its methods block: all but ``close`` are called in a thread."""
+class _PollSession:
+    """The blocking half: a database connection, and what the previous poll read. All but ``close`` runs in a thread."""
 
     def __init__(self) -> None:
-        self._target: ConnectionLike | None = None
+        self.target: ConnectionLike | None = None
+        """Where to connect at the next poll; None before Airflow's connection was looked up."""
         self._connection: Connection[Any] | None = None
-        self._busy = threading.Lock()
+        self._lock = threading.Lock()
         self._closed = False
         self._rows: dict[str, StreamRow] = {}
         self._view: View | None = None
 
     @property
-    def are_open(self) -> bool:
+    def is_connected(self) -> bool:
         """Whether there is a connection."""
         return self._connection is not None
 
-    @property
-    def have_target(self) -> bool:
-        """Whether it was ever said where to connect."""
-        return self._target is not None
-
-    def turn_to(self, target: ConnectionLike) -> None:
-        """Where to connect, at the next look."""
-        self._target = target
-
-    def look(self, seats: Iterable[_Subscription]) -> list[tuple[_Subscription, TriggerEvent | Exception]]:
-        """Look once; what those are told whom it concerns.
+    def poll(self, subscriptions: Iterable[_Subscription]) -> list[tuple[_Subscription, TriggerEvent | Exception]]:
+        """Read all streams once; returns the subscriptions that ended, each with its event or its error.
 
         Raises:
-            DatabaseUnavailable: try again.
-            TidemillError: the database refuses.
+            DatabaseUnavailable: the next poll tries again.
+            TidemillError: the database rejected the query.
         """
         try:
-            with self._busy:
-                return self._look(seats)
+            with self._lock:
+                return self._poll(list(subscriptions))
         except BaseException:
             self._view = None
-            self._give_up()
+            self._disconnect()
             raise
         finally:
             if self._closed:
-                self._give_up()
+                self._disconnect()
 
     def close(self) -> None:
-        """Give the connection up, as soon as the look under way is over."""
+        """Close the connection, as soon as the poll in progress has ended."""
         self._closed = True
-        if not self._busy.locked():
-            self._give_up()
+        if not self._lock.locked():
+            self._disconnect()
 
-    def _look(self, seats: Iterable[_Subscription]) -> list[tuple[_Subscription, TriggerEvent | Exception]]:
+    def _poll(self, subscriptions: list[_Subscription]) -> list[tuple[_Subscription, TriggerEvent | Exception]]:
         if self._connection is None:
-            assert self._target is not None  # turned to before
-            self._connection = open_connection(self._target)
-        seats = list(seats)
-        # In this order: what a driver wrote last, it wrote before it ended, and stands in the rows only then for sure.
-        before = self._rows
-        gone = {name for name in {seat.listener.stream for seat in seats} if name in before and is_gone(before[name])}
+            assert self.target is not None  # looked up before the poll
+            self._connection = open_connection(self.target)
+        streams = {subscription.subscriber.stream for subscription in subscriptions}
+        # Processes before rows: what a driver writes last, it writes before it ends, so only rows that are read after
+        # its process has ended are sure to hold it.
+        previous = self._rows
+        gone = {name for name in streams if name in previous and is_gone(previous[name])}
         self._rows = rows = {row.stream: row for row in read_streams(self._connection)}
-        self._view = view = next((View.after(self._view, row.now, LIMITS) for row in rows.values()), None)
-        found: list[tuple[_Subscription, TriggerEvent | Exception]] = []
-        for seat in seats:
-            row, seen = rows.get(seat.listener.stream), None
-            if row is not None and view is not None:
-                is_over = row.stream in gone and row.epoch == before[row.stream].epoch
-                observed = observe(row, gone=is_over, viewed_seconds=view.seconds, limits=LIMITS)
-                if observed.driver_state is DriverState.LOST and not is_over and not self._takes_writes(row.stream):
-                    observed = observe(row, limits=LIMITS)
-                seen = StreamObservation(row, observed, self._connection)
-            answer = _notify(seat, seen)
-            if answer is not None:
-                found.append((seat, answer))
-        return found
+        self._view = next((View.after(self._view, row.now, LIMITS) for row in rows.values()), None)
+        viewed_seconds = self._view.seconds if self._view else 0.0
+        results: list[tuple[_Subscription, TriggerEvent | Exception]] = []
+        for subscription in subscriptions:
+            row = rows.get(subscription.subscriber.stream)
+            observation = None
+            if row is not None:
+                has_ended = row.stream in gone and row.epoch == previous[row.stream].epoch
+                observation = StreamObservation(row, self._observe(row, has_ended, viewed_seconds), self._connection)
+            result = _deliver(subscription, observation)
+            if result is not None:
+                results.append((subscription, result))
+        return results
 
-    def _takes_writes(self, stream: str) -> bool:
-        """Whether a heartbeat could have been written: a read-only or locked server answers questions all the same."""
-        assert self._connection is not None  # it was just read from
+    def _observe(self, row: StreamRow, has_ended: bool, viewed_seconds: float) -> Observed:
+        observed = observe(row, gone=has_ended, viewed_seconds=viewed_seconds, limits=LIMITS)
+        if observed.driver_state is DriverState.LOST and not has_ended and not self._accepts_writes(row.stream):
+            return observe(row, limits=LIMITS)
+        return observed
+
+    def _accepts_writes(self, stream: str) -> bool:
+        """Whether a driver could write a heartbeat: a read-only or locked server still answers queries."""
+        assert self._connection is not None  # the rows were read through it
         began = time.monotonic()
         try:
             with translated(), self._connection.cursor() as cursor:
                 cursor.execute("UPDATE streams SET stream = stream WHERE stream = %s", (stream,))
         except (DatabaseReadOnly, DatabaseFull, Contention) as error:
-            log.warning("nobody is given up while the database takes no writes: %s", error)
+            log.warning("no driver is declared lost while the database accepts no writes: %s", error)
             self._view = None
             return False
         if time.monotonic() - began > LIMITS.blink_seconds:
             self._view = None
         return self._view is not None
 
-    def _give_up(self) -> None:
+    def _disconnect(self) -> None:
         connection, self._connection = self._connection, None
         if connection is not None:
             close(connection)
 
 
-def _notify(seat: _Subscription, seen: StreamObservation | None) -> TriggerEvent | Exception | None:
-    """What the listener has to say to it, or what it raised: that is its own affair."""
+def _deliver(subscription: _Subscription, observation: StreamObservation | None) -> TriggerEvent | Exception | None:
+    """Pass an observation to a subscriber; returns its event, or the error that fails its trigger alone."""
     try:
-        return seat.context.run(seat.listener.news, seen)
+        return subscription.context.run(subscription.subscriber.on_observation, observation)
     except DatabaseUnavailable:
         raise
-    except Exception as error:  # noqa: BLE001 -- it is raised again, by the one who listens
+    except Exception as error:  # noqa: BLE001 -- it is raised again in the subscriber's trigger
         return None if isinstance(error, Transient) else error
 
 
-_watchers: WeakKeyDictionary[asyncio.AbstractEventLoop, dict[str, _Poller]] = WeakKeyDictionary()
+_pollers: WeakKeyDictionary[asyncio.AbstractEventLoop, dict[str, _Poller]] = WeakKeyDictionary()

@@ -34,8 +34,8 @@ def test_a_schedule_alone_is_cron() -> None:
     assert schedule("tides", changed("score", schedule="@daily", after_commits=None)) == "@daily"
 
 
-def test_commits_alone_are_an_asset_that_our_trigger_watches() -> None:
-    """Its name tells which stream and how many."""
+def test_commits_alone_are_an_asset_with_the_commit_trigger() -> None:
+    """Its name has the stream and the number."""
     [asset] = schedule("tides", changed("score", schedule=None, after_commits=5))
     assert asset.uri == "x-tidemill://tides/commits/5"
     [watcher] = asset.watchers
@@ -45,14 +45,14 @@ def test_commits_alone_are_an_asset_that_our_trigger_watches() -> None:
     )
 
 
-def test_both_are_whichever_comes_first() -> None:
+def test_with_schedule_and_commits_whichever_comes_first_starts_a_run() -> None:
     """The clock runs on beside the commits."""
     found = schedule("tides", changed("score", schedule="@daily", after_commits=5))
     assert isinstance(found, AssetOrTimeSchedule)
     assert [asset.uri for asset in found.asset_condition.objects] == ["x-tidemill://tides/commits/5"]
 
 
-def test_a_person_is_asked_only_where_the_model_says_so() -> None:
+def test_a_person_is_asked_only_if_the_model_requires_it() -> None:
     """Between judging and scoring."""
     assert "approve" not in dag_of(changed("promotion", approval=Approval.AUTOMATIC)).task_ids
     dag = dag_of(changed("promotion", approval=Approval.MANUAL))
@@ -61,7 +61,7 @@ def test_a_person_is_asked_only_where_the_model_says_so() -> None:
 
 
 def test_the_asset_graph_goes_from_table_to_model_to_scores() -> None:
-    """Each task says what it reads and what it makes."""
+    """Each task declares what it reads and writes."""
     dag = dag_of(PIPELINE.models["flood"])
 
     def of(task: str, which: str) -> set[str]:
@@ -75,10 +75,10 @@ def test_the_asset_graph_goes_from_table_to_model_to_scores() -> None:
     )
 
 
-def test_the_page_says_when_it_runs_and_who_is_asked() -> None:
-    """In words, for whoever opens it at night."""
+def test_the_page_states_when_the_dag_runs_and_whether_a_person_is_asked() -> None:
+    """In words."""
     model = changed("score", schedule="@daily", after_commits=5)
-    assert "by the schedule `@daily` and whenever the stream has made 5 commits" in dag_of(model).doc_md
+    assert "on the schedule `@daily` and each time the stream has made 5 commits" in dag_of(model).doc_md
     assert "| `approve` |" in dag_of(changed("promotion", approval=Approval.MANUAL)).doc_md
     assert "| `approve` |" not in dag_of(model).doc_md
 
@@ -97,8 +97,8 @@ def test_a_dataset_has_the_servers_name_and_no_password(monkeypatch: pytest.Monk
     assert "geheim" not in repr(found)
 
 
-def test_a_foreign_uri_of_our_scheme_is_refused() -> None:
+def test_an_incomplete_asset_uri_is_rejected() -> None:
     """It would name nothing."""
-    assert assets.keep_uri(urlsplit("x-tidemill://tides/models/flood")).netloc == "tides"
-    with pytest.raises(ValueError, match="a URI of ours is"):
-        assets.keep_uri(urlsplit("x-tidemill://tides"))
+    assert assets.sanitize_uri(urlsplit("x-tidemill://tides/models/flood")).netloc == "tides"
+    with pytest.raises(ValueError, match="an asset URI of Tidemill has the form"):
+        assets.sanitize_uri(urlsplit("x-tidemill://tides"))

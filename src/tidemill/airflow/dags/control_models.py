@@ -21,8 +21,8 @@ from tidemill.ml.registry.review import ACTIONS, apply_action
 log = logging.getLogger(__name__)
 
 
-def models_dag(models: Collection[str]) -> DAG:
-    """``control_models``: decide, when somebody fills in its form.
+def control_models_dag(models: Collection[str]) -> DAG:
+    """``control_models``: one task, apply_decision, triggered by its form.
 
     Args:
         models: names, each ``<pipeline>.<model>``.
@@ -33,37 +33,40 @@ def models_dag(models: Collection[str]) -> DAG:
         start_date=datetime(2024, 1, 1, tzinfo=UTC),
         catchup=False,
         max_active_runs=1,
-        # No second try: a rollback whose worker died after its commit would go back one version more.
+        # No retry: after a rollback whose worker died past its commit, a retry would go back one version more.
         default_args={"owner": "tidemill", "retries": 0},
         params=form(models),
         tags=["tidemill", "control", "all-pipelines"],
         description="Approves, rejects or rolls back versions of models",
-        doc_md=runbook.MODELS_DOC,
+        doc_md=runbook.CONTROL_MODELS_DOC,
     ) as dag:
-        PythonOperator(task_id="decide", python_callable=decide)
+        PythonOperator(task_id="apply_decision", python_callable=apply_decision)
     return dag
 
 
 def form(models: Collection[str]) -> dict[str, Param]:
-    """What the DAG's form asks for. Neither model nor action has a default: nobody decides by not reading."""
+    """The fields of the DAG's form. Model and action have no default, so that an untouched form decides nothing."""
     return {
-        # Where no pipeline has a model, the form names none: an empty list of choices is no valid schema.
+        # Where no pipeline has a model, the form offers "none": an empty list of choices is no valid schema.
         "model": Param(type="string", enum=sorted(models) or ["none"], title="Model"),
         "action": Param(type="string", enum=list(ACTIONS), title="Action"),
         "version": Param(
-            None, type=["null", "integer"], title="Version", description="If empty: what waits, or was published before"
+            None,
+            type=["null", "integer"],
+            title="Version",
+            description="If empty: the version that waits for approval, or for a rollback the one published before",
         ),
     }
 
 
-def decide(*, params: Mapping[str, Any], run_id: str, dag_run: Any) -> str:
-    """Do what the form asks for; returns what was done.
+def apply_decision(*, params: Mapping[str, Any], run_id: str, dag_run: Any) -> str:
+    """Carry out what the form requests; returns what was done, as a sentence.
 
     Raises:
-        AirflowFailException: it cannot be done; another try would not help.
-        TidemillError: the database is away.
+        AirflowFailException: the request cannot be carried out, and a retry would not help.
+        TidemillError: the database is unavailable.
     """
-    by = f"airflow: {dag_run.triggering_user_name or 'somebody'}, {run_id}"
+    by = f"airflow: {dag_run.triggering_user_name or 'unknown user'}, {run_id}"
     try:
         with closing(TidemillHook().get_conn()) as connection:
             done = apply_action(connection, config.load(), params["model"], params["action"], params["version"], by)

@@ -1,6 +1,6 @@
-"""What Airflow tells its plugins: that a person marked a task or a run as failed.
+"""The listener that recognises when a person marks a stream's task or run as failed in Airflow.
 
-Every process of Airflow loads this, so that what it leads to is loaded when it happens.
+Every process of Airflow loads this module, so it imports what it calls only when that happens.
 """
 
 from __future__ import annotations
@@ -25,20 +25,19 @@ def on_task_instance_failed(
     task_instance: RuntimeTaskInstance | TaskInstance,
     error: str | BaseException | None,
 ) -> None:
-    """A task failed. Only the server, where a person marks one, knows no state before."""
+    """A task failed. Only the API server, where a person marks a task, reports no previous state."""
     if previous_state is None:
-        _marked(task_instance.dag_id, task_instance.run_id)
+        _request_stop(task_instance.dag_id, task_instance.run_id)
 
 
 @hookimpl
 def on_dag_run_failed(dag_run: DagRun, msg: str) -> None:
-    """A run failed. The scheduler has other words for it."""
+    """A run failed. Only the API server, where a person marks a run, sends this message."""
     if "manually set" in msg:
-        _marked(dag_run.dag_id, dag_run.run_id)
+        _request_stop(dag_run.dag_id, dag_run.run_id)
 
 
-def _marked(dag_id: str, run_id: str) -> None:
+def _request_stop(dag_id: str, run_id: str) -> None:
     if dag_id.startswith(PREFIX):
-        importlib.import_module("tidemill.airflow.listeners.mark_failed").heed(
-            dag_id.removeprefix(PREFIX), dag_id, run_id
-        )
+        module = importlib.import_module("tidemill.airflow.listeners.stop_request")
+        module.request_stop_of_run(dag_id.removeprefix(PREFIX), dag_id, run_id)

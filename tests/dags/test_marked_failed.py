@@ -20,7 +20,7 @@ from pymysql.connections import Connection
 from sqlalchemy import delete, update
 from sqlalchemy.orm import Session
 
-from tidemill.airflow.listeners import listener, mark_failed
+from tidemill.airflow.listeners import marked_failed, stop_request
 from tidemill.config import Account, Settings
 from tidemill.errors import ConfigError, DatabaseUnavailable
 from tidemill.spec import Pipeline
@@ -69,12 +69,12 @@ def scene(tides: tuple[Settings, Pipeline]) -> Iterator[Marks]:
 
 def task_failed(run_id: str, before: Any = None, dag_id: str = DAG_ID) -> None:
     """What Airflow tells when a task has failed."""
-    listener.on_task_instance_failed(before, SimpleNamespace(dag_id=dag_id, run_id=run_id), "it failed")  # type: ignore[arg-type]
+    marked_failed.on_task_instance_failed(before, SimpleNamespace(dag_id=dag_id, run_id=run_id), "it failed")  # type: ignore[arg-type]
 
 
 def run_failed(run_id: str, msg: str) -> None:
     """What Airflow tells when a run has failed."""
-    listener.on_dag_run_failed(SimpleNamespace(dag_id=DAG_ID, run_id=run_id), msg)  # type: ignore[arg-type]
+    marked_failed.on_dag_run_failed(SimpleNamespace(dag_id=DAG_ID, run_id=run_id), msg)  # type: ignore[arg-type]
 
 
 BY_MARK = ("stopped", "airflow: run present was marked failed")
@@ -134,9 +134,9 @@ Away = Callable[[Exception, int], list[int]]
 @pytest.fixture
 def away(monkeypatch: pytest.MonkeyPatch) -> Away:
     """Has the database be away at the first few looks; gives what is left of them."""
-    real = mark_failed.server_connection
-    monkeypatch.setattr(mark_failed, "AGAIN_SECONDS", 0.2)
-    monkeypatch.setattr(mark_failed, "PATIENCE_SECONDS", 0.05)
+    real = stop_request.open_in_api_server
+    monkeypatch.setattr(stop_request, "PAUSE_SECONDS", 0.2)
+    monkeypatch.setattr(stop_request, "RESPONSE_SECONDS", 0.05)
 
     def be_away(error: Exception, times: int) -> list[int]:
         left = [*range(times)]
@@ -147,7 +147,7 @@ def away(monkeypatch: pytest.MonkeyPatch) -> Away:
                 raise error
             return real()
 
-        monkeypatch.setattr(mark_failed, "server_connection", connect)
+        monkeypatch.setattr(stop_request, "open_in_api_server", connect)
         return left
 
     return be_away
@@ -155,18 +155,21 @@ def away(monkeypatch: pytest.MonkeyPatch) -> Away:
 
 @pytest.mark.parametrize(
     "error",
-    [DatabaseUnavailable("the database cannot be reached"), ConfigError("Airflow has no such connection")],
+    [
+        DatabaseUnavailable("the database cannot be reached"),
+        ConfigError("TM-AIRFLOW-CONNECTION-MISSING", value="tidemill_db"),
+    ],
     ids=["database", "Airflow"],
 )
-def test_a_mark_is_heeded_once_all_is_back(scene: Marks, away: Away, error: Exception) -> None:
+def test_a_mark_stops_the_stream_once_the_database_is_back(scene: Marks, away: Away, error: Exception) -> None:
     """A person's act is not lost because it came at a bad moment. Airflow's server does not wait for it.
 
     Where Airflow cannot look a connection up, it says that there is none.
     """
     left = away(error, 3)
-    waiting = mark_failed.handle_mark(STREAM, DAG_ID, "present")
+    waiting = stop_request.request_stop_of_run(STREAM, DAG_ID, "present")
     assert waiting.is_alive()
-    assert mark_failed.handle_mark(STREAM, DAG_ID, "present") is waiting
+    assert stop_request.request_stop_of_run(STREAM, DAG_ID, "present") is waiting
     waiting.join(30)
     assert (scene.desired_state(), left) == (BY_MARK, [])
 
@@ -174,7 +177,7 @@ def test_a_mark_is_heeded_once_all_is_back(scene: Marks, away: Away, error: Exce
 def test_what_is_wished_meanwhile_stands(scene: Marks, away: Away) -> None:
     """The mark is older than the wish."""
     left = away(DatabaseUnavailable("the database cannot be reached"), 3)
-    waiting = mark_failed.handle_mark(STREAM, DAG_ID, "present")
+    waiting = stop_request.request_stop_of_run(STREAM, DAG_ID, "present")
     streams.request_state(scene.connection, STREAM, "running", "somebody, later")
     waiting.join(30)
     assert (scene.desired_state(), left) == (("running", "somebody, later"), [])
@@ -194,8 +197,8 @@ def test_a_database_that_stays_away_is_given_up(
 ) -> None:
     """The log says what is lost."""
     left = away(DatabaseUnavailable("the database cannot be reached"), 1_000)
-    monkeypatch.setattr(mark_failed, "HEED_SECONDS", 0.5)
-    mark_failed.handle_mark(STREAM, DAG_ID, "present").join(30)
+    monkeypatch.setattr(stop_request, "RETRY_FOR_SECONDS", 0.5)
+    stop_request.request_stop_of_run(STREAM, DAG_ID, "present").join(30)
     assert scene.desired_state() == ("running", "a test")
     assert 0 < len(left) < 1_000
-    assert f"stream {STREAM} goes on although its run present was marked failed" in caplog.text
+    assert f"stream {STREAM} was not stopped although its run present was marked failed" in caplog.text

@@ -23,8 +23,8 @@ from airflow.sdk.exceptions import ParamValidationError
 from typer.testing import CliRunner
 
 from tidemill import config
-from tidemill.airflow.dags import control as control_dag
-from tidemill.airflow.dags.control import ConfirmTrigger
+from tidemill.airflow.triggers import request_outcome
+from tidemill.airflow.triggers.request_outcome import RequestOutcomeTrigger, StateRequest
 from tidemill.cli import main as cli
 from tidemill.config import Account, Settings
 from tidemill.deploy.apply import apply_all
@@ -40,7 +40,7 @@ DRIVER = Path(__file__).with_name("tiny_driver.py")
 
 @dataclass
 class Keeper:
-    """Stands where ``stream__tides`` does: starts a driver when one is wanted and none is there."""
+    """In place of ``stream__tides``: starts a driver if the stream is to run and has none."""
 
     settings: Settings
     over: threading.Event = field(default_factory=threading.Event)
@@ -77,20 +77,20 @@ def tides(connections: Settings) -> Iterator[tuple[Settings, Pipeline]]:
 
 @pytest.fixture
 def dag(tides: tuple[Settings, Pipeline], monkeypatch: pytest.MonkeyPatch) -> Iterator[DAG]:
-    """The DAG, and a stream of which nothing is known yet."""
+    """The DAG, and a stream without a row."""
     settings, _ = tides
-    monkeypatch.setattr(control_dag, "_POLL_SECONDS", 0.1)
-    monkeypatch.setattr(control_dag, "is_gone", lambda row: False)  # these processes carry no launcher's mark
+    monkeypatch.setattr(request_outcome, "POLL_SECONDS", 0.1)
+    monkeypatch.setattr(request_outcome, "is_gone", lambda row: False)  # these processes carry no launcher's mark
     (settings.state / "behaviour").write_text("good")
-    forget(settings)
-    bag = DagBag(settings.root / "dags" / "control.py")
+    clear(settings)
+    bag = DagBag(settings.root / "dags" / "control_streams.py")
     assert bag.import_errors == {}
     yield bag.dags["control_streams"]
-    forget(settings)
+    clear(settings)
 
 
-def forget(settings: Settings) -> None:
-    """No wish, no lease, no heartbeat."""
+def clear(settings: Settings) -> None:
+    """No request, no lease, no heartbeat."""
     with session(settings, Account.STREAM) as connection, connection.cursor() as cursor:
         for table in ("streams", "leases", "heartbeats"):
             cursor.execute(f"DELETE FROM {table} WHERE stream = %s", (STREAM,))
@@ -98,7 +98,7 @@ def forget(settings: Settings) -> None:
 
 @pytest.fixture
 def keeper(tides: tuple[Settings, Pipeline], dag: DAG) -> Iterator[Keeper]:
-    """Somebody who acts on wishes."""
+    """Acts on requests."""
     keeper = Keeper(tides[0])
     thread = threading.Thread(target=keeper.keep)
     thread.start()
@@ -124,10 +124,10 @@ def run(dag: DAG, **form: str) -> tuple[str, dict[str, str]]:
     return str(run.state), {ti.task_id: str(ti.state) for ti in run.get_task_instances()}
 
 
-def verdict(settings: Settings, wanted: str, seconds: float) -> dict[str, list[str]]:
-    """What the trigger says of a wish that is waited for so long."""
-    wishes = [{"stream": STREAM, "desired_state": wanted, "by": "a test", "after": 0}]
-    trigger = ConfirmTrigger(wishes, time.time() + seconds, seconds)
+def outcome(settings: Settings, desired_state: str, seconds: float) -> dict[str, list[str]]:
+    """The event of a trigger that waits so long for a requested state."""
+    requests = [StateRequest(stream=STREAM, desired_state=desired_state, by="a test", after_epoch=0)]
+    trigger = RequestOutcomeTrigger(requests, time.time() + seconds, seconds)
 
     async def first() -> Any:
         return await asyncio.wait_for(anext(trigger.run()), seconds + 20)
@@ -135,11 +135,11 @@ def verdict(settings: Settings, wanted: str, seconds: float) -> dict[str, list[s
     return dict(asyncio.run(first()).payload)
 
 
-def test_a_form_starts_restarts_and_stops_a_stream_and_says_who_wished(
+def test_a_form_starts_restarts_and_stops_a_stream_and_says_who_requested_it(
     tides: tuple[Settings, Pipeline], dag: DAG, keeper: Keeper
 ) -> None:
     """Each run ends when it is so: with a driver, with the next driver, with none."""
-    done = ("success", {"wish": "success", "settle": "success"})
+    done = ("success", {"request": "success", "await_outcome": "success"})
     assert run(dag, stream=STREAM, action="start") == done
     row = read(tides[0])
     assert (row.desired_state, row.state, row.epoch) == ("running", "running", 1)
@@ -157,7 +157,7 @@ def test_a_form_starts_restarts_and_stops_a_stream_and_says_who_wished(
 def test_all_are_restarted_but_for_those_that_a_person_stopped(
     tides: tuple[Settings, Pipeline], dag: DAG, keeper: Keeper
 ) -> None:
-    """A restart of everything starts nothing that was not wanted."""
+    """A restart of everything starts no stopped stream."""
     with session(tides[0], Account.STREAM) as connection:
         streams.request_state(connection, STREAM, "stopped", "a person")
     assert run(dag, stream="all", action="restart")[0] == "success"
@@ -181,8 +181,8 @@ def test_a_stream_that_is_halted_while_it_is_waited_for_ends_the_run_with_the_re
     with session(tides[0], Account.STREAM) as connection:
         streams.request_state(connection, STREAM, "running", "a person")
         streams.open_circuit(connection, STREAM, "6 drivers broke")
-    assert verdict(tides[0], "running", 60) == {
-        "settled": [],
+    assert outcome(tides[0], "running", 60) == {
+        "reached": [],
         "failed": ["stream tides is not running: it is halted: 6 drivers broke"],
     }
 
@@ -190,29 +190,29 @@ def test_a_stream_that_is_halted_while_it_is_waited_for_ends_the_run_with_the_re
 def test_a_stream_that_does_not_come_ends_the_run_after_its_time(
     tides: tuple[Settings, Pipeline], dag: DAG, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Here nobody acts on wishes. The task is red, the sentence says what to look at, and the wish stands."""
-    monkeypatch.setattr(dag.get_task("settle"), "wait_seconds", 1)
-    assert run(dag, stream=STREAM, action="start") == ("failed", {"wish": "success", "settle": "failed"})
+    """Nothing acts on the request here. The task fails and names what to check; the request stays in effect."""
+    monkeypatch.setattr(dag.get_task("await_outcome"), "wait_seconds", 1)
+    assert run(dag, stream=STREAM, action="start") == ("failed", {"request": "success", "await_outcome": "failed"})
     assert read(tides[0]).desired_state == "running"
-    [sentence] = verdict(tides[0], "running", 0)["failed"]
+    [sentence] = outcome(tides[0], "running", 0)["failed"]
     assert sentence == (
-        "stream tides is not running after 0 s: no driver was started; is the DAG stream__tides switched on?"
+        "stream tides is not running after 0 s: no driver was started; check that the DAG stream__tides is not paused"
     )
 
 
-def test_a_database_that_is_away_is_waited_for(
+def test_an_unavailable_database_is_waited_for(
     tides: tuple[Settings, Pipeline], dag: DAG, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """And told of when the time is over."""
-    away = json.loads(os.environ["AIRFLOW_CONN_TIDEMILL_DB"])
-    monkeypatch.setenv("AIRFLOW_CONN_TIDEMILL_DB", json.dumps(away | {"port": 1}))
-    [sentence] = verdict(tides[0], "running", 0.5)["failed"]
+    """And named at the deadline."""
+    right = json.loads(os.environ["AIRFLOW_CONN_TIDEMILL_DB"])
+    monkeypatch.setenv("AIRFLOW_CONN_TIDEMILL_DB", json.dumps(right | {"port": 1}))
+    [sentence] = outcome(tides[0], "running", 0.5)["failed"]
     assert sentence.startswith("stream tides is not running after 0 s: ")
     assert "database" in sentence
 
 
-def test_a_form_that_names_no_stream_of_ours_starts_no_run(tides: tuple[Settings, Pipeline], dag: DAG) -> None:
-    """Airflow itself refuses it, by the form's list."""
+def test_a_form_with_an_unknown_stream_starts_no_run(tides: tuple[Settings, Pipeline], dag: DAG) -> None:
+    """Airflow itself rejects it, by the form's list."""
     for form in ({"stream": "ebb", "action": "start"}, {"action": "stop"}, {"stream": STREAM, "action": "pause"}):
         with pytest.raises(ParamValidationError):
             dag.test(run_conf=form)
@@ -220,22 +220,22 @@ def test_a_form_that_names_no_stream_of_ours_starts_no_run(tides: tuple[Settings
         assert streams.read_stream(connection, STREAM) is None
 
 
-def test_the_command_line_writes_the_same_wishes_also_for_a_folder_that_broke(
+def test_the_command_line_writes_the_same_requests_also_for_a_rejected_folder(
     tides: tuple[Settings, Pipeline], dag: DAG, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Nobody is kept from stopping what runs; of what there is not, one sentence says so."""
     monkeypatch.setenv("TIDEMILL_PIPELINES", str(tmp_path / "pipelines"))
     shutil.copytree(tides[1].folder, tmp_path / "pipelines" / STREAM)
     (tmp_path / "pipelines" / STREAM / "pipeline.yaml").write_text("name: [")
-    told = CliRunner()
+    runner = CliRunner()
     with session(tides[0], Account.STREAM) as connection:
         streams.request_state(connection, STREAM, "stopped", "a person")
         leases.acquire_lease(connection, STREAM, 1, "a test")
-    assert told.invoke(cli.app, ["restart", STREAM, "--wait-seconds", "0"]).output == ANEW
+    assert runner.invoke(cli.app, ["restart", STREAM, "--wait-seconds", "0"]).output == ANEW
     row = read(tides[0])
     assert (row.desired_state, row.exit_epoch) == ("running", 1)
     assert row.requested_by.endswith(" by command")
-    assert told.invoke(cli.app, ["stop", STREAM]).output == "tides: desired state is stopped\n"
+    assert runner.invoke(cli.app, ["stop", STREAM]).output == "tides: desired state is stopped\n"
     assert read(tides[0]).desired_state == "stopped"
-    refused = told.invoke(cli.app, ["stop", "ebb"])
+    refused = runner.invoke(cli.app, ["stop", "ebb"])
     assert "TM-SPEC-PIPELINE-UNKNOWN" in str(refused.exception)
