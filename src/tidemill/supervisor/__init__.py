@@ -1,4 +1,4 @@
-"""Starts, watches and ends drivers, and knows nothing of Airflow.
+"""Starts, watches and ends drivers, without any import of Airflow.
 
 Runs in Airflow's tasks and triggerer, which call it, and on the command line.
 """

@@ -1,9 +1,9 @@
-"""Where drivers and executors run: what the Airflow connection ``spark_default`` says, as one frozen value.
+"""Where drivers and executors run: the Airflow connection ``spark_default`` as one frozen value.
 
-Its fields mean what they mean to the provider's ``SparkSubmitOperator``, which submits the refreshes (source:
-``SparkSubmitHook._resolve_connection``): host and port, or the host alone, are the master; the extra holds
-``deploy-mode``, ``queue``, ``namespace`` and ``spark-binary``. Further keys of the extra are ours, and the operator
-does not look at them: ``python``, ``environment``, ``secret`` and ``conf``.
+Its fields have the meaning that they have to the provider's ``SparkSubmitOperator``, which submits the refreshes
+(source: ``SparkSubmitHook._resolve_connection``): host and port, or the host alone, are the master; the extra holds
+``deploy-mode``, ``queue``, ``namespace`` and ``spark-binary``. Tidemill alone reads the further keys of the extra:
+``python``, ``environment``, ``secret`` and ``conf``.
 """
 
 from __future__ import annotations
@@ -19,15 +19,15 @@ from tidemill.spec.checks.spark_conf import check_conf
 CONN_ID = "spark_default"
 """The connection that refreshes, replays and streams share."""
 _BINARIES = ("spark-submit", "spark2-submit", "spark3-submit")
-"""What the provider allows: a connection must not name any program of the machine."""
-_TEXTS = ("queue", "namespace", "python", "environment", "secret")
+"""The programs that the provider allows: a connection must not be able to run any program of the machine."""
+_TEXT_KEYS = ("queue", "namespace", "python", "environment", "secret")
 
 
 class ClusterKind(StrEnum):
-    """What gives us processes."""
+    """What starts the processes of executors, and possibly of drivers."""
 
     LOCAL = "local"
-    """Nobody does: the driver's process does everything."""
+    """No cluster: the driver's process does all the work."""
     STANDALONE = "standalone"
     """Spark's own master and workers."""
     YARN = "yarn"
@@ -37,7 +37,7 @@ class ClusterKind(StrEnum):
 
 
 class ConnectionLike(Protocol):
-    """What an Airflow connection says; the task SDK and the server have a class each for it."""
+    """The fields of an Airflow connection; the task SDK and the server have a class each for it."""
 
     conn_type: str | None
     host: str | None
@@ -50,77 +50,74 @@ class ConnectionLike(Protocol):
 
 @dataclass(frozen=True)
 class Cluster:
-    """A master and how it is asked for processes. Holds no secret, only the name of one."""
+    """A master, and how processes are requested from it. It holds no secret, only the name of one."""
 
     master: str
     deploy_mode: str = "client"
-    """``client``: the driver is a process here; ``cluster``: the cluster runs it."""
+    """``client``: the driver is a process of this machine; ``cluster``: the cluster runs it."""
     queue: str | None = None
-    """Of YARN."""
+    """YARN's queue."""
     namespace: str | None = None
-    """Of Kubernetes."""
+    """Kubernetes' namespace."""
     spark_binary: str = "spark-submit"
     python: str | None = None
-    """Interpreter on the cluster's machines; this one's path if it says none."""
+    """Path of the interpreter on the cluster's machines; the path of this one if None."""
     environment: str | None = None
-    """Packed Python environment that YARN unpacks beside each process: a URL, the name after ``#`` is the folder's."""
+    """Packed Python environment that YARN unpacks beside each process: a URL; after ``#`` the name of the folder."""
     secret: str | None = None
-    """Kubernetes secret whose key ``TIDEMILL_DB_STREAM_PASSWORD`` is put into driver's and executors' environment."""
+    """Kubernetes secret whose key ``TIDEMILL_DB_STREAM_PASSWORD`` is put into the environment of all processes."""
     conf: Mapping[str, str] = field(default_factory=dict)
-    """Spark configuration of this cluster: image, volumes, ports, …. Stands on the command line."""
+    """Spark configuration of this cluster: image, volumes, ports, …. It is visible on the command line."""
 
     @property
     def kind(self) -> ClusterKind:
-        """By the master's scheme.
+        """The kind of cluster, by the master's scheme.
 
         Raises:
-            StreamError: none that we know.
+            StreamError: no kind has this scheme.
         """
-        for beginning, kind in (
+        for scheme, kind in (
             ("local", ClusterKind.LOCAL),
             ("spark://", ClusterKind.STANDALONE),
             ("yarn", ClusterKind.YARN),
             ("k8s://", ClusterKind.KUBERNETES),
         ):
-            if self.master.startswith(beginning):
+            if self.master.startswith(scheme):
                 return kind
-        raise StreamError(
-            "nobody knows this Spark master",
-            value=self.master,
-            remedy="write local[*], spark://host:port, yarn or k8s://https://host:port",
-        )
+        raise StreamError("TM-SUPERVISOR-MASTER-UNKNOWN", value=self.master)
 
     @property
     def runs_drivers(self) -> bool:
-        """Whether the driver is the cluster's process, and what we start only asks for it."""
+        """Whether the cluster runs the driver, and the process that is started here only submits it."""
         return self.deploy_mode == "cluster" and self.kind is not ClusterKind.LOCAL
 
 
 def of_connection(target: ConnectionLike) -> Cluster:
-    """A cluster as an Airflow connection describes it.
+    """The cluster that an Airflow connection describes.
 
     Raises:
-        StreamError: it asks for something that streams do not know.
+        StreamError: the connection requires something that streams do not support.
     """
     extra = target.extra_dejson
     host = target.host or ""
-    whole = target.conn_type == "spark" and host and ("://" in host or not target.port)
+    is_whole_master = target.conn_type == "spark" and host and ("://" in host or not target.port)
     # A connection that is written as a URL has the master's scheme as its type.
-    master = host if whole else f"{target.conn_type}://{host}"
+    master = host if is_whole_master else f"{target.conn_type}://{host}"
     if target.port:
         master = f"{master}:{target.port}"
     if not host and target.conn_type != "yarn":
-        raise _wrong("names no master", target.conn_type, "write it as the connection's host")
+        raise StreamError("TM-SUPERVISOR-MASTER-MISSING", connection=CONN_ID, value=target.conn_type)
     for name in ("keytab", "principal"):
         if extra.get(name):
-            raise _wrong("asks for Kerberos, which streams do not know", name, "run them where no ticket is needed")
+            raise StreamError("TM-SUPERVISOR-KERBEROS-UNSUPPORTED", connection=CONN_ID, value=name)
     deploy_mode = extra.get("deploy-mode") or "client"
     if deploy_mode not in ("client", "cluster"):
-        raise _wrong("has an unknown deploy-mode", deploy_mode, "write client or cluster")
+        raise StreamError("TM-SUPERVISOR-DEPLOY-MODE-UNKNOWN", connection=CONN_ID, value=deploy_mode)
     binary = extra.get("spark-binary") or "spark-submit"
     if binary not in _BINARIES:
-        raise _wrong("has an unknown spark-binary", binary, f"write one of {', '.join(_BINARIES)}")
-    texts = {name: str(extra[name]) for name in _TEXTS if extra.get(name)}
+        known = ", ".join(_BINARIES)
+        raise StreamError("TM-SUPERVISOR-SPARK-BINARY-UNKNOWN", connection=CONN_ID, known=known, value=binary)
+    texts = {name: str(extra[name]) for name in _TEXT_KEYS if extra.get(name)}
     cluster = Cluster(
         "yarn" if master == "yarn://" else master,
         deploy_mode,
@@ -128,20 +125,16 @@ def of_connection(target: ConnectionLike) -> Cluster:
         conf=_conf_of(extra.get("conf") or {}),
         **texts,
     )
-    _ = cluster.kind
+    _ = cluster.kind  # raises for a master of no known kind
     return cluster
 
 
-def _conf_of(given: Any) -> dict[str, str]:
-    if not isinstance(given, dict):
-        raise _wrong("has a conf that is no mapping", given, 'write {"conf": {"spark.…": "…"}}')
-    conf = {str(name): str(value).lower() if isinstance(value, bool) else str(value) for name, value in given.items()}
+def _conf_of(value: Any) -> dict[str, str]:
+    if not isinstance(value, dict):
+        raise StreamError("TM-SUPERVISOR-CONF-NO-OBJECT", connection=CONN_ID, value=value)
+    conf = {str(name): str(each).lower() if isinstance(each, bool) else str(each) for name, each in value.items()}
     try:
         check_conf(f"the connection {CONN_ID}", conf, reject_reserved=False)
     except SpecError as error:
-        raise StreamError(error.what, value=error.value, remedy=error.remedy) from None
+        raise StreamError.of(error) from None
     return conf
-
-
-def _wrong(what: str, value: object, remedy: str) -> StreamError:
-    return StreamError(f"the Airflow connection {CONN_ID} {what}", value=value, remedy=remedy)

@@ -1,4 +1,4 @@
-"""What a driver's log says went wrong: the first real cause in one sentence, out of two languages' stacks."""
+"""The cause of a driver's failure by its log: the first real cause in one sentence, from Java's and Python's stacks."""
 
 from __future__ import annotations
 
@@ -9,39 +9,42 @@ from tidemill.stream.diagnosis import named
 from tidemill.stream.log_rotation import read_end
 
 _LONGEST = 500
-_OURS = re.compile(r"^(?:Caused by: )?tidemill\.errors\.\w+: (?P<cause>.+)$")
-_SAID = re.compile(r"^tidemill: (?P<cause>.+)$")
+_WORKER_ERROR = re.compile(r"^(?:Caused by: )?tidemill\.errors\.\w+: (?P<cause>.+)$")
+"""An error of Tidemill in the traceback of a Python worker."""
+_DRIVER_ERROR = re.compile(r"^tidemill: (?P<cause>.+)$")
+"""The line by which a driver reports the error that it exits with."""
 _CAUSED_BY = re.compile(r"^\s*Caused by: (?P<cause>.+)$")
-_JAVA = re.compile(
+_JAVA_EXCEPTION = re.compile(
     r"(?:^|^: |^Exception in thread \"[^\"]*\" |\bERROR\b.*? |^Terminating due to )"
     r"(?P<cause>(?:[a-z_][\w$]*\.)+[A-Z][\w$]*(?:Exception|Error)\b.*)$"
 )
-_PYTHON = re.compile(r"^(?P<cause>[A-Za-z_][\w.]*(?:Error|Exception|Interrupt|Exit)\b(?::.*)?)$")
+_PYTHON_EXCEPTION = re.compile(r"^(?P<cause>[A-Za-z_][\w.]*(?:Error|Exception|Interrupt|Exit)\b(?::.*)?)$")
 _WRAPPERS = (
     "py4j.protocol.Py4JJavaError",
     "org.apache.spark.SparkException: Job aborted",
     "org.apache.spark.api.python.PythonException",
     "pyspark.errors.exceptions.captured.StreamingQueryException",
 )
-"""They say that something below them failed, and not what."""
-_HEAD = re.compile(r"^\d\d/\d\d/\d\d \d\d:\d\d:\d\d (?P<level>[A-Z]+) ")
-"""Of a record that Spark's logger writes; a stack may follow it."""
-_OF_ITS_OWN = re.compile(r"^(?:Traceback |Exception in thread |Terminating due to |tidemill: )")
-_SURVIVED = re.compile(r"^all servers answer; going on\b")
-"""What a driver says when something that was away is back."""
-_NAME = re.compile(r"^(?P<stream>[a-z][a-z0-9_]*)-\d+\.log")
+"""Exceptions that another one caused, without naming it."""
+_LOG_RECORD = re.compile(r"^\d\d/\d\d/\d\d \d\d:\d\d:\d\d (?P<level>[A-Z]+) ")
+"""The beginning of a record that Spark's logger writes; a stack may follow it."""
+_UNLOGGED_ERROR = re.compile(r"^(?:Traceback |Exception in thread |Terminating due to |tidemill: )")
+"""The beginning of an error that no logger has written."""
+_RESUMED = re.compile(r"^all servers answer; going on\b")
+"""The line that a driver prints when unavailable servers answer again."""
+_LOG_NAME = re.compile(r"^(?P<stream>[a-z][a-z0-9_]*)-\d+\.log")
 
 
 def log_tail(path: Path, lines: int = 30) -> str:
-    """The last lines of a log; a sentence if it is missing or empty."""
-    found = _read(path)
-    if found is None:
+    """The last lines of a log; a clause if it is missing or empty."""
+    read = _read(path)
+    if read is None:
         return f"there is no log {path}"
-    return "\n".join(found[-lines:]) or f"the log {path} is empty"
+    return "\n".join(read[-lines:]) or f"the log {path} is empty"
 
 
 def first_cause(path: Path) -> str:
-    """One line that names what went wrong: the known cause, or else the last line."""
+    """One line on the cause of a failure: the known cause, or else the last line of the log."""
     lines = _read(path)
     if lines is None:
         return f"there is no log {path}"
@@ -51,53 +54,53 @@ def first_cause(path: Path) -> str:
 
 
 def known_cause(path: Path) -> str | None:
-    """The sentence on what a log says went wrong, None if it says nothing of the kind.
+    """The sentence on the cause of a failure by a log, None if the log holds none.
 
-    In this order: the end of its memory; what the driver said last; an error of ours in a worker; a usual cause, with
-    its remedy; the innermost ``Caused by`` of the first Java exception that has one; the first exception of either
-    language that is no wrapper. What was only warned of is looked at last: as a rule it was survived. What stands
-    before the driver's word that it goes on is not looked at.
+    In this order: the JVM ran out of memory; the error that the driver reported last; an error of Tidemill in a worker;
+    a usual cause, with its remedy; the innermost ``Caused by`` of the first Java exception that has one; the first
+    exception of either language that is no wrapper. Records of information and warnings are searched last, because the
+    driver usually went on after them. Lines before the driver's report that it resumed are not searched.
     """
     lines = _read(path) or []
-    survived = [number for number, line in enumerate(lines) if _SURVIVED.match(line)]
-    lines = lines[survived[-1] + 1 :] if survived else lines
-    match = _NAME.match(path.name)
+    resumed_at = [number for number, line in enumerate(lines) if _RESUMED.match(line)]
+    lines = lines[resumed_at[-1] + 1 :] if resumed_at else lines
+    match = _LOG_NAME.match(path.name)
     stream = match["stream"] if match else None
-    found = _usual(lines, stream, last_words=True) or _said(lines) or _ours(lines)
-    for some in (_grave(lines), lines):
-        found = found or _usual(some, stream) or _innermost(some) or _first(some)
-    return found[:_LONGEST] if found else None
+    cause = _usual_cause(lines, stream, last_words=True) or _last_driver_error(lines) or _first_worker_error(lines)
+    for searched in (_severe_lines(lines), lines):
+        cause = cause or _usual_cause(searched, stream) or _root_cause(searched) or _first_exception(searched)
+    return cause[:_LONGEST] if cause else None
 
 
-def _usual(lines: list[str], stream: str | None, *, last_words: bool = False) -> str | None:
-    found = named("\n".join(lines), stream, last_words=last_words)
-    return str(found) if found else None
+def _usual_cause(lines: list[str], stream: str | None, *, last_words: bool = False) -> str | None:
+    """The first cause that is known by its words."""
+    error = named("\n".join(lines), stream, last_words=last_words)
+    return str(error) if error else None
 
 
-def _said(lines: list[str]) -> str | None:
-    """What the driver said last."""
-    return next((match["cause"] for line in reversed(lines) if (match := _SAID.match(line.strip()))), None)
+def _last_driver_error(lines: list[str]) -> str | None:
+    return next((match["cause"] for line in reversed(lines) if (match := _DRIVER_ERROR.match(line.strip()))), None)
 
 
-def _ours(lines: list[str]) -> str | None:
-    return next((match["cause"] for line in lines if (match := _OURS.match(line.strip()))), None)
+def _first_worker_error(lines: list[str]) -> str | None:
+    return next((match["cause"] for line in lines if (match := _WORKER_ERROR.match(line.strip()))), None)
 
 
-def _grave(lines: list[str]) -> list[str]:
-    """The lines without the records of information and warnings, and the stacks that follow these."""
-    kept, grave = [], True
+def _severe_lines(lines: list[str]) -> list[str]:
+    """The lines without the records of information and warnings, and without the stacks that follow those."""
+    severe, is_severe = [], True
     for line in lines:
-        if head := _HEAD.match(line):
-            grave = head["level"] not in ("DEBUG", "INFO", "WARN")
-        elif _OF_ITS_OWN.match(line):
-            grave = True
-        if grave:
-            kept.append(line)
-    return kept
+        if record := _LOG_RECORD.match(line):
+            is_severe = record["level"] not in ("DEBUG", "INFO", "WARN")
+        elif _UNLOGGED_ERROR.match(line):
+            is_severe = True
+        if is_severe:
+            severe.append(line)
+    return severe
 
 
-def _innermost(lines: list[str]) -> str | None:
-    """The last ``Caused by`` of the first chain, which ends where something else begins at the left margin."""
+def _root_cause(lines: list[str]) -> str | None:
+    """The last ``Caused by`` of the first chain, which ends where another text begins at the left margin."""
     innermost = None
     for line in lines:
         match = _CAUSED_BY.match(line)
@@ -108,16 +111,16 @@ def _innermost(lines: list[str]) -> str | None:
     return innermost
 
 
-def _first(lines: list[str]) -> str | None:
+def _first_exception(lines: list[str]) -> str | None:
     for line in lines:
-        match = _JAVA.search(line.strip()) or _PYTHON.match(line.strip())
+        match = _JAVA_EXCEPTION.search(line.strip()) or _PYTHON_EXCEPTION.match(line.strip())
         if match and not match["cause"].startswith(_WRAPPERS):
             return match["cause"]
     return None
 
 
 def _read(path: Path) -> list[str] | None:
-    """The lines that are not empty of a log's end."""
+    """The lines of a log's end that are not empty; None if there is no log."""
     end = read_end(path)
     if end is None:
         return None

@@ -1,4 +1,4 @@
-"""Upkeep as a command and as a task: the same calls from both, and the verdict of a verification as an incident."""
+"""Maintenance as a command and as a task: both make the same calls; differences that are found become an incident."""
 
 from __future__ import annotations
 
@@ -26,13 +26,13 @@ LEDGER = "ledger"
 def maintain_pipeline(settings: Settings, pipeline: Pipeline, *, dry_run: bool = False) -> dict[str, Any]:
     """Maintain a pipeline's tables, ledger and models; returns counts by name."""
     with session(settings, Account.STREAM) as connection:
-        kept = maintain(connection, settings, pipeline, dry_run=dry_run)
-        forgotten = prune_versions(connection, settings, pipeline, dry_run=dry_run)
-    return dataclasses.asdict(kept) | dataclasses.asdict(forgotten)
+        maintained = maintain(connection, settings, pipeline, dry_run=dry_run)
+        pruned = prune_versions(connection, settings, pipeline, dry_run=dry_run)
+    return dataclasses.asdict(maintained) | dataclasses.asdict(pruned)
 
 
 def maintain_files(settings: Settings, *, dry_run: bool = False) -> dict[str, int]:
-    """Remove what former drivers left on this machine; returns counts by name."""
+    """Remove the files that former drivers left on this machine; returns counts by name."""
     with session(settings, Account.STREAM) as connection:
         epochs = {row.stream: int(row.epoch) for row in streams.read_streams(connection)}
     return dataclasses.asdict(remove_stale_files(settings, epochs, dry_run=dry_run))
@@ -45,10 +45,10 @@ def verify_pipeline(settings: Settings, pipeline: Pipeline, client: AdminClient)
 
 
 def verify_and_report(settings: Settings, pipeline: Pipeline, client: AdminClient) -> Findings:
-    """Verify a pipeline; differences are an incident of its stream until a verification finds none.
+    """Verify a pipeline; differences open an incident of its stream, which closes when a verification finds none.
 
     Raises:
-        VerifyError: names the first difference.
+        VerifyError: there are differences; its value is the first one.
     """
     findings = verify_pipeline(settings, pipeline, client)
     subject = f"stream {pipeline.name}"
@@ -60,9 +60,7 @@ def verify_and_report(settings: Settings, pipeline: Pipeline, client: AdminClien
         else:
             incidents.close_incident(connection, subject, LEDGER)
     if findings.differences:
-        raise VerifyError(
-            f"{pipeline.name}: not everything agrees", value=findings.differences[0], remedy="see docs/operations.md"
-        )
+        raise VerifyError("TM-SUPERVISOR-VERIFY-DIFFERENCES", pipeline=pipeline.name, value=findings.differences[0])
     return findings
 
 

@@ -1,8 +1,8 @@
-"""What every ``spark-submit`` of ours is given: by the launcher for streams, by Airflow's operator for refreshes.
+"""Arguments and environment of every ``spark-submit``: the launcher's for streams, Airflow's operator's for refreshes.
 
-What a stream's driver needs reaches it by a way of its own on each kind of cluster; ``docs/guide/clusters.md`` has the
-table. A password is on none of these command lines: it is read from the secrets file, or stands in the environment of
-the process that an orchestrator gave it to.
+Settings, marks and passwords reach a stream's driver in a different way on each kind of cluster;
+``docs/guide/clusters.md`` has the table. None of these command lines holds a password: it is read from the secrets
+file, or from the environment of the process that an orchestrator put it into.
 """
 
 from __future__ import annotations
@@ -31,24 +31,24 @@ _LOOPBACK = "127.0.0.1"
 
 @dataclass(frozen=True)
 class SubmitRequest:
-    """One driver to be."""
+    """The driver that spark-submit is to start."""
 
     pipeline: Pipeline
-    """As it was applied; its folder is what the driver reads."""
+    """As it was applied; the driver reads its folder."""
     epoch: int
     conf: Mapping[str, str] = field(default_factory=dict)
     """Spark configuration beyond the usual, the pipeline's and the cluster's."""
     environment: Mapping[str, str] = field(default_factory=dict)
-    """What the driver has to find in its environment beside the settings."""
+    """What the driver needs in its environment beside the settings."""
 
 
 def spark_conf(settings: Settings, master: str | None = None) -> dict[str, str]:
-    """Configuration of every Spark application of ours. Holds no secret: it stands on the command line."""
+    """Configuration of every Spark application. It holds no secret, because it is visible on the command line."""
     conf = {
-        # Its page would listen on every address and show the environment.
+        # Spark's page would listen on every address and show the environment.
         "spark.ui.enabled": "false",
         "spark.log.level": "WARN",
-        # A JVM that limps on without memory looks alive; one that left is started again.
+        # A JVM without memory would seem alive; one that has exited is started again.
         "spark.driver.extraJavaOptions": "-XX:+ExitOnOutOfMemoryError",
         "spark.pyspark.python": sys.executable,
         "spark.pyspark.driver.python": sys.executable,
@@ -59,7 +59,7 @@ def spark_conf(settings: Settings, master: str | None = None) -> dict[str, str]:
 
 
 def spark_jars(settings: Settings) -> str:
-    """The connector's jars, as ``--jars`` wants them. Empty where they were not fetched yet."""
+    """The connector's jars as the value of ``--jars``. Empty if they were not downloaded yet."""
     return ",".join(sorted(str(path) for path in (settings.jars / "spark").glob("*.jar")))
 
 
@@ -68,27 +68,27 @@ def spark_environment(
 ) -> dict[str, str]:
     """The environment of a Spark application: what programs need, and the settings.
 
-    Airflow's own variables are left out, for they hold its secrets. A database password passes only where the
-    orchestrator itself put it into our environment; everywhere else the application reads the secrets file.
+    Airflow's own variables are left out, because they hold its secrets. A database password is passed on only if the
+    orchestrator put it into this process's environment; otherwise the application reads the secrets file.
 
     Args:
         settings: passed on as ``TIDEMILL_*``.
         environ: the process's own if None.
-        cluster: where the application runs; the settings' master if None. One that runs the driver itself gets no
-            password: a standalone master would keep the environment of whoever submits.
+        cluster: where the application runs; the settings' master if None. A cluster that runs the driver itself gets no
+            password, because a standalone master would keep the environment of the submitting process.
     """
-    where = cluster or Cluster(settings.spark_master)
+    cluster = cluster or Cluster(settings.spark_master)
     passed = program_environment(environ)
-    if where.runs_drivers:
+    if cluster.runs_drivers:
         passed = {name: value for name, value in passed.items() if name not in {*_PASSWORDS, *_OF_THIS_MACHINE}}
     # Executors on other machines have to reach the driver; those of a local master are the driver.
-    loopback = {"SPARK_LOCAL_IP": _LOOPBACK} if where.kind is ClusterKind.LOCAL else {}
+    loopback = {"SPARK_LOCAL_IP": _LOOPBACK} if cluster.kind is ClusterKind.LOCAL else {}
     own = {"PYSPARK_PYTHON": sys.executable, "PYTHONUNBUFFERED": "1"}
     return {**loopback, **passed, **own, **settings.environment()}
 
 
 def program_environment(environ: Mapping[str, str] | None = None) -> dict[str, str]:
-    """What Spark's programs need of an environment, the folder of our own programs first on the PATH."""
+    """The variables that Spark's programs need, with the folder of this interpreter's programs first on the PATH."""
     env = os.environ if environ is None else environ
     passed = {
         name: value
@@ -105,14 +105,14 @@ def spark_submit(environment: Mapping[str, str], name: str = "spark-submit") -> 
     Raises:
         StreamError: it is not on the PATH.
     """
-    found = shutil.which(name, path=environment["PATH"])
-    if found is None:
-        raise StreamError(f"{name} is not on the PATH", value=environment["PATH"], remedy="install pyspark")
-    return found
+    program = shutil.which(name, path=environment["PATH"])
+    if program is None:
+        raise StreamError("TM-SUPERVISOR-PROGRAM-MISSING", program=name, value=environment["PATH"])
+    return program
 
 
 def stream_command(settings: Settings, cluster: Cluster, program: str, request: SubmitRequest) -> list[str]:
-    """The command line of a driver. It names no secret.
+    """The command line of a driver. It holds no secret.
 
     Args:
         settings: jars, entry, memory.
@@ -121,20 +121,20 @@ def stream_command(settings: Settings, cluster: Cluster, program: str, request: 
         request: the driver to start.
 
     Raises:
-        StreamError: Spark's jars were not fetched, or nobody knows the master.
+        StreamError: Spark's jars were not downloaded, or the master is of no known kind.
     """
     jars = spark_jars(settings).split(",")
     if not jars[0]:
-        raise StreamError("Spark's jars are not there", value=settings.jars / "spark", remedy="run ./tidemill once")
+        raise StreamError("TM-SUPERVISOR-JARS-MISSING", value=settings.jars / "spark")
     entry = str(resource_folder("spark_jobs") / "stream.py")
     application = [entry]
     if cluster.runs_drivers and cluster.kind is ClusterKind.KUBERNETES:
-        # In the image, at the same places.
+        # In the image they are at the same paths.
         jars, application = [f"local://{jar}" for jar in jars], [f"local://{entry}"]
     if cluster.runs_drivers and cluster.kind is ClusterKind.STANDALONE:
-        # spark-submit refuses Python here, and takes a class of Spark's that runs it. One jar is the application.
-        own, *jars = jars
-        application = ["--class", "org.apache.spark.deploy.PythonRunner", f"file://{own}", entry, ""]
+        # spark-submit rejects Python here, and accepts a class of Spark that runs it. One jar is the application.
+        application_jar, *jars = jars
+        application = ["--class", "org.apache.spark.deploy.PythonRunner", f"file://{application_jar}", entry, ""]
     return [
         program,
         *("--master", cluster.master),
@@ -143,7 +143,7 @@ def stream_command(settings: Settings, cluster: Cluster, program: str, request: 
         *_resources(settings, cluster, request.pipeline),
         *(("--jars", ",".join(jars)) if jars else ()),
         *(("--archives", cluster.environment) if cluster.environment and cluster.kind is ClusterKind.YARN else ()),
-        *(part for name, value in _conf(settings, cluster, request).items() for part in _pair(name, value)),
+        *(part for name, value in _conf(settings, cluster, request).items() for part in _conf_arguments(name, value)),
         *application,
         *(("--report",) if cluster.runs_drivers else ()),
         *("--folder", str(request.pipeline.folder)),
@@ -153,26 +153,26 @@ def stream_command(settings: Settings, cluster: Cluster, program: str, request: 
 
 
 def kill_command(master: str, submission_id: str) -> list[str]:
-    """The command line that ends a driver which a cluster runs; its first word is to be found on the PATH.
+    """The command line that ends a driver which a cluster runs; its first word is a program on the PATH.
 
     Raises:
-        StreamError: nobody knows the master.
+        StreamError: the master is of no known kind.
     """
     kind = Cluster(master).kind
     if kind is ClusterKind.YARN:
         return ["yarn", "application", "-kill", submission_id]
     if kind is ClusterKind.STANDALONE:
-        # spark-submit --kill asks the master's REST server, which is off unless somebody switched it on.
+        # spark-submit --kill calls the master's REST server, which is off by default.
         return ["spark-class", "org.apache.spark.deploy.Client", "kill", master, submission_id]
     return ["spark-submit", "--master", master, "--kill", submission_id]
 
 
 def pod_name(stream: str, epoch: int) -> str:
-    """What we call a driver's pod, so that it is known without being told."""
+    """The name of a driver's pod, which follows from stream and epoch so that it need not be stored."""
     return f"tidemill-{stream.replace('_', '-')}-{epoch}"
 
 
-def _pair(name: str, value: str) -> tuple[str, str]:
+def _conf_arguments(name: str, value: str) -> tuple[str, str]:
     return "--conf", f"{name}={value}"
 
 
@@ -186,7 +186,7 @@ def _resources(settings: Settings, cluster: Cluster, pipeline: Pipeline) -> Iter
     if executors.memory:
         yield from ("--executor-memory", executors.memory)
     if cluster.kind is ClusterKind.STANDALONE:
-        # A standalone master knows no number of executors, only of cores, and by default gives all it has.
+        # A standalone master has no number of executors, only of cores, and by default it assigns all of them.
         if executors.instances or executors.cores:
             yield from ("--executor-cores", str(executors.cores or 1))
         if executors.instances:
@@ -199,36 +199,36 @@ def _resources(settings: Settings, cluster: Cluster, pipeline: Pipeline) -> Iter
 
 
 def _conf(settings: Settings, cluster: Cluster, request: SubmitRequest) -> dict[str, str]:
-    """Ours, the pipeline's, the cluster's, the caller's; then what the kind of cluster demands."""
+    """The usual configuration, then the pipeline's, the cluster's and the caller's; last what the cluster requires."""
     pipeline = request.pipeline
     conf = {"spark.app.name": f"tidemill stream {pipeline.name}", **spark_conf(settings, cluster.master)}
     for further in (pipeline.resources.conf, cluster.conf, request.conf):
-        # Options are a list: what is added does not take ours away.
+        # Java options are a list: further ones are appended to the usual ones.
         joined = {name: f"{conf[name]} {further[name]}" for name in _OPTIONS if name in conf and name in further}
         conf |= {**further, **joined}
-    # Of two attempts of a task one would be refused by the database, and its work be wasted.
+    # The database would reject one of two attempts of a task, whose work would be wasted.
     conf["spark.speculation"] = "false"
-    return conf | _pythons(cluster) | dict(_demands(settings, cluster, request))
+    return conf | _pythons(cluster) | dict(_required_conf(settings, cluster, request))
 
 
 def _pythons(cluster: Cluster) -> dict[str, str]:
-    """Drivers and executors run the interpreter that tidemill is installed in, each where it runs."""
-    there = cluster.python or sys.executable
+    """Drivers and executors run the interpreter that tidemill is installed in, on their own machines."""
+    remote = cluster.python or sys.executable
     if cluster.environment and cluster.kind is ClusterKind.YARN:
         # Unpacked in the working folder of each process, under the name after the #.
-        there = cluster.python or f"./{cluster.environment.partition('#')[2] or 'environment'}/bin/python"
-    here = there if cluster.runs_drivers else sys.executable
-    return {"spark.pyspark.python": there, "spark.pyspark.driver.python": here}
+        remote = cluster.python or f"./{cluster.environment.partition('#')[2] or 'environment'}/bin/python"
+    of_driver = remote if cluster.runs_drivers else sys.executable
+    return {"spark.pyspark.python": remote, "spark.pyspark.driver.python": of_driver}
 
 
-def _demands(settings: Settings, cluster: Cluster, request: SubmitRequest) -> Iterator[tuple[str, str]]:
+def _required_conf(settings: Settings, cluster: Cluster, request: SubmitRequest) -> Iterator[tuple[str, str]]:
     environment = {**settings.environment(), **request.environment, "PYTHONUNBUFFERED": "1"}
     if cluster.kind is ClusterKind.STANDALONE and cluster.runs_drivers:
-        # By the other protocol nothing of our environment would reach the driver, and so none of the settings.
+        # By the REST protocol no variable of the environment would reach the driver, and so none of the settings.
         yield "spark.master.rest.enabled", "false"
     if cluster.kind is ClusterKind.YARN and cluster.runs_drivers:
         yield "spark.yarn.submit.waitAppCompletion", "false"
-        # A second driver of one epoch: the supervision starts the next one, of the next epoch.
+        # No second driver of one epoch: the supervision starts the next driver, with the next epoch.
         yield "spark.yarn.maxAppAttempts", "1"
         for name, value in environment.items():
             yield f"spark.yarn.appMasterEnv.{name}", value
@@ -244,7 +244,7 @@ def _demands(settings: Settings, cluster: Cluster, request: SubmitRequest) -> It
 
 
 def _kubernetes_secret(cluster: Cluster) -> Iterator[tuple[str, str]]:
-    """A reference: Kubernetes puts what it refers to into the environment, and the command line names it only."""
+    """A reference: Kubernetes puts the secret into the environment, and the command line holds only its name."""
     if cluster.secret:
         for process in ("driver", "executor") if cluster.runs_drivers else ("executor",):
             yield f"spark.kubernetes.{process}.secretKeyRef.{_STREAM_PASSWORD}", f"{cluster.secret}:{_STREAM_PASSWORD}"

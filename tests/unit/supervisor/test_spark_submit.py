@@ -18,6 +18,7 @@ from tidemill.errors import StreamError
 from tidemill.spec.schema import Pipeline
 from tidemill.supervisor.cluster import Cluster, ClusterKind, of_connection
 from tidemill.supervisor.spark_submit import SubmitRequest, kill_command, spark_environment, stream_command
+from tidemill.supervisor.spark_submit import spark_submit as find_spark_submit
 
 GOLDEN = Path(__file__).parent / "golden"
 RESOURCES: dict[str, Any] = {
@@ -191,9 +192,18 @@ def test_without_resources_spark_decides(installed: Settings) -> None:
 
 def test_without_jars_nothing_is_submitted(installed: Settings, tmp_path: Path) -> None:
     """The sentence says where they should be."""
-    with pytest.raises(StreamError, match="Spark's jars are not there") as caught:
+    with pytest.raises(StreamError) as caught:
         command(installed.model_copy(update={"jars": tmp_path / "none"}), "local")
-    assert caught.value.remedy
+    assert caught.value.code == "TM-SUPERVISOR-JARS-MISSING"
+    assert caught.value.value == tmp_path / "none" / "spark"
+
+
+def test_a_program_that_is_not_on_the_path_is_an_error(tmp_path: Path) -> None:
+    """The value is the PATH that was searched."""
+    with pytest.raises(StreamError) as caught:
+        find_spark_submit({"PATH": str(tmp_path)}, "spark-class")
+    assert (caught.value.code, caught.value.value) == ("TM-SUPERVISOR-PROGRAM-MISSING", str(tmp_path))
+    assert caught.value.parameters == {"program": "spark-class"}
 
 
 @pytest.mark.parametrize(
@@ -224,23 +234,24 @@ def test_a_connection_means_what_it_means_to_the_operator_of_the_refreshes(
 
 
 @pytest.mark.parametrize(
-    ("given", "says"),
+    ("fields", "code"),
     [
-        ({"host": "mesos://master:5050"}, "nobody knows this Spark master"),
-        ({"host": None}, "names no master"),
-        ({"host": "yarn", "extra": {"deploy-mode": "both"}}, "unknown deploy-mode"),
-        ({"host": "yarn", "extra": {"spark-binary": "/bin/sh"}}, "unknown spark-binary"),
-        ({"host": "yarn", "extra": {"principal": "streams@EXAMPLE"}}, "Kerberos"),
-        ({"host": "yarn", "extra": {"conf": "spark.a=b"}}, "no mapping"),
-        ({"host": "yarn", "extra": {"conf": {"spark.ssl.keyPassword": "hunter2"}}}, "looks like a secret"),
-        ({"host": "yarn", "extra": {"conf": {"master": "local"}}}, "not Spark's"),
+        ({"host": "mesos://master:5050"}, "TM-SUPERVISOR-MASTER-UNKNOWN"),
+        ({"host": None}, "TM-SUPERVISOR-MASTER-MISSING"),
+        ({"host": "yarn", "extra": {"deploy-mode": "both"}}, "TM-SUPERVISOR-DEPLOY-MODE-UNKNOWN"),
+        ({"host": "yarn", "extra": {"spark-binary": "/bin/sh"}}, "TM-SUPERVISOR-SPARK-BINARY-UNKNOWN"),
+        ({"host": "yarn", "extra": {"principal": "streams@EXAMPLE"}}, "TM-SUPERVISOR-KERBEROS-UNSUPPORTED"),
+        ({"host": "yarn", "extra": {"conf": "spark.a=b"}}, "TM-SUPERVISOR-CONF-NO-OBJECT"),
+        ({"host": "yarn", "extra": {"conf": {"spark.ssl.keyPassword": "hunter2"}}}, ""),
+        ({"host": "yarn", "extra": {"conf": {"master": "local"}}}, ""),
     ],
 )
-def test_a_connection_that_streams_do_not_know_is_refused(given: dict[str, Any], says: str) -> None:
-    """With one sentence, and without the secret in it."""
-    target = SimpleNamespace(conn_type="spark", port=None, host=given["host"], extra_dejson=given.get("extra", {}))
-    with pytest.raises(StreamError, match=says) as caught:
+def test_a_connection_that_streams_do_not_support_is_rejected(fields: dict[str, Any], code: str) -> None:
+    """With one sentence, and without the secret in it; the codes of ``conf`` are those of a pipeline's."""
+    target = SimpleNamespace(conn_type="spark", port=None, host=fields["host"], extra_dejson=fields.get("extra", {}))
+    with pytest.raises(StreamError) as caught:
         of_connection(target)
+    assert code in caught.value.code
     assert "hunter2" not in str(caught.value)
 
 
