@@ -1,5 +1,5 @@
--- Grain: one feature of one model, the furthest first. Purpose: how far it was from the training rows when that was
--- measured last.
+-- Grain: one feature of one model, the largest drift first. Purpose: how far the feature had drifted from the training
+-- rows at the last measurement.
 SELECT r.pipeline, r.model, d.feature, d.psi, d.allowed, d.drift_rows
 FROM (
     SELECT s.pipeline, s.model, MAX(s.id) AS id

@@ -1,4 +1,4 @@
--- Grain: one open incident, newest first. Purpose: what a person should look at.
+-- Grain: one open incident, newest first. Purpose: the conditions that a person should know about.
 SELECT subject, kind, message, opened_at
 FROM incidents
 WHERE closed_at IS NULL

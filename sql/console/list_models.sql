@@ -1,5 +1,6 @@
--- Grain: one metric of one model's champion, and a row without a metric of a model that has none. Purpose: its champion,
--- what that was measured at beside the baseline on the same rows, what readers see, and what waits for a person.
+-- Grain: one metric of one model's champion, and one row without a metric for a model without a champion. Purpose: the
+-- champion, its metrics beside those of the baseline on the same rows, the published version, and the version that waits
+-- for a person's decision.
 SELECT m.pipeline, m.model, m.champion_version, m.published_version, m.published_at,
        e.metric, e.value AS champion_value, e.low, e.high, b.value AS baseline_value, v.created_at AS trained_at,
        (SELECT MAX(w.version) FROM model_versions AS w

@@ -1,5 +1,5 @@
--- Grain: one stream, and whether its commits are old enough to be remembered. Purpose: the ledger added up, from the
--- commit after which nobody has done so. Replays read the same records again and do not count.
+-- Grain: one stream, and whether its commits are old enough for their sums to be kept. Purpose: the sums of the ledger
+-- after the last commit that the console has already added up. Replays read the same records again and do not count.
 SELECT stream, id <= %(closed)s AS is_closed,
        CAST(SUM(merged_commits) AS SIGNED) AS commits,
        CAST(SUM(until_offset - from_offset) AS SIGNED) AS records,

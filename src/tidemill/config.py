@@ -21,50 +21,47 @@ from tidemill.resources import checkout
 
 PREFIX = "TIDEMILL_"
 METRICS_TOKEN = "metrics_token"  # noqa: S105 -- the name of a secret, not one
-"""What a scraper of ``/tidemill/metrics`` shows instead of an Airflow login."""
+"""Name of the secret that a scraper of ``/tidemill/metrics`` sends instead of an Airflow login."""
 
 
 class Account(StrEnum):
-    """Database accounts, each with the least it needs."""
+    """Database accounts, each with the fewest privileges that its processes need."""
 
     MIGRATE = "migrate"
     """Creates and alters tables; used by ``apply`` only."""
     STREAM = "stream"
-    """Reads and writes rows, and makes temporary tables: drivers, scoring, Airflow's control."""
+    """Reads and writes rows, and creates temporary tables; used by drivers, scoring and Airflow."""
     READ = "read"
-    """Reads only: training, the console, the application."""
+    """Reads only; used by training, the console and applications."""
 
 
-def is_uri(place: str | Path) -> bool:
-    """Whether a place is a URI, and not a path of this machine."""
-    return "://" in str(place) or str(place).startswith("file:")
+def is_uri(location: str | Path) -> bool:
+    """Whether a location is a URI; otherwise it is a path on this machine."""
+    return "://" in str(location) or str(location).startswith("file:")
 
 
-def folder_of(place: str | Path) -> Path | None:
-    """A place as a folder of this machine; None for a URI that is not ``file:``."""
-    if not is_uri(place):
-        return Path(place)
-    scheme, _, path, _, _ = urlsplit(str(place))
+def folder_of(location: str | Path) -> Path | None:
+    """The folder on this machine that a path or a ``file:`` URI names; None for any other URI."""
+    if not is_uri(location):
+        return Path(location)
+    scheme, _, path, _, _ = urlsplit(str(location))
     return Path(unquote(path)) if scheme == "file" else None
 
 
-def _place(value: object) -> object:
-    """A path as one, a URI as the text that it is: a path would lose one of its slashes."""
+def _as_location(value: object) -> object:
+    """A path becomes a ``Path``. A URI remains text, because ``Path`` would remove one of its slashes."""
     return Path(value) if isinstance(value, str) and not is_uri(value) else value
 
 
-def _without_secret(value: str) -> str:
+def _without_login(value: str) -> str:
     if "@" in urlsplit(value).netloc:
-        # Without the value: an error of pydantic's would show it.
-        raise ConfigError(
-            "setting TIDEMILL_MLFLOW_TRACKING_URI holds a login, and a setting holds no secret",
-            remedy="take it out, and set MLflow's own MLFLOW_TRACKING_USERNAME and MLFLOW_TRACKING_PASSWORD",
-        )
+        # A ConfigError, because pydantic's own error would show the value.
+        raise ConfigError("TM-CONFIG-LOGIN-IN-URI")
     return value
 
 
 class Settings(BaseModel):
-    """Everything that differs between one installation and the next. Never holds a password."""
+    """Everything that differs between two installations. Holds no password."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
@@ -74,8 +71,8 @@ class Settings(BaseModel):
     """Logs, checkpoints, models and the embedded servers' data."""
     pipelines: Path
     jars: Path
-    """Folder with ``spark/``, ``broker/`` and ``db/``: what Ivy fetched."""
-    models: Annotated[Path | str, BeforeValidator(_place)]
+    """Folder with ``spark/``, ``broker/`` and ``db/``, which holds the jars that Ivy downloaded."""
+    models: Annotated[Path | str, BeforeValidator(_as_location)]
     """Where model artifacts go: a folder, or a URI that Hadoop knows (``hdfs://…``, ``s3a://…``, ``file:///…``)."""
     kafka_bootstrap: str = "127.0.0.1:19092"
     db_host: str = "127.0.0.1"
@@ -83,7 +80,7 @@ class Settings(BaseModel):
     db_tls: bool = False
     """TLS to the database. Off by default because the default host is loopback, where it costs 109 ms a connection."""
     db_dialect: str = "mariadb"
-    """Which database it is: a name in ``tidemill.store.sql``, which has the say on it."""
+    """The kind of database: a name in ``tidemill.store.sql.DIALECTS``."""
     db_control: str = "tidemill"
     """Schema of the control plane."""
     db_data: str = "operational"
@@ -95,17 +92,18 @@ class Settings(BaseModel):
     db_buffer_pool: str = "1G"
     """InnoDB buffer pool of the embedded database."""
     ledger_days: int = Field(30, ge=1)
-    """Commits older than this are put together in fewer rows of the ledger."""
+    """Commits older than this many days are merged into fewer rows of the ledger."""
     quarantine_days: int = Field(90, ge=1)
-    """Quarantined records are kept for so long, and deletion markers at least as long."""
+    """Quarantined records are kept for this many days, and deletion markers at least as long."""
     log_days: int = Field(30, ge=1)
-    """Logs of former drivers are kept for so long."""
+    """Logs of former drivers are kept for this many days."""
     log_bytes: int = Field(64 * 2**20, ge=2**16)
-    """A driver's log that is longer is put aside; three former parts of it stay."""
+    """A driver's log is rotated at this size; three rotated files are kept."""
     notifiers: str = ""
-    """Who is told of incidents: dotted names, comma separated, of what gives an Airflow notifier. Empty: a log line."""
-    mlflow_tracking_uri: Annotated[str, AfterValidator(_without_secret)] = ""
-    """Where trainings are logged as MLflow runs too. Empty: nowhere."""
+    """What is called when an incident opens or closes: dotted names, separated by commas, of callables that return an
+    Airflow notifier. Empty: a line in the log."""
+    mlflow_tracking_uri: Annotated[str, AfterValidator(_without_login)] = ""
+    """MLflow server that every training is also logged to, as a run. Empty: no MLflow."""
 
     @property
     def airflow_url(self) -> str:
@@ -121,7 +119,7 @@ class Settings(BaseModel):
 
     @property
     def models_folder(self) -> Path | None:
-        """The folder of model artifacts; None where they are not on this machine."""
+        """The folder of model artifacts; None if they are not stored on this machine."""
         return folder_of(self.models)
 
     def user(self, account: Account) -> str:
@@ -129,24 +127,27 @@ class Settings(BaseModel):
         return f"{self.db_control}_{account.value}"
 
     def password(self, account: Account) -> SecretStr:
-        """The password of an account, from the environment or the secrets file."""
+        """The password of an account, from the environment or the secrets file.
+
+        Raises:
+            ConfigError: neither has it.
+        """
         name = f"{PREFIX}DB_{account.name}_PASSWORD"
         if name in os.environ:
             return SecretStr(os.environ[name])
         return self.secret(account.value)
 
     def secret(self, name: str) -> SecretStr:
-        """A generated secret by name."""
+        """A generated secret by name.
+
+        Raises:
+            ConfigError: the secrets file does not have it.
+        """
         try:
-            found = json.loads(self.secrets_file.read_text())[name]
+            value = json.loads(self.secrets_file.read_text())[name]
         except (OSError, KeyError, json.JSONDecodeError):
-            raise ConfigError(
-                f"no secret named {name}",
-                value=self.secrets_file,
-                remedy="start the stack once with ./tidemill up, or set "
-                f"{PREFIX}DB_<ACCOUNT>_PASSWORD for MIGRATE, STREAM and READ",
-            ) from None
-        return SecretStr(str(found))
+            raise ConfigError("TM-CONFIG-SECRET-MISSING", value=self.secrets_file, name=name) from None
+        return SecretStr(str(value))
 
     def environment(self) -> dict[str, str]:
         """The settings as ``TIDEMILL_*`` variables, for a child process. Holds no secret."""
@@ -157,17 +158,17 @@ def load(environ: Mapping[str, str] | None = None) -> Settings:
     """Read the settings.
 
     Raises:
-        ConfigError: a value has the wrong form, or a ``TIDEMILL_`` name or a key of the file is unknown.
+        ConfigError: a value is not valid, or no setting has the name of a ``TIDEMILL_*`` variable or key of the file.
     """
     env = os.environ if environ is None else environ
-    given = {
+    from_environment = {
         name.removeprefix(PREFIX).lower(): value
         for name, value in env.items()
         if name.startswith(PREFIX) and not name.endswith("_PASSWORD")
     }
     # Absolute: children run in other working directories.
-    root = Path(given.get("root") or _find_root()).resolve()
-    state = Path(given.get("state") or root / ".tidemill").resolve()
+    root = Path(from_environment.get("root") or _find_root()).resolve()
+    state = Path(from_environment.get("state") or root / ".tidemill").resolve()
     values: dict[str, Any] = {
         "root": root,
         "state": state,
@@ -175,29 +176,26 @@ def load(environ: Mapping[str, str] | None = None) -> Settings:
         "jars": root / ".tidemill" / "jars",
         "models": state / "models",
     }
-    values |= _read_file(state / "settings.json") | given | {"root": root, "state": state}
+    values |= _read_file(state / "settings.json") | from_environment | {"root": root, "state": state}
     try:
         return Settings(**values)
     except ValidationError as error:
         first = error.errors()[0]
-        name = PREFIX + str(first["loc"][0]).upper()
-        raise ConfigError(
-            f"setting {name} is not valid ({first['msg']})",
-            value=values.get(str(first["loc"][0])),
-            remedy=f"known settings are {', '.join(sorted(Settings.model_fields))}",
-        ) from None
+        key = str(first["loc"][0])
+        name = PREFIX + key.upper()
+        if first["type"] == "extra_forbidden":
+            known = ", ".join(sorted(Settings.model_fields))
+            raise ConfigError("TM-CONFIG-SETTING-UNKNOWN", value=name, known=known) from None
+        raise ConfigError("TM-CONFIG-SETTING-INVALID", value=values.get(key), name=name, reason=first["msg"]) from None
 
 
 def _read_file(path: Path) -> dict[str, Any]:
     if not path.exists():
         return {}
     try:
-        found = json.loads(path.read_text())
-    except json.JSONDecodeError as error:
-        raise ConfigError(
-            "settings file is not JSON", value=f"{path}: {error}", remedy="remove it and start ./tidemill up"
-        ) from None
-    return dict(found)
+        return dict(json.loads(path.read_text()))
+    except (ValueError, TypeError) as error:
+        raise ConfigError("TM-CONFIG-FILE-INVALID", value=error, path=path) from None
 
 
 def _find_root() -> Path:

@@ -1,4 +1,4 @@
-"""Failpoints: where a test of faults can hold a process still."""
+"""Failpoints: places in the code at which a fault test can pause a process."""
 
 from __future__ import annotations
 
@@ -8,31 +8,32 @@ from pathlib import Path
 
 _POLL_SECONDS = 0.05
 FAILPOINTS = "TIDE_FAILPOINTS"
-"""Environment variable: the folder where tests arm the points of :func:`reach`. No setting, hence its own prefix,
-which the launcher hands on to drivers."""
+"""Environment variable with the folder in which tests arm failpoints. It is not a setting and so has a prefix of its
+own, which the launcher passes on to drivers."""
 _failpoints = os.environ.get(FAILPOINTS)
 
 
 def reach(point: str) -> None:
-    """A failpoint: where a test of faults can hold a process still, to kill it or what it depends on.
+    """Pause here if a test has armed this failpoint, so that it can kill this process or a server that it uses.
 
-    Does nothing unless the environment named a folder when the process started, and a file with the point's name (a
-    hyphen for each blank) arms it there. The first caller takes that file: it becomes ``<point>.reached`` and says the
-    caller's process id. The caller then waits for ``<point>.go``, or for the folder to go away.
+    A test arms a failpoint by a file of its name, with hyphens for blanks, in the folder that the environment variable
+    named when the process started. Without it the call does nothing. The first process that reaches the failpoint
+    renames the file to ``<point>.reached`` and writes its process id into it; then it waits until the test creates
+    ``<point>.go`` or removes the folder.
 
     Args:
-        point: as the write path calls it, for instance ``before COMMIT``.
+        point: name of the failpoint, for instance ``before COMMIT``.
     """
     if _failpoints is None:
         return
     armed = Path(_failpoints, point.replace(" ", "-"))
-    taken = armed.with_name(f"{armed.name}.{os.getpid()}")
+    claimed = armed.with_name(f"{armed.name}.{os.getpid()}")
     try:
-        armed.rename(taken)  # of several callers, one takes it
+        armed.rename(claimed)  # succeeds in one of several processes
     except FileNotFoundError:
         return
-    taken.write_text(str(os.getpid()))
-    taken.rename(armed.with_name(f"{armed.name}.reached"))  # a test that sees it finds the process id in it
+    claimed.write_text(str(os.getpid()))
+    claimed.rename(armed.with_name(f"{armed.name}.reached"))  # appears with the process id already in it
     go = armed.with_name(f"{armed.name}.go")
     while armed.parent.exists() and not go.exists():
         time.sleep(_POLL_SECONDS)

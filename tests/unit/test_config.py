@@ -25,15 +25,25 @@ def test_the_environment_of_a_child_makes_the_same_settings(tmp_path: Path) -> N
 
 def test_a_wrong_value_is_one_sentence(tmp_path: Path) -> None:
     """The name of the variable, the value, and the remedy."""
-    with pytest.raises(ConfigError, match="TIDEMILL_DB_PORT") as caught:
+    with pytest.raises(ConfigError, match="TM-CONFIG-SETTING-INVALID") as caught:
         config.load({"TIDEMILL_STATE": str(tmp_path), "TIDEMILL_DB_PORT": "three"})
-    assert caught.value.value == "three"
+    assert (caught.value.value, caught.value.parameters["name"]) == ("three", "TIDEMILL_DB_PORT")
 
 
 def test_an_unknown_name_is_refused(tmp_path: Path) -> None:
     """A misspelt variable would otherwise be silently without effect."""
-    with pytest.raises(ConfigError, match="TIDEMILL_DB_PROT"):
+    with pytest.raises(ConfigError, match="TM-CONFIG-SETTING-UNKNOWN") as caught:
         config.load({"TIDEMILL_STATE": str(tmp_path), "TIDEMILL_DB_PROT": "1"})
+    assert caught.value.value == "TIDEMILL_DB_PROT"
+
+
+@pytest.mark.parametrize("content", ["{", "[1]", "null"])
+def test_a_settings_file_that_is_no_json_object_is_refused(tmp_path: Path, content: str) -> None:
+    """The message names the file."""
+    (tmp_path / "settings.json").write_text(content)
+    with pytest.raises(ConfigError, match="TM-CONFIG-FILE-INVALID") as caught:
+        config.load({"TIDEMILL_STATE": str(tmp_path)})
+    assert caught.value.parameters["path"] == tmp_path / "settings.json"
 
 
 def test_passwords_are_never_shown(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -48,8 +58,9 @@ def test_passwords_are_never_shown(tmp_path: Path, monkeypatch: pytest.MonkeyPat
 def test_a_missing_secret_says_where_it_was_looked_for(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """The remedy is to start the stack once, or to set the variables."""
     monkeypatch.delenv("TIDEMILL_DB_READ_PASSWORD", raising=False)
-    with pytest.raises(ConfigError, match=r"secrets\.json"):
+    with pytest.raises(ConfigError, match="TM-CONFIG-SECRET-MISSING") as caught:
         config.load({"TIDEMILL_STATE": str(tmp_path)}).password(Account.READ)
+    assert caught.value.value == tmp_path / "secrets.json"
 
 
 @pytest.mark.parametrize(
@@ -73,7 +84,7 @@ def test_models_lie_in_a_folder_or_behind_a_uri(
 
 def test_a_login_in_the_tracking_uri_is_refused(tmp_path: Path) -> None:
     """Settings are shown and handed on: the sentence says where MLflow's login goes, and does not repeat it."""
-    with pytest.raises(ConfigError, match=r"MLFLOW_TRACKING_USERNAME and MLFLOW_TRACKING_PASSWORD") as caught:
+    with pytest.raises(ConfigError, match="TM-CONFIG-LOGIN-IN-URI") as caught:
         config.load({"TIDEMILL_STATE": str(tmp_path), "TIDEMILL_MLFLOW_TRACKING_URI": "https://me:hush@mlflow.example"})
     assert "hush" not in str(caught.value)
     settings = config.load({"TIDEMILL_STATE": str(tmp_path), "TIDEMILL_MLFLOW_TRACKING_URI": "https://mlflow.example"})

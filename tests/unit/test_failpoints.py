@@ -30,7 +30,7 @@ def test_what_is_true_is_returned() -> None:
 
 def test_what_does_not_come_true_is_named() -> None:
     """After the deadline the sentence says what was waited for and what there was instead."""
-    with pytest.raises(AssertionError, match=r"the tide did not come true within 0\.1 s; last seen: 0"):
+    with pytest.raises(AssertionError, match=r"the tide did not come true within 0\.1 s; last value: 0"):
         wait_until(lambda: 0, 0.1, "the tide")
 
 

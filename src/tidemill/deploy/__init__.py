@@ -1,4 +1,4 @@
-"""What was applied, and what is to be: the catalog of pipelines, copies of applied folders, plan and apply.
+"""Deploys pipelines: plan and apply, snapshots of deployed folders, and the catalog of all pipelines.
 
 Runs on the command line, in Airflow's tasks and DAG processor, and in the API server.
 """

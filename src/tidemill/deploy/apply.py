@@ -1,4 +1,4 @@
-"""Make Kafka and the database hold what the pipeline folders declare."""
+"""Applies pipeline folders to Kafka and the database, and requests that their streams run or stop."""
 
 from __future__ import annotations
 
@@ -21,21 +21,27 @@ from tidemill.store.connection import session, translated
 from tidemill.store.control import streams as stream_rows
 
 STACK = "the stack"
-"""Who wished, where no person did: such wishes are made again by the next start."""
+"""Who requested a state that no person requested. The next start of the stack requests it again."""
 
 
 def apply_all(settings: Settings, pipelines: Iterable[Pipeline], report: Callable[[str], None]) -> None:
-    """Create what is missing, in the control plane, in Kafka and in the operational schema.
+    """Create the missing tables and topics of pipelines, and register the content of their folders as versions.
+
+    Args:
+        settings: where Kafka, the database and the state folder are.
+        pipelines: the pipelines to apply.
+        report: called with one line for each step.
 
     Raises:
         StoreError: a table exists with other columns.
         SourceError: no Kafka broker answers.
+        SpecError: a folder was changed while it was being applied.
     """
     client = clients.admin(settings)
     with session(settings, Account.MIGRATE) as connection:
-        done = migrations.migrate_control(connection, resource_folder("sql"))
-        if done:
-            report(f"control plane: {len(done)} tables and upgrades")
+        applied = migrations.migrate_control(connection, resource_folder("sql"))
+        if applied:
+            report(f"control plane: {len(applied)} tables and upgrades")
         for pipeline in pipelines:
             topics.create_topic(client, pipeline.source)
             version = migrations.apply_pipeline(connection, settings, pipeline)
@@ -46,7 +52,7 @@ def apply_all(settings: Settings, pipelines: Iterable[Pipeline], report: Callabl
 
 
 def plan_pipeline(settings: Settings, pipeline: Pipeline) -> list[str]:
-    """What :func:`apply_all` would do for one pipeline, a line each."""
+    """The steps that :func:`apply_all` would take for one pipeline, one line for each."""
     steps = []
     try:
         topics.partitions(clients.admin(settings), pipeline.source.topic)
@@ -55,9 +61,9 @@ def plan_pipeline(settings: Settings, pipeline: Pipeline) -> list[str]:
             raise
         steps.append(f"create topic {pipeline.source.topic} with {pipeline.source.partitions} partitions")
     with session(settings, Account.READ) as connection:
-        known = _existing(connection, settings.db_data)
+        existing = _existing(connection, settings.db_data)
         objects = migrations.planned_objects(settings, pipeline)
-        steps += [f"create {settings.db_data}.{name}" for name in objects if name not in known]
+        steps += [f"create {settings.db_data}.{name}" for name in objects if name not in existing]
         control_plane = _existing(connection, settings.db_control)
         if "pipelines" not in control_plane or migrations.pipeline_version(connection, pipeline) is None:
             steps.append(f"register version {pipeline.digest[:12]} of {pipeline.name}")
@@ -70,8 +76,8 @@ def _existing(connection: Connection[Any], schema: str) -> set[str]:
         return {row[0] for row in cursor.fetchall()}
 
 
-def request_all(settings: Settings, pipelines: Iterable[Pipeline]) -> None:
-    """Wish every stream to run, except those that a person stopped."""
+def request_start(settings: Settings, pipelines: Iterable[Pipeline]) -> None:
+    """Request that every stream runs, except those that a person stopped."""
     with session(settings, Account.STREAM) as connection:
         for pipeline in pipelines:
             row = stream_rows.read_stream(connection, pipeline.name)
@@ -80,7 +86,11 @@ def request_all(settings: Settings, pipelines: Iterable[Pipeline]) -> None:
 
 
 def stop_streams(settings: Settings, seconds: float) -> list[str]:
-    """Wish every running stream to stop, and wait for it; returns the streams whose drivers are still there."""
+    """Request that every running stream stops, and wait for their drivers to exit.
+
+    Returns:
+        The streams that were running, if a driver of them is still alive after that many seconds; otherwise none.
+    """
     with session(settings, Account.STREAM) as connection:
         running = [row.stream for row in stream_rows.read_streams(connection) if row.desired_state == "running"]
         for stream in running:

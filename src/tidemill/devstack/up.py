@@ -246,7 +246,7 @@ def switch_on(api: AirflowApi, settings: Settings, pipelines: Collection[Pipelin
     for pipeline in pipelines:
         refreshes = [f"refresh__{pipeline.name}__{model}" for model in pipeline.models]
         _unpause(api, [*refreshes, f"stream__{pipeline.name}"], say)
-    apply.request_all(settings, pipelines)
+    apply.request_start(settings, pipelines)
     for pipeline in pipelines:
         _unpause(api, [f"replay__{pipeline.name}"], say)
     _unpause(api, ["maintenance", "control_streams", "control_models"], say)
