@@ -1,39 +1,8 @@
-"""Spark entry of the feedback loop: argv -> pipeline -> one call. Train a challenger.
+"""Spark entry, for a checkout: the training of a model, see :mod:`tidemill.spark_jobs.train`."""
 
-Example: ``spark-submit spark_jobs/train.py --pipeline flights --model late_arrival --refresh 3``
-"""
-
-import argparse
 import sys
 
-from tidemill import config
-from tidemill.deploy.catalog import find_pipeline
-from tidemill.errors import TidemillError
-from tidemill.ml.session import ml_session
-from tidemill.ml.training.train import train
-
-
-def main() -> int:
-    """Run the job; exit with the error's own code."""
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--pipeline", required=True)
-    parser.add_argument("--model", required=True)
-    parser.add_argument("--refresh", type=int, required=True, help="id that begin_refresh gave")
-    given = parser.parse_args()
-    try:
-        settings = config.load()
-        pipeline = find_pipeline(settings, given.pipeline).pipeline
-        spark = ml_session(f"train {given.pipeline}.{given.model}", settings)
-        try:
-            version = train(spark, settings, pipeline, given.model, given.refresh)
-        finally:
-            spark.stop()
-    except TidemillError as error:
-        sys.stderr.write(f"tidemill: {error}\n")
-        return error.exit_code
-    sys.stdout.write(f"trained version {version}\n")
-    return 0
-
+from tidemill.spark_jobs.train import main
 
 if __name__ == "__main__":
     sys.exit(main())

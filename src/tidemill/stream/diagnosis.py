@@ -22,6 +22,8 @@ from tidemill.errors import (
 
 OURS = re.compile(r"^tidemill\.errors\.(\w+): (.+)$", re.MULTILINE)
 """How an error of ours stands in the traceback of a Python worker, which is all that Spark hands on of it."""
+RESUMED = "all servers answer"
+"""How a driver's log record begins that ends an outage: what the log holds before it was survived."""
 _LONGEST = 500
 
 

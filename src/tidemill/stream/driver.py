@@ -8,6 +8,7 @@ itself ends the driver; somebody else decides what follows.
 from __future__ import annotations
 
 import gc
+import logging
 import shutil
 import tempfile
 import threading
@@ -47,7 +48,7 @@ from tidemill.store.control import heartbeats, streams
 from tidemill.store.migrations import pipeline_version
 from tidemill.store.write.transaction import WriteContext
 from tidemill.stream.batch_sizer import BatchSizer, goal_of
-from tidemill.stream.diagnosis import OURS, cause
+from tidemill.stream.diagnosis import OURS, RESUMED, cause
 from tidemill.stream.log_rotation import LogRotator
 from tidemill.stream.metrics import StreamMetrics
 from tidemill.stream.plan.transform import register_dimensions
@@ -55,6 +56,7 @@ from tidemill.stream.query import BatchCommitter, stream_rows
 from tidemill.stream.rollup_builder import RollupBuilder
 from tidemill.stream.start_offsets import explain_failure, find_start, topic_recreated
 
+log = logging.getLogger(__name__)
 BEAT_SECONDS = 2.0
 RECONNECT_SECONDS = 0.5
 """Between two beats while the database is away: the sooner the first one after, the fewer take the driver for dead."""
@@ -214,7 +216,7 @@ class Driver:
             query.stop()
         elif committer.outgrown:  # it lets no other batch begin
             query.stop()
-            _log(f"the next batches take up to {self._pace.limit:,} records")
+            log.info("the next batches take up to %d records", self._pace.limit)
         else:
             error = query.exception()
             raise (
@@ -268,7 +270,7 @@ class Driver:
         """
         began, silence = time.monotonic(), False
         self._waiting_for = str(found)
-        _log(f"waiting: {found}")
+        log.warning("waiting: %s", found)
         for pause in _pauses(failures):
             if self._called_off.wait(pause):
                 return silence
@@ -280,7 +282,7 @@ class Driver:
                 silence, self._waiting_for = True, str(error)
             else:
                 break
-        _log(f"all servers answer; going on after {time.monotonic() - began:.1f} s")
+        log.info("%s; the stream resumes after %.1f s", RESUMED, time.monotonic() - began)
         return silence
 
     def _ask_servers(self) -> None:
@@ -294,12 +296,12 @@ class Driver:
     def _keep_beating(self) -> None:
         """The heartbeat thread. A database that is away is not its affair: commits decide about that."""
         connection: Connection[Any] | None = None
-        log = LogRotator.of_process(self.settings.log_bytes)
+        rotator = LogRotator.of_process(self.settings.log_bytes)
         pause = BEAT_SECONDS
         while not self._finished.wait(pause):
             pause = BEAT_SECONDS
-            if log is not None:
-                log.look()
+            if rotator is not None:
+                rotator.look()
             try:
                 connection = connection or connect(self.settings, Account.STREAM)
                 self._beat(connection)
@@ -311,7 +313,7 @@ class Driver:
             except DatabaseUnavailable:
                 connection, pause = None, min(RECONNECT_SECONDS, BEAT_SECONDS)
             except TidemillError as error:  # said in the log; the query itself fails if it matters
-                _log(f"heartbeat: {error}")
+                log.warning("the heartbeat failed: %s", error)
 
     def _beat(self, connection: Connection[Any]) -> None:
         if not heartbeats.report_heartbeat(connection, self.stream, self.epoch, self._state, **self._facts()):
@@ -326,13 +328,13 @@ class Driver:
             except KafkaUnavailable as error:
                 self._measures.lag_records = None  # nobody knows; how late the tables may be grows from now on
                 if self._silent is None:
-                    _log(f"asking for the lag: {error}")
+                    log.warning("the probe of Kafka failed: %s", error)
                 self._silent = str(error)
             except TidemillError as error:  # the query itself fails if it matters
-                _log(f"asking for the lag: {error}")
+                log.warning("the probe of Kafka failed: %s", error)
             else:
                 if self._silent is not None:
-                    _log("asking for the lag: Kafka answers again")
+                    log.info("the probe of Kafka succeeds again")
                 self._silent = None
 
     def _ask_kafka(self, client: AdminClient) -> None:
@@ -367,10 +369,6 @@ class Driver:
 def _pauses(failures: int) -> Iterator[float]:
     """Seconds between two questions: ever longer, the more so the more queries failed in a row, and never the same."""
     return (QUESTION_BACKOFF.pause_seconds(failures + further) for further in count(1))
-
-
-def _log(sentence: str) -> None:
-    print(sentence, flush=True)  # noqa: T201 -- standard output is the driver's log
 
 
 def _scratch(settings: Settings) -> Path:

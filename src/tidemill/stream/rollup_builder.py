@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import threading
 from contextlib import suppress
 
@@ -12,6 +13,7 @@ from tidemill.store.connection import session
 from tidemill.store.control import incidents
 from tidemill.store.maintenance.rollup_backfill import backfill_all
 
+log = logging.getLogger(__name__)
 REBUILD_SECONDS = 60.0
 """How often a driver looks for rollups that are under construction."""
 
@@ -42,7 +44,7 @@ class RollupBuilder:
             except Fenced:
                 return
             except TidemillError as error:
-                print(f"rollups: {error}", flush=True)  # noqa: T201 -- standard output is the driver's log
+                log.warning("building rollups failed: %s", error)
                 if not isinstance(error, Transient):
                     with suppress(TidemillError), session(self.settings, Account.STREAM) as connection:
                         incidents.open_incident(connection, subject, "rollup", f"a rollup cannot be built: {error}")

@@ -5,7 +5,8 @@ from __future__ import annotations
 import re
 from pathlib import Path
 
-from tidemill.stream.diagnosis import named
+from tidemill import logs
+from tidemill.stream.diagnosis import RESUMED, named
 from tidemill.stream.log_rotation import read_end
 
 _LONGEST = 500
@@ -30,8 +31,6 @@ _LOG_RECORD = re.compile(r"^\d\d/\d\d/\d\d \d\d:\d\d:\d\d (?P<level>[A-Z]+) ")
 """The beginning of a record that Spark's logger writes; a stack may follow it."""
 _UNLOGGED_ERROR = re.compile(r"^(?:Traceback |Exception in thread |Terminating due to |tidemill: )")
 """The beginning of an error that no logger has written."""
-_RESUMED = re.compile(r"^all servers answer; going on\b")
-"""The line that a driver prints when unavailable servers answer again."""
 _LOG_NAME = re.compile(r"^(?P<stream>[a-z][a-z0-9_]*)-\d+\.log")
 
 
@@ -62,7 +61,7 @@ def known_cause(path: Path) -> str | None:
     driver usually went on after them. Lines before the driver's report that it resumed are not searched.
     """
     lines = _read(path) or []
-    resumed_at = [number for number, line in enumerate(lines) if _RESUMED.match(line)]
+    resumed_at = [number for number, line in enumerate(lines) if _message(line).startswith(RESUMED)]
     lines = lines[resumed_at[-1] + 1 :] if resumed_at else lines
     match = _LOG_NAME.match(path.name)
     stream = match["stream"] if match else None
@@ -90,13 +89,19 @@ def _severe_lines(lines: list[str]) -> list[str]:
     """The lines without the records of information and warnings, and without the stacks that follow those."""
     severe, is_severe = [], True
     for line in lines:
-        if record := _LOG_RECORD.match(line):
-            is_severe = record["level"] not in ("DEBUG", "INFO", "WARN")
+        if record := _LOG_RECORD.match(line) or logs.RECORD.match(line):
+            is_severe = record["level"] not in ("DEBUG", "INFO", "WARN", "WARNING")
         elif _UNLOGGED_ERROR.match(line):
             is_severe = True
         if is_severe:
             severe.append(line)
     return severe
+
+
+def _message(line: str) -> str:
+    """The message of a record that the driver logged; empty for another line."""
+    record = logs.RECORD.match(line)
+    return record["message"] if record else ""
 
 
 def _root_cause(lines: list[str]) -> str | None:

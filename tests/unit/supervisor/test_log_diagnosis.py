@@ -17,7 +17,7 @@ from tidemill.errors import (
     TidemillError,
     Transient,
 )
-from tidemill.stream.diagnosis import cause, named
+from tidemill.stream.diagnosis import RESUMED, cause, named
 from tidemill.stream.log_rotation import LogRotator
 from tidemill.supervisor.log_diagnosis import first_cause, known_cause, log_tail
 
@@ -77,7 +77,11 @@ TROUBLE = """\
 26/11/22 17:12:01 ERROR MicroBatchExecution: Query [id = 1] terminated with error
 org.apache.kafka.common.errors.TimeoutException: Timed out waiting for a node assignment. Call: describeTopics
 """
-ALL_IS_WELL = "waiting: no Kafka broker answers\nall servers answer; going on after 61.0 s\n"
+HEAD = "2026-11-22T17:12:02.000Z {} tidemill.stream.driver stream=flights epoch=7 "
+ALL_IS_WELL = (
+    f"{HEAD.format('WARNING')}waiting: no Kafka broker answers\n"
+    f"{HEAD.format('INFO')}{RESUMED}; the stream resumes after 61.0 s\n"
+)
 ONLY_SURVIVED = TROUBLE + ALL_IS_WELL + BANNER
 SURVIVED = TROUBLE + ALL_IS_WELL + "java.io.IOException: of now\n"
 WARNED = (
@@ -88,6 +92,12 @@ WARNED = (
 Caused by: java.net.UnknownHostException: worker-3
 26/11/22 17:12:09 ERROR Executor: java.io.IOException: of now
 """
+)
+WARNED_BY_US = (
+    BANNER
+    + HEAD.format("WARNING")
+    + "the heartbeat failed: java.io.IOException: survived\n"
+    + "Traceback (most recent call last):\nRuntimeError: of now\n"
 )
 SAID_TWICE = "tidemill: of another time\ntidemill: of now\n"
 MEMORY = BANNER + "Terminating due to java.lang.OutOfMemoryError: Java heap space\n"
@@ -110,6 +120,7 @@ MEMORY = BANNER + "Terminating due to java.lang.OutOfMemoryError: Java heap spac
         (ONLY_SURVIVED, 'Setting Spark log level to "WARN".'),
         (WARNED, "java.io.IOException: of now"),
         (SAID_TWICE, "of now"),
+        (WARNED_BY_US, "RuntimeError: of now"),
     ],
     ids=[
         "ours inside Spark's",
@@ -122,6 +133,7 @@ MEMORY = BANNER + "Terminating due to java.lang.OutOfMemoryError: Java heap spac
         "nothing but what was survived",
         "graver than a warning",
         "said last",
+        "graver than a warning of the driver",
     ],
 )
 def test_names_the_first_real_cause(tmp_path: Path, text: str, cause: str) -> None:
