@@ -48,7 +48,7 @@ from tidemill.store.control import heartbeats, streams
 from tidemill.store.migrations import pipeline_version
 from tidemill.store.write.transaction import WriteContext
 from tidemill.stream.batch_sizer import BatchSizer, goal_of
-from tidemill.stream.diagnosis import OURS, RESUMED, cause
+from tidemill.stream.diagnosis import FROM_WORKER, RESUMED, cause
 from tidemill.stream.log_rotation import LogRotator
 from tidemill.stream.metrics import StreamMetrics
 from tidemill.stream.plan.transform import register_dimensions
@@ -234,7 +234,7 @@ class Driver:
         found = cause(failure, self.stream)
         if isinstance(found, Fenced):
             return self._own_straggler() or found
-        if isinstance(found, Transient) or isinstance(failure, TidemillError) or OURS.search(str(failure)):
+        if isinstance(found, Transient) or isinstance(failure, TidemillError) or FROM_WORKER.search(str(failure)):
             return found
         try:
             with session(self.settings, Account.STREAM) as connection:

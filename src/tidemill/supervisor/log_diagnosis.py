@@ -6,7 +6,7 @@ import re
 from pathlib import Path
 
 from tidemill import logs
-from tidemill.stream.diagnosis import RESUMED, named
+from tidemill.stream.diagnosis import RESUMED, recognise
 from tidemill.stream.log_rotation import read_end
 
 _LONGEST = 500
@@ -65,15 +65,15 @@ def known_cause(path: Path) -> str | None:
     lines = lines[resumed_at[-1] + 1 :] if resumed_at else lines
     match = _LOG_NAME.match(path.name)
     stream = match["stream"] if match else None
-    cause = _usual_cause(lines, stream, last_words=True) or _last_driver_error(lines) or _first_worker_error(lines)
+    cause = _usual_cause(lines, stream, ends_process=True) or _last_driver_error(lines) or _first_worker_error(lines)
     for searched in (_severe_lines(lines), lines):
         cause = cause or _usual_cause(searched, stream) or _root_cause(searched) or _first_exception(searched)
     return cause[:_LONGEST] if cause else None
 
 
-def _usual_cause(lines: list[str], stream: str | None, *, last_words: bool = False) -> str | None:
+def _usual_cause(lines: list[str], stream: str | None, *, ends_process: bool = False) -> str | None:
     """The first cause that is known by its words."""
-    error = named("\n".join(lines), stream, last_words=last_words)
+    error = recognise("\n".join(lines), stream, ends_process=ends_process)
     return str(error) if error else None
 
 

@@ -16,8 +16,9 @@ from tidemill.errors import (
     StreamError,
     TidemillError,
     Transient,
+    catalog,
 )
-from tidemill.stream.diagnosis import RESUMED, cause, named
+from tidemill.stream.diagnosis import RESUMED, cause, recognise
 from tidemill.stream.log_rotation import LogRotator
 from tidemill.supervisor.log_diagnosis import first_cause, known_cause, log_tail
 
@@ -72,7 +73,7 @@ py4j.protocol.Py4JJavaError: An error occurred while calling o58.start.
 \tat org.apache.kafka.clients.consumer.KafkaConsumer.<init>(KafkaConsumer.java:1)
 """
 )
-SAID = BANNER + "tidemill: the pipeline is not applied as it stands: flights; run ./tidemill apply flights\n"
+SAID = BANNER + f"tidemill: {StreamError('TM-STREAM-NOT-APPLIED', value='flights', stream='flights')}\n"
 TROUBLE = """\
 26/11/22 17:12:01 ERROR MicroBatchExecution: Query [id = 1] terminated with error
 org.apache.kafka.common.errors.TimeoutException: Timed out waiting for a node assignment. Call: describeTopics
@@ -110,11 +111,11 @@ MEMORY = BANNER + "Terminating due to java.lang.OutOfMemoryError: Java heap spac
         (JAVA_ONLY, "java.nio.file.NoSuchFileException: /nowhere/kafka-clients.jar"),
         (PYTHON_ONLY, "RuntimeError: the tide is out"),
         (PY4J, "org.apache.kafka.common.KafkaException: Failed to construct kafka consumer"),
-        (SAID, "the pipeline is not applied as it stands: flights; run ./tidemill apply flights"),
+        (SAID, SAID.removeprefix(BANNER).removeprefix("tidemill: ").strip()),
         (
             MEMORY,
-            "Spark's JVM ran out of memory: Java heap space; give the driver more (TIDEMILL_SPARK_DRIVER_MEMORY),"
-            " or lower source.max_records_per_batch",
+            "[TM-STREAM-JVM-OUT-OF-MEMORY] the JVM of Spark ran out of memory: Java heap space; give the driver more"
+            " memory (TIDEMILL_SPARK_DRIVER_MEMORY), or lower source.max_records_per_batch",
         ),
         (SURVIVED, "java.io.IOException: of now"),
         (ONLY_SURVIVED, 'Setting Spark log level to "WARN".'),
@@ -169,28 +170,25 @@ def test_the_tail_is_the_last_lines_only(tmp_path: Path) -> None:
 
 LOGS = Path(__file__).parent / "driver_logs"
 PRODUCED = {
-    "address": "Spark cannot listen where it should: bind(..) failed with error(-99): Cannot assign requested address;"
-    " set SPARK_LOCAL_IP to an address of this machine",
-    "disk_full": "no space is left on a disk of Spark's; make room in the state folder and in the folder for temporary"
-    " files",
-    "executors_lost": "an executor was killed (exit code 137), as a rule for want of memory; give executors more",
-    "kafka_silent": "no Kafka broker answers",
-    "kafka_unknown_host": "no Kafka broker answers",
-    "no_connector": "Spark's connectors are not among its jars: kafka; run ./tidemill once: it fetches them",
-    "no_interpreter": "Spark cannot start its Python: /nowhere/python3; have the interpreter at the same path on every"
-    " machine that runs Spark",
-    "no_master": "no Spark master answers; start it, or correct the master of this stream",
-    "no_module": "Spark's Python lacks a module: tidemill_nowhere; install it for the interpreter that PYSPARK_PYTHON"
-    " names, on every machine that runs Spark",
-    "no_topic": "the topic does not exist, or lost partitions; create it with ./tidemill apply flights",
-    "offsets_gone": "Kafka no longer holds what the stream was to read next: Partition few-0 offset was changed from"
-    " 100 to 0; see the incident data-loss",
-    "out_of_memory": "Spark's JVM ran out of memory: Java heap space; give the driver more",
-    "too_little_memory": "Spark is given less memory than it takes to start: System memory 314572800 must be at least"
-    " 471859200; raise TIDEMILL_SPARK_DRIVER_MEMORY, or the pipeline's resources",
-    "worker_killed": "a Python worker of Spark was killed, or ran out of memory; see the system's log for an"
-    " out-of-memory kill; give the machine more memory or Spark fewer cores",
+    "address": ("TM-STREAM-ADDRESS-NOT-BOUND", "bind(..) failed with error(-99): Cannot assign requested address"),
+    "disk_full": ("TM-STREAM-DISK-FULL", None),
+    "executors_lost": ("TM-STREAM-EXECUTOR-KILLED", None),
+    "kafka_silent": ("TM-KAFKA-UNAVAILABLE", None),
+    "kafka_unknown_host": ("TM-KAFKA-UNAVAILABLE", None),
+    "no_connector": ("TM-STREAM-CONNECTOR-MISSING", "kafka"),
+    "no_interpreter": ("TM-STREAM-PYTHON-NOT-STARTED", "/nowhere/python3"),
+    "no_master": ("TM-STREAM-NO-MASTER", None),
+    "no_module": ("TM-STREAM-MODULE-MISSING", "tidemill_nowhere"),
+    "no_topic": ("TM-STREAM-TOPIC-MISSING", None),
+    "offsets_gone": ("TM-STREAM-RECORDS-GONE", "Partition few-0 offset was changed from 100 to 0"),
+    "out_of_memory": ("TM-STREAM-JVM-OUT-OF-MEMORY", "Java heap space"),
+    "too_little_memory": (
+        "TM-STREAM-MEMORY-TOO-SMALL",
+        "System memory 314572800 must be at least 471859200",
+    ),
+    "worker_killed": ("TM-STREAM-WORKER-CRASHED", None),
 }
+"""Log -> code and the beginning of the value of the error that it comes down to."""
 
 
 @pytest.mark.parametrize("name", sorted(PRODUCED))
@@ -198,10 +196,14 @@ def test_what_spark_wrote_is_named_in_one_sentence_with_a_remedy(tmp_path: Path,
     """Forty lines of two languages come down to what a person does."""
     log = tmp_path / "flights-7.log"
     log.write_text((LOGS / f"{name}.txt").read_text())
+    code, value = PRODUCED[name]
     found = first_cause(log)
-    assert found.startswith(PRODUCED[name])
+    parsed = catalog.parse(found)
+    assert parsed is not None
+    assert parsed.code == code
+    assert (parsed.value or "").startswith(value or "")
+    assert catalog.find(code).remedy
     assert "\n" not in found
-    assert "; " in found
 
 
 def test_every_log_that_was_produced_is_looked_at() -> None:
@@ -218,8 +220,16 @@ WORDS = [
     ),
     ("x.TopicAuthorizationException: Not authorized to access topics: [flights]", SourceError, "[flights]"),
     ("x.GroupAuthorizationException: Not authorized to access group: spark-kafka-1", SourceError, "spark-kafka-1"),
-    ("x.OffsetOutOfRangeException: Fetch position 7 is out of range for partition flights-0", SourceError, "data-loss"),
-    ("Some data may have been lost because they are not available in Kafka any more;", SourceError, "data-loss"),
+    (
+        "x.OffsetOutOfRangeException: Fetch position 7 is out of range for partition flights-0",
+        SourceError,
+        "TM-STREAM-RECORDS-GONE",
+    ),
+    (
+        "Some data may have been lost because they are not available in Kafka any more;",
+        SourceError,
+        "TM-STREAM-RECORDS-GONE",
+    ),
     (
         "Some data may have been lost because …\nReason: Partitions Set(flights-1) have been deleted.",
         SourceError,
@@ -233,14 +243,18 @@ WORDS = [
     (
         "x.TimeoutException: Timed out waiting for a node assignment. Call: describeTopics",
         KafkaUnavailable,
-        "is it up?",
+        "TM-KAFKA-UNAVAILABLE",
     ),
     (
         "x.TimeoutException: Timeout of 60000ms expired before the position for partition flights-0",
         KafkaUnavailable,
-        "is it up?",
+        "TM-KAFKA-UNAVAILABLE",
     ),
-    ("x.KafkaException: No resolvable bootstrap urls given in bootstrap.servers", KafkaUnavailable, "is it up?"),
+    (
+        "x.KafkaException: No resolvable bootstrap urls given in bootstrap.servers",
+        KafkaUnavailable,
+        "TM-KAFKA-UNAVAILABLE",
+    ),
     (
         "pymysql.err.OperationalError: (2003, \"Can't connect to MySQL server on 'db'\")",
         DatabaseUnavailable,
@@ -257,7 +271,7 @@ WORDS = [
     ("Command exited with code 137", StreamError, "memory"),
     ("java.lang.NoClassDefFoundError: org/apache/kafka/common/TopicPartition", StreamError, "org/apache/kafka"),
     ("java.lang.ClassNotFoundException: org.apache.spark.sql.kafka010.KafkaSourceProvider", StreamError, "kafka010"),
-    ("ModuleNotFoundError: No module named 'tidemill'", StreamError, "cannot import the platform: tidemill;"),
+    ("ModuleNotFoundError: No module named 'tidemill'", StreamError, "TM-STREAM-PACKAGE-MISSING"),
     ("ERROR Application has been killed. Reason: Master removed our application: FAILED", StreamError, "removed our"),
     (
         "ExecutorLostFailure (executor 2 exited unrelated to the running tasks) Reason: Worker lost",
@@ -267,14 +281,14 @@ WORDS = [
     ("java.net.UnknownHostException: worker-3: Name or service not known", StreamError, "worker-3"),
     ("PermissionError: [Errno 13] Permission denied: '/srv/state/scratch'", StreamError, "/srv/state/scratch"),
     ("JAVA_HOME is not set", StreamError, "Java 17"),
-    ("py4j.protocol.Py4JNetworkError: Answer from Java side is empty", StreamError, "JVM ended"),
+    ("py4j.protocol.Py4JNetworkError: Answer from Java side is empty", StreamError, "TM-STREAM-JVM-ENDED"),
 ]
 
 
 @pytest.mark.parametrize(("words", "kind", "said"), WORDS, ids=[words[:40] for words, _, _ in WORDS])
 def test_known_words_have_a_kind_and_a_remedy(words: str, kind: type[TidemillError], said: str) -> None:
     """What goes away by itself is of a kind that is waited for; a remedy names the stream where it can."""
-    found = named(f"something before\n{words}\n\tat of.Java(Some.java:1)", "flights")
+    found = recognise(f"something before\n{words}\n\tat of.Java(Some.java:1)", "flights")
     assert type(found) is kind
     assert found.remedy
     assert said in str(found)
@@ -282,11 +296,11 @@ def test_known_words_have_a_kind_and_a_remedy(words: str, kind: type[TidemillErr
     assert str(cause(RuntimeError(words), "flights")) == str(found)
 
 
-def test_words_that_nobody_knows_are_named_nothing() -> None:
-    """The exception itself is told then."""
-    assert named("java.io.IOException: the tide is out") is None
-    assert str(cause(RuntimeError("a\nCaused by: b\nCaused by: c"))) == "the stream failed: c"
-    assert named("tidemill.errors.StoreError: x", last_words=True) is None
+def test_an_unknown_exception_is_quoted() -> None:
+    """Its innermost cause is the value of the error."""
+    assert recognise("java.io.IOException: the tide is out") is None
+    assert str(cause(RuntimeError("a\nCaused by: b\nCaused by: c"))).startswith("[TM-STREAM-FAILED] ")
+    assert recognise("tidemill.errors.StoreError: x", ends_process=True) is None
 
 
 def test_a_log_that_was_just_put_aside_is_read_across_the_boundary(tmp_path: Path) -> None:
