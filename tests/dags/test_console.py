@@ -47,19 +47,19 @@ def served(airflow_stack: Stack) -> Iterator[Settings]:
 
 def get(settings: Settings, address: str, headers: dict[str, str] | None = None) -> httpx.Response:
     """One request to Airflow's server."""
-    return httpx.get(settings.airflow_url + address, headers=headers or {}, timeout=30, trust_env=False)
+    return httpx.get(settings.airflow_url + address, headers=headers or {}, timeout=60, trust_env=False)
 
 
 def post(settings: Settings, address: str, headers: dict[str, str], **other: object) -> httpx.Response:
     """One request that changes something."""
-    return httpx.post(settings.airflow_url + address, headers=headers, timeout=30, trust_env=False, **other)  # type: ignore[arg-type]
+    return httpx.post(settings.airflow_url + address, headers=headers, timeout=60, trust_env=False, **other)  # type: ignore[arg-type]
 
 
 def token(settings: Settings) -> dict[str, str]:
     """The administrator's token as a header."""
     password = settings.secret(secrets.AIRFLOW_ADMIN).get_secret_value()
     body = {"username": airflow.ADMIN, "password": password}
-    answer = httpx.post(f"{settings.airflow_url}/auth/token", json=body, timeout=30, trust_env=False)
+    answer = httpx.post(f"{settings.airflow_url}/auth/token", json=body, timeout=60, trust_env=False)
     return {"Authorization": f"Bearer {answer.json()['access_token']}"}
 
 

@@ -148,10 +148,10 @@ def test_a_form_starts_restarts_and_stops_a_stream_and_says_who_requested_it(
     row = read(tides[0])
     assert (row.desired_state, row.state, row.epoch, row.exit_epoch) == ("running", "running", 2, 1)
     # The first one left of its own accord.
-    assert keeper.processes[0].wait(10) == 0
+    assert keeper.processes[0].wait(60) == 0
     assert run(dag, stream=STREAM, action="stop") == done
     assert (read(tides[0]).desired_state, read(tides[0]).state) == ("stopped", "stopped")
-    assert keeper.processes[1].wait(10) == 0
+    assert keeper.processes[1].wait(60) == 0
 
 
 def test_all_are_restarted_but_for_those_that_a_person_stopped(

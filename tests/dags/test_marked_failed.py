@@ -170,7 +170,7 @@ def test_a_mark_stops_the_stream_once_the_database_is_back(scene: Marks, away: A
     waiting = stop_request.request_stop_of_run(STREAM, DAG_ID, "present")
     assert waiting.is_alive()
     assert stop_request.request_stop_of_run(STREAM, DAG_ID, "present") is waiting
-    waiting.join(30)
+    waiting.join(60)
     assert (scene.desired_state(), left) == (BY_MARK, [])
 
 
@@ -179,7 +179,7 @@ def test_what_is_wished_meanwhile_stands(scene: Marks, away: Away) -> None:
     left = away(DatabaseUnavailable("the database cannot be reached"), 3)
     waiting = stop_request.request_stop_of_run(STREAM, DAG_ID, "present")
     streams.request_state(scene.connection, STREAM, "running", "somebody, later")
-    waiting.join(30)
+    waiting.join(60)
     assert (scene.desired_state(), left) == (("running", "somebody, later"), [])
 
 
@@ -198,7 +198,7 @@ def test_a_database_that_stays_away_is_given_up(
     """The log says what is lost."""
     left = away(DatabaseUnavailable("the database cannot be reached"), 1_000)
     monkeypatch.setattr(stop_request, "RETRY_FOR_SECONDS", 0.5)
-    stop_request.request_stop_of_run(STREAM, DAG_ID, "present").join(30)
+    stop_request.request_stop_of_run(STREAM, DAG_ID, "present").join(60)
     assert scene.desired_state() == ("running", "a test")
     assert 0 < len(left) < 1_000
     assert f"stream {STREAM} was not stopped although its run present was marked failed" in caplog.text

@@ -1,25 +1,19 @@
-"""The stream's DAG in a running Airflow. What people and accidents do to it is in ``tests/e2e/test_faults.py``."""
+"""Refreshes in a running Airflow. Streams are in ``tests/e2e/test_faults.py``, and both in ``test_trinity.py``."""
 
 import json
 import shutil
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from datetime import UTC, datetime
-from typing import Self
 
-import httpx
 import pytest
 
 from support import expected
 from support.faults import Supervised
 from support.flights_rows import REFRESHES, Flown
 from support.refreshes import Surges, surges_in
-from tidemill.cli import main as cli
-from tidemill.config import Settings
+from support.up_here import Up
 from tidemill.deploy.apply import apply_all
-from tidemill.devstack import secrets as passwords
-from tidemill.devstack import up
 from tidemill.devstack.airflow_api import AirflowApi
-from tidemill.devstack.servers import airflow
 from tidemill.devstack.stack import Stack
 from tidemill.devstack.up import connections
 from tidemill.kafka import clients
@@ -44,57 +38,15 @@ def running(airflow_stack: Stack) -> Iterator[Supervised]:
             api.unpause(dag)
         supervised = Supervised(settings, api, STREAM)
         supervised.request_state("running")
-        wait_until(lambda: supervised.row.epoch, 120, "a driver is started")
+        wait_until(lambda: supervised.row.epoch, 360, "a driver is started")
         supervised.until_state("running", supervised.row.epoch)
         yield supervised
         api.pause(DAG_ID)
         supervised.request_state("stopped")
-        wait_until(lambda: is_gone(supervised.row), 60, "the driver has left")
+        wait_until(lambda: is_gone(supervised.row), 180, "the driver has left")
 
 
-def test_no_worker_slot_is_occupied_while_the_stream_runs(running: Supervised) -> None:
-    """The task is with the triggerer."""
-    running.until_deferred()
-
-
-def test_its_task_links_to_the_log_of_the_driver_that_runs(running: Supervised) -> None:
-    """Only for users who may see the console. It holds no secret of the installation."""
-    settings, api = running.settings, running.api
-    [newest, *_] = api.dag_runs(DAG_ID)
-    address = f"/dags/{DAG_ID}/dagRuns/{newest['dag_run_id']}/taskInstances/run/links"
-    found = wait_until(lambda: api.request("GET", address)["extra_links"]["Driver log"], 30, "the link")
-    assert found == f"/tidemill/logs/{STREAM}"
-    assert httpx.get(settings.airflow_url + found, timeout=30, trust_env=False).status_code in (401, 403)
-    password = settings.secret(passwords.AIRFLOW_ADMIN).get_secret_value()
-    body = {"username": airflow.ADMIN, "password": password}
-    token = httpx.post(f"{settings.airflow_url}/auth/token", json=body, timeout=30, trust_env=False).json()
-    header = {"Authorization": f"Bearer {token['access_token']}"}
-    page = httpx.get(settings.airflow_url + found, headers=header, timeout=30, trust_env=False)
-    assert page.status_code == 200
-    assert "Running Spark version" in page.text
-    secrets = json.loads(settings.secrets_file.read_text()).values()
-    assert not [secret for secret in secrets if str(secret) in page.text]
-
-
-class _Shared:
-    """In place of the stack that ``up`` starts: the one that is running, and keeps running."""
-
-    def __init__(self, settings: Settings) -> None:
-        self.before_stop: list[Callable[[], None]] = []
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(self, *exception: object) -> None:
-        """Nothing is stopped."""
-
-    def start(self, report: Callable[[str], None]) -> None:
-        """It serves already."""
-
-    def watch(self, report: Callable[[str], None]) -> None:
-        """The session does not heal it."""
-
-
+@pytest.mark.full
 def test_too_few_flights_for_a_model_end_with_the_reason(
     running: Supervised, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -103,16 +55,14 @@ def test_too_few_flights_for_a_model_end_with_the_reason(
     The feed is undisturbed: table, rollup and ledger are what an independent computation makes of it. A disturbed one
     is in ``test_trinity.py``.
     """
-    monkeypatch.setattr(up, "Stack", _Shared)
-    monkeypatch.setattr("sys.argv", ["tidemill", "up", "--until-scored", "--limit", str(FLIGHTS)])
+    played = Up(monkeypatch, "--until-scored", "--limit", str(FLIGHTS))
     try:
-        with pytest.raises(SystemExit) as left:
-            cli.main()
+        played.run()
     finally:
         for dag in REFRESHES:
             running.api.pause(dag)
     stderr = capsys.readouterr().err
-    assert left.value.code == 8, stderr
+    assert played.exit_code == 8, stderr
     assert "published no scores" in stderr
     assert "baseline" in stderr
     settings = running.settings
@@ -124,20 +74,21 @@ def test_too_few_flights_for_a_model_end_with_the_reason(
     assert (total.quarantined, total.filtered, total.gap) == (0, 0, 0)
 
 
-def test_a_stop_request_ends_its_task_successfully(running: Supervised) -> None:
-    """The driver has left, and the task has succeeded."""
-    epoch, task = running.row.epoch, running.until_deferred()
-    running.request_state("stopped")
-    running.until_state("stopped", epoch)
-    wait_until(lambda: running.task(task["dag_run_id"])["state"] == "success", 60, "the task has succeeded")
+@pytest.fixture
+def api(airflow_stack: Stack) -> Iterator[AirflowApi]:
+    """Airflow, with its connections to the other servers."""
+    with AirflowApi(airflow_stack.settings) as api:
+        for connection in connections(airflow_stack.settings):
+            api.put_connection(connection)
+        yield api
 
 
-def test_commits_start_a_refresh_that_a_person_approves(running: Supervised) -> None:
+def test_commits_start_a_refresh_that_a_person_approves(airflow_stack: Stack, api: AirflowApi) -> None:
     """The asset's trigger fires once; how far it has reported is kept; the challenger waits for an answer.
 
     No worker is occupied meanwhile. The answer is sent as Airflow's page sends it, and the run goes on.
     """
-    settings, api, name, dag = running.settings, running.api, "squalls", "refresh__squalls__flood"
+    settings, name, dag = airflow_stack.settings, "squalls", "refresh__squalls__flood"
     surges_in(settings.pipelines, name, score={"schedule": None, "after_commits": 2}, promotion={"approval": "manual"})
     try:
         surges = Surges(settings, load_pipelines(settings.pipelines)[name])
@@ -145,21 +96,21 @@ def test_commits_start_a_refresh_that_a_person_approves(running: Supervised) -> 
         api.wait_for_dag(dag)
         api.unpause(dag)
         newest = [surges.commit(200), surges.commit(200)][-1]
-        [run] = wait_until(lambda: api.dag_runs(dag), 90, "a run is set off")
+        [run] = wait_until(lambda: api.dag_runs(dag), 300, "a run is set off")
         assert run["run_type"] == "asset_triggered"
         kept = f"/assets/{asset_of(api, f'{name}/commits/2')}/state-store"
-        wait_until(lambda: f'"value": {newest}' in json.dumps(api.request("GET", kept)), 30, "the cursor is kept")
+        wait_until(lambda: f'"value": {newest}' in json.dumps(api.request("GET", kept)), 60, "the cursor is kept")
         place = f"/dags/{dag}/dagRuns/{run['dag_run_id']}/taskInstances"
-        wait_until(lambda: api.request("GET", f"{place}/approve")["state"] == "deferred", 180, "a person is asked")
+        wait_until(lambda: api.request("GET", f"{place}/approve")["state"] == "deferred", 600, "a person is asked")
         asked = api.request("GET", f"{place}/approve/-1/hitlDetails")
         # Not answered at once: an answer before Airflow's scheduler knows that the worker has released the task
         # makes it consider the task lost and ask again.
         at = datetime.fromisoformat(asked["created_at"])
-        wait_until(lambda: (datetime.now(UTC) - at).total_seconds() > 10, 30, "a person has read it")
+        wait_until(lambda: (datetime.now(UTC) - at).total_seconds() > 10, 60, "a person has read it")
         assert asked["subject"] == "Promote version 1 of squalls.flood?"
         answer = {"chosen_options": ["Promote"], "params_input": {}}
         api.request("PATCH", f"{place}/approve/-1/hitlDetails", answer)
-        assert api.wait_for_run(dag, run["dag_run_id"], 180)["state"] == "success", api.task_instances(
+        assert api.wait_for_run(dag, run["dag_run_id"], 600)["state"] == "success", api.task_instances(
             dag, run["dag_run_id"]
         )
         assert surges.pointers() == (1, 1)

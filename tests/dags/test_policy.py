@@ -134,7 +134,7 @@ def test_the_rule_can_be_broken(rule: Callable[[DAG], bool], make: Callable[[], 
 
 
 READER = """
-import json, socket, sys
+import json, sys
 sys.path.insert(0, {src!r})
 seen = []
 FORBIDDEN = ("socket.connect", "socket.getaddrinfo", "socket.gethostbyname", "sqlite3.connect", "subprocess.Popen",
@@ -144,47 +144,59 @@ def watch(event, arguments):
         seen.append(f"{{event}} {{arguments[0]!r}}")
 from airflow.dag_processing.dagbag import DagBag
 sys.addaudithook(watch)
-bag = DagBag(sys.argv[1])
-engines = sorted(set(sys.modules) & {{"pyspark", "py4j"}})
-found = {{"seen": seen, "engines": engines, "errors": list(bag.import_errors.values()), "dags": sorted(bag.dags)}}
-print(json.dumps(found))
+def read(place):
+    seen.clear()
+    before = set(sys.modules)
+    bag = DagBag(place)
+    engines = sorted((set(sys.modules) - before) & {{"pyspark", "py4j"}})
+    errors = list(bag.import_errors.values())
+    return {{"seen": [*seen], "engines": engines, "errors": errors, "dags": sorted(bag.dags)}}
+print(json.dumps([read(place) for place in sys.argv[1:]]))
 """
 """Reads DAG files in a process that notes what it reaches for, whether or not that fails and who hides the failure."""
 
+GREEDY = {
+    "network": (
+        "import socket; s = socket.socket(); s.settimeout(1); s.connect_ex(('127.0.0.1', 1))",
+        "socket.connect",
+    ),
+    "database": (
+        "import pymysql, contextlib\nwith contextlib.suppress(Exception): pymysql.connect(port=1)",
+        "socket.connect",
+    ),
+    "program": ("import subprocess; subprocess.run(['true'])", "subprocess.Popen"),
+    "file database": ("import sqlite3; sqlite3.connect(':memory:')", "sqlite3.connect"),
+    "Spark": ("import pyspark", "pyspark"),
+}
+"""What a DAG file must not do when it is read, and what is seen of it."""
 
-def read_apart(settings: Settings, folder: Path) -> dict[str, list[str]]:
-    """What a fresh process finds in DAG files, and what it reaches for."""
-    script = READER.format(src=str(settings.root / "src"))
-    command = [sys.executable, "-c", script, str(folder)]
-    done = subprocess.run(command, capture_output=True, text=True, check=True, timeout=120)
-    return dict(json.loads(done.stdout.splitlines()[-1]))
+
+@pytest.fixture(scope="module")
+def reads(settings: Settings, tmp_path_factory: pytest.TempPathFactory) -> dict[str, dict[str, list[str]]]:
+    """What a fresh process finds in this project's DAG files, read first, and in files that reach for something."""
+    places = {"ours": settings.root / "dags"}
+    for name, (line, _) in GREEDY.items():
+        places[name] = tmp_path_factory.mktemp("greedy")
+        (places[name] / "greedy.py").write_text(f"from airflow.sdk import DAG\n{line}\nDAG('greedy', schedule=None)\n")
+    command = [sys.executable, "-c", READER.format(src=str(settings.root / "src")), *map(str, places.values())]
+    done = subprocess.run(command, capture_output=True, text=True, check=True, timeout=300)
+    return dict(zip(places, json.loads(done.stdout.splitlines()[-1]), strict=True))
 
 
-def test_parsing_reaches_for_no_network_no_database_no_program_and_no_spark(settings: Settings) -> None:
+def test_parsing_reaches_for_no_network_no_database_no_program_and_no_spark(
+    reads: dict[str, dict[str, list[str]]],
+) -> None:
     """What is away does not take the DAGs away, and reading them stays cheap."""
-    found = read_apart(settings, settings.root / "dags")
+    found = reads["ours"]
     assert (found["seen"], found["engines"], found["errors"]) == ([], [], [])
     assert set(found["dags"]) > FOR_ALL
 
 
-@pytest.mark.parametrize(
-    ("line", "said"),
-    [
-        ("import socket; s = socket.socket(); s.settimeout(1); s.connect_ex(('127.0.0.1', 1))", "socket.connect"),
-        ("import pymysql, contextlib\nwith contextlib.suppress(Exception): pymysql.connect(port=1)", "socket.connect"),
-        ("import subprocess; subprocess.run(['true'])", "subprocess.Popen"),
-        ("import sqlite3; sqlite3.connect(':memory:')", "sqlite3.connect"),
-        ("import pyspark", "pyspark"),
-    ],
-    ids=["network", "database", "program", "file database", "Spark"],
-)
-def test_a_dag_file_that_reaches_for_something_is_found_out(
-    settings: Settings, tmp_path: Path, line: str, said: str
-) -> None:
+@pytest.mark.parametrize("name", GREEDY)
+def test_a_dag_file_that_reaches_for_something_is_found_out(reads: dict[str, dict[str, list[str]]], name: str) -> None:
     """Though it hides that it failed."""
-    (tmp_path / "greedy.py").write_text(f"from airflow.sdk import DAG\n{line}\nDAG('greedy', schedule=None)\n")
-    found = read_apart(settings, tmp_path)
-    assert said in " ".join(found["seen"] + found["engines"])
+    _, said = GREEDY[name]
+    assert said in " ".join(reads[name]["seen"] + reads[name]["engines"])
 
 
 @pytest.fixture

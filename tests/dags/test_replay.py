@@ -63,7 +63,7 @@ def ebbs(connections: Settings, tmp_path_factory: pytest.TempPathFactory) -> Ite
         for number in range(3):
             producer.produce("ebbs", json.dumps(reading | {"id": number}), partition=number % 2)
         producer.produce("ebbs", "torn", partition=0)
-        assert producer.flush(30) == 0
+        assert producer.flush(60) == 0
         with session(settings, Account.STREAM) as connection:
             leases.acquire_lease(connection, "ebbs", 1, "a test")
             ledger.begin_at(connection, "ebbs", "ebbs", {0: 3, 1: 1})

@@ -54,7 +54,7 @@ def readings(tides: tuple[Settings, Pipeline]) -> int:
         }
         producer.produce(pipeline.source.topic, json.dumps(reading), key=str(number))
         producer.poll(0)
-    assert producer.flush(30) == 0
+    assert producer.flush(60) == 0
     return READINGS
 
 
@@ -89,7 +89,7 @@ def test_the_stream_is_started_loads_everything_and_is_stopped(
     def stop_when_loaded() -> None:
         try:
             with session(settings, Account.READ) as connection:
-                wait_until(lambda: ledger.totals(connection, "tides").records >= readings, 150, "all are committed")
+                wait_until(lambda: ledger.totals(connection, "tides").records >= readings, 450, "all are committed")
         finally:
             request_state(settings, "stopped")
 
@@ -142,6 +142,7 @@ def test_a_refresh_without_new_commits_skips_everything(dags: dict[str, DAG], re
     assert states(run) == {"decide": "success", **rest}
 
 
+@pytest.mark.full
 def test_a_refresh_after_a_commit_only_scores_as_long_as_no_training_is_due(
     tides: tuple[Settings, Pipeline], dags: dict[str, DAG], refreshed: dict[str, str]
 ) -> None:

@@ -85,12 +85,12 @@ class Scene:
 
     def until(self, condition: Callable[[StreamRow], bool]) -> StreamRow:
         """The row as soon as it fulfils the condition."""
-        return wait_until(lambda: row if condition(row := self.row) else None, 20, "the row")
+        return wait_until(lambda: row if condition(row := self.row) else None, 60, "the row")
 
     def kill(self) -> None:
         """SIGKILL to the driver's process."""
         os.kill(int(self.row.pid or 0), signal.SIGKILL)
-        wait_until(lambda: launcher.is_gone(self.row), 10, "the driver is gone")
+        wait_until(lambda: launcher.is_gone(self.row), 60, "the driver is gone")
 
     def let_pass(self, seconds: float) -> None:
         """Let time pass for the stream, though not for its heartbeat: all its other times move back."""
@@ -352,7 +352,7 @@ def test_a_driver_that_hangs_is_lost_once_it_was_watched_for_long_enough(
     trigger = scene.started()
     old = scene.row
     os.kill(int(old.pid or 0), signal.SIGSTOP)
-    wait_until(lambda: (scene.row.now - scene.row.heartbeat_at).total_seconds() > 8, 20, "its heartbeat is old")  # type: ignore[operator]
+    wait_until(lambda: (scene.row.now - scene.row.heartbeat_at).total_seconds() > 8, 60, "its heartbeat is old")  # type: ignore[operator]
     # One look cannot tell: the database may have been away.
     assert scene.work() is not None
     assert scene.row.epoch == old.epoch

@@ -40,7 +40,7 @@ from tidemill.store.write import bulk_load
 from tidemill.store.write.transaction import Counts, Rejected
 from tidemill.testing import wait_until
 
-SECONDS = 20.0
+SECONDS = 120.0
 """Far more than anything here takes."""
 
 

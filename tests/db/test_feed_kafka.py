@@ -146,7 +146,7 @@ def test_a_topic_of_another_producer_is_refused(kafka: Settings, topic: str) -> 
     """Records that the feed did not write are never taken for its own."""
     producer = clients.producer(kafka)
     producer.produce(topic, b"{}", partition=1)
-    assert producer.flush(30) == 0
+    assert producer.flush(60) == 0
     with pytest.raises(SourceError, match="another producer"):
         play(kafka, topic, SMALL, silent)
 

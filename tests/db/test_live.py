@@ -105,10 +105,10 @@ def test_a_commit_waits_for_a_promotion_under_way(post: Post) -> None:
         writing = threading.Thread(target=post.write, args=(SOME,))
         writing.start()
         waits = "SELECT 1 FROM information_schema.innodb_trx WHERE trx_state = 'LOCK WAIT'"
-        wait_until(lambda: _asked(post, waits), 20, "the commit waits")
+        wait_until(lambda: _asked(post, waits), 60, "the commit waits")
         with promoting.cursor() as cursor:
             cursor.execute("UPDATE models SET champion_version = 2")
-    writing.join(20)
+    writing.join(60)
     promoting.close()
     assert post.scores(2) == {1: 0.2, 2: 0.5, 3: 1.4}
 
@@ -247,7 +247,7 @@ def test_partitions_do_not_stand_in_each_others_way(post: Post) -> None:
     post.put(1)
     post.point(1, 1)
     gave_way: list[Contention] = []
-    together = threading.Barrier(2, timeout=30)
+    together = threading.Barrier(2, timeout=60)
 
     def work(partition: int) -> None:
         connection = connect(post.settings, Account.STREAM)

@@ -70,7 +70,7 @@ def test_of_two_runs_that_begin_at_the_same_moment_one_is_refused(shop: Shop) ->
 
     def attempt(run: str) -> str:
         with connect(shop.settings, Account.STREAM) as connection:
-            both.wait(10)
+            both.wait(60)
             try:
                 begin_refresh(connection, shop.pipeline, shop.model, run)
             except ModelError as error:

@@ -219,16 +219,16 @@ def test_an_older_record_does_not_come_back_while_its_key_is_being_deleted(
         if threading.current_thread() is not deleting and not deleting.ident:
             deleting.start()
             if point == "looked":
-                deleting.join(30)
+                deleting.join(60)
             else:
-                wait_until(lambda: waiting(mariadb), 30, "the deletion waits for the key")
+                wait_until(lambda: waiting(mariadb), 60, "the deletion waits for the key")
         return wanted(*arguments)
 
     monkeypatch.setattr(MariaDB, wanted.__name__, then_delete)
     with session(mariadb, Account.STREAM) as connection:
         replay_id = replays.request_replay(connection, pipeline.name, version, {}, "a test")
     write_batch(mariadb, pipeline, replace(stream, epoch=0, replay_id=replay_id), older)
-    deleting.join(30)
+    deleting.join(60)
     with session(mariadb, Account.READ) as connection, connection.cursor() as cursor:
         cursor.execute(f"SELECT COUNT(*) FROM {mariadb.db_data}.{name}")
         assert cursor.fetchone() == (0,)

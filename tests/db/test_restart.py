@@ -49,7 +49,7 @@ def test_it_waits_until_the_next_driver_reads(mariadb: Settings, connection: Con
     asking = threading.Thread(target=lambda: found.append(restart(mariadb, STREAM, "a person", 20)))
     asking.start()
     wait_until(
-        lambda: not heartbeats.report_heartbeat(connection, STREAM, 1, "running"), 10, "the driver is asked to leave"
+        lambda: not heartbeats.report_heartbeat(connection, STREAM, 1, "running"), 60, "the driver is asked to leave"
     )
     heartbeats.report_heartbeat(connection, STREAM, 1, "stopped")
     assert (
@@ -59,7 +59,7 @@ def test_it_waits_until_the_next_driver_reads(mariadb: Settings, connection: Con
     heartbeats.report_heartbeat(connection, STREAM, 2, "starting")
     assert not found
     assert heartbeats.report_heartbeat(connection, STREAM, 2, "running")
-    asking.join(10)
+    asking.join(60)
     assert found == [2]
 
 

@@ -166,10 +166,10 @@ def test_readers_never_see_a_mixture(shop: Shop) -> None:
             back(shop)
             back(shop, version)
             seen_then = len(found)
-            wait_until(lambda before=seen_then: len(found) > before, 20, "the reader has looked again")  # type: ignore[misc]
+            wait_until(lambda before=seen_then: len(found) > before, 60, "the reader has looked again")  # type: ignore[misc]
     finally:
         ending.set()
-        reading.join(20)
+        reading.join(60)
     assert {row[0] for row in found} >= {2, 11}
     mixtures = [row for row in found if row[0] != row[1] or row[2] != row[3] or row[2] != row[0] or row[4] != row[5]]
     assert mixtures == []

@@ -132,7 +132,7 @@ def test_a_row_that_comes_while_its_key_is_deleted_stays_in_table_and_rollup(
             came.append(True)
             thread = threading.Thread(target=lambda: came.append(_write_apart(shop, ("DE", 1, 5, 9), 1)))
             thread.start()
-            thread.join(10)
+            thread.join(60)
 
     monkeypatch.setattr(merge, "_lock_leaving_rows", slowly)
     assert shop.write(("DE", 1)).written == 1

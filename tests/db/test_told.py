@@ -177,14 +177,14 @@ def test_of_eight_tasks_one_tells(
 
     def task() -> None:
         with session(mariadb, Account.STREAM) as own:
-            together.wait(20)
+            together.wait(60)
             told.append(notifications.notify(own, SUBJECT, {}, mariadb))
 
     threads = [threading.Thread(target=task) for _ in range(8)]
     for thread in threads:
         thread.start()
     for thread in threads:
-        thread.join(30)
+        thread.join(60)
     assert sum(told) == 3
     assert sorted(each.kind for each in heard) == ["one", "three", "two"]
 

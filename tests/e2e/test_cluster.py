@@ -98,7 +98,7 @@ class Standalone:
             process = self.processes.pop(name)
             process.terminate()
             try:
-                process.wait(15)
+                process.wait(60)
             except subprocess.TimeoutExpired:
                 process.kill()
                 process.wait()

@@ -22,7 +22,7 @@ from tidemill.store.control import streams
 from tidemill.supervisor import launcher
 from tidemill.testing import wait_until
 
-SECONDS = 60
+SECONDS = 180
 
 
 @pytest.fixture(scope="module")

@@ -7,6 +7,7 @@ runs is in ``test_trinity.py``; parts that are killed at each point of a commit 
 
 from __future__ import annotations
 
+import json
 import shutil
 import subprocess
 import sys
@@ -15,6 +16,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import httpx
 import pytest
 
 from support.faults import Feed, Observer, Surf, processes, write_second_version
@@ -22,8 +24,9 @@ from support.merges import ENTITY
 from support.recording import make_pipeline
 from tidemill.config import Account
 from tidemill.deploy import apply
-from tidemill.devstack import child_process
+from tidemill.devstack import child_process, secrets
 from tidemill.devstack.airflow_api import AirflowApi
+from tidemill.devstack.servers import airflow
 from tidemill.devstack.stack import Stack
 from tidemill.devstack.up import connections
 from tidemill.kafka import clients
@@ -33,9 +36,9 @@ from tidemill.testing import wait_until
 
 NAME = "surf"
 RECORDS_PER_SECOND = 200
-PAUSE_SECONDS = 30.0
+PAUSE_SECONDS = 90.0
 """Between two commits of a stream that did not notice anything, while a whole Airflow starts on the same two cores."""
-LEAVE_SECONDS = 120.0
+LEAVE_SECONDS = 360.0
 SCHEDULER, TRIGGERER, API = "airflow-scheduler", "airflow-triggerer", "airflow-api-server"
 AIRFLOW = (API, SCHEDULER, "airflow-dag-processor", TRIGGERER)
 
@@ -69,6 +72,29 @@ def surf(airflow_stack: Stack) -> Iterator[Surf]:
             shutil.rmtree(folder)
 
 
+def test_no_worker_slot_is_occupied_while_the_stream_runs(surf: Surf) -> None:
+    """The task is with the triggerer."""
+    surf.until_deferred()
+
+
+def test_its_task_links_to_the_log_of_the_driver_that_runs(surf: Surf) -> None:
+    """Only people who may see the console can open it. No secret of the installation is in it."""
+    settings, api = surf.settings, surf.api
+    [newest, *_] = api.dag_runs(surf.dag)
+    address = f"/dags/{surf.dag}/dagRuns/{newest['dag_run_id']}/taskInstances/run/links"
+    link = wait_until(lambda: api.request("GET", address)["extra_links"]["Driver log"], 120, "the link")
+    assert link == f"/tidemill/logs/{NAME}"
+    assert httpx.get(settings.airflow_url + link, timeout=120, trust_env=False).status_code in (401, 403)
+    body = {"username": airflow.ADMIN, "password": settings.secret(secrets.AIRFLOW_ADMIN).get_secret_value()}
+    token = httpx.post(f"{settings.airflow_url}/auth/token", json=body, timeout=120, trust_env=False).json()
+    header = {"Authorization": f"Bearer {token['access_token']}"}
+    page = httpx.get(settings.airflow_url + link, headers=header, timeout=120, trust_env=False)
+    assert page.status_code == 200
+    assert "Running Spark version" in page.text
+    held = json.loads(settings.secrets_file.read_text()).values()
+    assert not [secret for secret in held if str(secret) in page.text]
+
+
 def test_a_killed_scheduler_is_not_noticed(surf: Surf) -> None:
     """The driver commits on while there is none, and the next one finds it watched."""
     before, watched = surf.row, surf.until_deferred()
@@ -94,6 +120,7 @@ def test_a_driver_killed_while_no_triggerer_watches_comes_back(surf: Surf) -> No
     surf.assert_sound()
 
 
+@pytest.mark.full
 def test_a_killed_airflow_is_not_noticed(surf: Surf) -> None:
     """With all four processes gone the driver commits on; the Airflow that is started next watches it as it is."""
     before = surf.row
@@ -105,7 +132,12 @@ def test_a_killed_airflow_is_not_noticed(surf: Surf) -> None:
     surf.assert_sound()
 
 
-def test_airflows_api_is_unavailable_for_90_s_and_kafka_and_the_database_for_60_of_them(surf: Surf) -> None:
+@pytest.mark.parametrize(
+    ("api_seconds", "server_seconds"), [(0, 5), pytest.param(90, 60, marks=pytest.mark.full)], ids=["short", "long"]
+)
+def test_airflows_api_kafka_and_the_database_are_unavailable_at_once(
+    surf: Surf, api_seconds: float, server_seconds: float
+) -> None:
     """None of them ends the driver: it commits on without the API, and goes on by itself when the others are back.
 
     The outages overlap, so that no part could replace another, and end in another order than they began. Supervision
@@ -117,13 +149,13 @@ def test_airflows_api_is_unavailable_for_90_s_and_kafka_and_the_database_for_60_
     surf.until_commits()
     surf.assert_same_driver(before, PAUSE_SECONDS)
     broker_killed_at = surf.kill_children("kafka")
-    wait_until(lambda: surf.row.waiting_for, 60, "the driver waits for Kafka")
+    wait_until(lambda: surf.row.waiting_for, 180, "the driver waits for Kafka")
     database_killed_at = surf.kill_children("mariadb")
-    _until(broker_killed_at + 60)
+    _until(broker_killed_at + server_seconds)
     surf.restart_children("kafka")
-    _until(database_killed_at + 60)
+    _until(database_killed_at + server_seconds)
     surf.restart_children("mariadb")
-    _until(api_killed_at + 90)
+    _until(api_killed_at + api_seconds)
     surf.restart_children(API)
     surf.until_commits()
     after = surf.assert_sound()
@@ -183,7 +215,7 @@ def test_a_changed_pipeline_is_rolled_to(surf: Surf) -> None:
     assert "was taken over" not in Path(before.log_file or "").read_text()
     surf.pipeline = load_pipeline(surf.pipeline.folder)
     state = f"SELECT state FROM rollups WHERE pipeline = '{NAME}' AND rollup = '{rollup}'"
-    wait_until(lambda: _query(surf, state) == "ready", 60, "the rollup counts all rows")
+    wait_until(lambda: _query(surf, state) == "ready", 180, "the rollup counts all rows")
     assert _query(surf, f"SELECT rows_built FROM rollups WHERE rollup = '{rollup}'") > 100
     # That it counts them rightly is part of what follows: each rollup is recounted from its table.
     surf.until_commits()
@@ -205,7 +237,7 @@ def test_a_broken_change_is_rejected_and_the_applied_version_stays_in_use(surf: 
         assert "rollups" in result.stderr
         assert result.stderr.count("\n") == 1
         wait_until(
-            lambda: any(NAME in each["stack_trace"] for each in surf.api.import_errors()), 120, "an import error"
+            lambda: any(NAME in each["stack_trace"] for each in surf.api.import_errors()), 360, "an import error"
         )
         surf.assert_same_driver(before, PAUSE_SECONDS)
         surf.kill_driver()
@@ -226,7 +258,7 @@ def test_no_incident_is_left_open(surf: Surf) -> None:
             cursor.execute("SELECT kind FROM incidents WHERE subject = %s AND closed_at IS NULL", (f"stream {NAME}",))
             return not cursor.fetchall()
 
-    wait_until(is_clear, 60, "all incidents of the stream are closed")
+    wait_until(is_clear, 240, "all incidents of the stream are closed")
 
 
 def test_marking_the_run_failed_while_no_triggerer_runs_stops_the_stream(surf: Surf) -> None:
@@ -259,5 +291,5 @@ def _tidemill(surf: Surf, *words: str) -> subprocess.CompletedProcess[str]:
     """A command, as a user gives it."""
     return subprocess.run(
         [sys.executable, "-m", "tidemill", *words],
-        env=child_process.environment(surf.settings), capture_output=True, text=True, check=False, timeout=60,
+        env=child_process.environment(surf.settings), capture_output=True, text=True, check=False, timeout=300,
     )  # fmt: skip

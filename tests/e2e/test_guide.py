@@ -83,7 +83,7 @@ class Reader:
         self.said.append(done.stdout)
 
     def sql(self, step: Step) -> None:
-        rows = wait_until(lambda: self._query(step.text), 60, "the query answers")
+        rows = wait_until(lambda: self._query(step.text), 180, "the query answers")
         self.said.append(str(rows))
 
     def airflow(self, step: Step) -> None:
@@ -91,9 +91,9 @@ class Reader:
             self.api.wait_for_dag(dag)
             self.api.unpause(dag)
             if dag.startswith("stream__"):
-                wait_until(lambda: self._committed() >= 4_300, 120, "the stream has caught up")
+                wait_until(lambda: self._committed() >= 4_300, 400, "the stream has caught up")
         run = self.api.trigger("refresh__parcels__breaks")
-        ended = self.api.wait_for_run("refresh__parcels__breaks", run, 240)
+        ended = self.api.wait_for_run("refresh__parcels__breaks", run, 900)
         assert ended["state"] == "success", self.api.task_instances("refresh__parcels__breaks", run)
 
     def _query(self, sql: str) -> list[tuple[Any, ...]]:
@@ -123,6 +123,7 @@ def reader(airflow_stack: Stack, tmp_path: Path) -> Iterator[Reader]:
     shutil.rmtree(settings.pipelines / "parcels")
 
 
+@pytest.mark.full
 def test_the_page_leads_from_a_table_to_a_scored_application(reader: Reader) -> None:
     """Each file is written, each command run, each query answered; the last parcel has its score without a refresh."""
     told = steps()

@@ -26,9 +26,9 @@ def writer(mariadb: Settings, kafka: Settings, tmp_path: Path) -> Writer:
     writer = make_writer(mariadb, tmp_path, "entity")
     topic = writer.pipeline.source.topic
     client = admin(kafka)
-    client.create_topics([NewTopic(topic, 4, 1)])[topic].result(30)
+    client.create_topics([NewTopic(topic, 4, 1)])[topic].result(60)
     producer = clients.producer(kafka, {"transactional.id": topic})
-    producer.init_transactions(30)
+    producer.init_transactions(60)
     for records, keep in ((3, True), (2, False), (4, True)):
         producer.begin_transaction()
         for number in range(records):
@@ -37,7 +37,7 @@ def writer(mariadb: Settings, kafka: Settings, tmp_path: Path) -> Writer:
             producer.commit_transaction(30)
         else:
             # Sent first: what never arrived leaves no trace to be passed over.
-            producer.flush(30)
+            producer.flush(60)
             producer.abort_transaction(30)
     return writer
 

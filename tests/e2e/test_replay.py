@@ -112,7 +112,7 @@ def test_a_window_of_time_is_what_kafka_got_in_it(stack: Stack, spark: SparkSess
         code = f"c{number}"
         value = record(chance, number, code, flag="")
         producer.produce(found.topic, value, code, number % 2, timestamp=int(moment.timestamp() * 1000))
-    assert producer.flush(30) == 0
+    assert producer.flush(60) == 0
     found.declare(1)
     found.load()
     begin, end = (noon + timedelta(minutes=minutes) for minutes in (15, 45))
@@ -223,7 +223,7 @@ def test_records_of_the_quarantine_become_rows_once_they_can(course: Course) -> 
     big = record(chance, 7_000_001, "big", flag="", note="é" * 100_000)
     producer.produce(course.topic, big, "big", 0, headers=headers)
     producer.produce(course.topic, b"{", "torn", 1)
-    assert producer.flush(30) == 0
+    assert producer.flush(60) == 0
     course.load()
     aside = f"SELECT id FROM quarantine WHERE resolved_commit IS NULL AND stream = '{course.name}' AND "
     ((large,),) = course.query(aside + "value_bytes > LENGTH(record_value)")

@@ -9,7 +9,7 @@ import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 import psutil
 import pymysql
@@ -84,7 +84,7 @@ def serves(settings: Settings) -> bool:
         pymysql.connect(
             host="127.0.0.1", port=settings.db_port, user=settings.user(Account.READ), password=password
         ).close()
-        return bool(clients.admin(settings).list_topics(timeout=5).brokers)
+        return bool(clients.admin(settings).list_topics(timeout=60).brokers)
     return False
 
 
@@ -100,7 +100,7 @@ def test_stopping_leaves_no_process(own: Settings, stop: Callable[[subprocess.Po
     with running_stack(own) as stack:
         assert len(processes_of(own)) >= 3
         stop(stack, own)
-        output, _ = stack.communicate(timeout=60)
+        output, _ = stack.communicate(timeout=180)
         assert output.splitlines() == ["stopping", "before True", "down"]
         assert stack.returncode == 0
         assert processes_of(own) == []
@@ -144,11 +144,12 @@ def test_killed_server_is_started_again_and_reported(own: Settings) -> None:
         first = stack.children["mariadb"].pid
         assert first is not None
         os.kill(first, signal.SIGKILL)
-        wait_until(lambda: "mariadb serves again" in said, 30, "the restart")
+        wait_until(lambda: "mariadb serves again" in said, 60, "the restart")
         assert stack.children["mariadb"].pid != first
     assert said == ["mariadb was ended by signal 9; starting it again in 1 s", "mariadb serves again"]
 
 
+@pytest.mark.full
 def test_server_that_keeps_dying_is_started_ever_more_slowly(own: Settings) -> None:
     """Restarts back off while the cause stays, and each report quotes it; when it is gone the server comes back."""
     said: list[str] = []
@@ -158,9 +159,9 @@ def test_server_that_keeps_dying_is_started_ever_more_slowly(own: Settings) -> N
         aside = accounts.rename(accounts.with_suffix(".aside"))
         stack.watch(said.append)
         stack.children["mariadb"].stop(grace_seconds=5)
-        wait_until(lambda: len(said) >= 3, 30, "the third report")
+        wait_until(lambda: len(said) >= 3, 60, "the third report")
         aside.rename(accounts)
-        wait_until(lambda: "mariadb serves again" in said, 30, "the restart")
+        wait_until(lambda: "mariadb serves again" in said, 60, "the restart")
     assert [sentence.rpartition("again in ")[2] for sentence in said[:3]] == ["1 s", "2 s", "4 s"]
     assert "accounts.sql" in said[2]
 
@@ -219,7 +220,7 @@ def test_secrets_are_in_private_files_only(airflow_stack: Stack) -> None:
 def test_airflow_serves_its_api_to_the_generated_password(airflow_stack: Stack) -> None:
     """All four components are healthy, and a connection that is put twice is there once, as it was put last."""
     with AirflowApi(airflow_stack.settings) as api:
-        wait_until(lambda: {each["status"] for each in api.health().values()} == {"healthy"}, 60, "all are healthy")
+        wait_until(lambda: {each["status"] for each in api.health().values()} == {"healthy"}, 240, "all are healthy")
         for port in (1, 2):
             api.put_connection(Connection("sample", "http", host="127.0.0.1", port=port, extra={"a": 1}))
         found = api.request("GET", "/connections/sample")
@@ -227,6 +228,7 @@ def test_airflow_serves_its_api_to_the_generated_password(airflow_stack: Stack) 
         api.request("DELETE", "/connections/sample")
 
 
+@pytest.mark.full
 def test_killed_scheduler_is_back_without_the_workers_of_the_dead_one(airflow_stack: Stack) -> None:
     """A scheduler that is killed leaves workers behind; they are ended before the next one starts."""
     said: list[str] = []
@@ -235,7 +237,7 @@ def test_killed_scheduler_is_back_without_the_workers_of_the_dead_one(airflow_st
     assert first is not None
     airflow_stack.watch(said.append)
     os.kill(first, signal.SIGKILL)
-    wait_until(lambda: "airflow-scheduler serves again" in said, 90, "the restart")
+    wait_until(lambda: "airflow-scheduler serves again" in said, 300, "the restart")
     assert session_members(first) == []
     assert "signal 9" in said[0]
 
@@ -246,7 +248,7 @@ def _secrets(settings: Settings) -> list[str]:
 
 def _connections(process: psutil.Process) -> list[Any]:
     with suppress(psutil.NoSuchProcess):  # Airflow's parsers come and go
-        return list(child_process.net_connections())
+        return list(process.net_connections())
     return []
 
 
@@ -270,7 +272,19 @@ def _public(pid: int) -> list[bytes]:
 
 def _holds(path: Path, secrets: list[bytes]) -> bool:
     try:
-        content = path.read_bytes()
+        with path.open("rb") as file:
+            content = b"".join(_written(file))
     except FileNotFoundError:
         return False
     return any(secret in content for secret in secrets)
+
+
+def _written(file: BinaryIO) -> Iterator[bytes]:
+    """The parts of a file that are on the disk: each of Kafka's indexes is 10 MB of nothing at first."""
+    end = 0
+    with suppress(OSError):  # there is no more data
+        while True:
+            begin = os.lseek(file.fileno(), end, os.SEEK_DATA)
+            end = os.lseek(file.fileno(), begin, os.SEEK_HOLE)
+            file.seek(begin)
+            yield file.read(end - begin)

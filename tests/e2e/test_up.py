@@ -35,7 +35,7 @@ def command(settings: Settings, *words: str) -> subprocess.CompletedProcess[str]
     """Run one command beside the running stack."""
     return subprocess.run(
         [sys.executable, "-m", "tidemill", *words],
-        env=shell(settings), capture_output=True, text=True, check=False, timeout=500,
+        env=shell(settings), capture_output=True, text=True, check=False, timeout=600,
     )  # fmt: skip
 
 
@@ -58,7 +58,7 @@ def up(settings: Settings, log: Path, *options: str) -> Iterator[subprocess.Pope
         yield running
     finally:
         control.down(settings, print)
-        running.wait(60)
+        running.wait(180)
 
 
 def until_said(running: subprocess.Popen[bytes], log: Path, words: str, seconds: float) -> None:
@@ -88,34 +88,34 @@ def test_up_scores_answers_leaves_and_comes_back(own: Settings, tmp_path: Path) 
     """
     log, chaos = tmp_path / "up.log", ("--chaos", "duplicates=0.1,disorder=300,malformed=0.01")
     with up(own, log, *chaos, "--until-scored") as running:
-        until_said(running, log, "refresh__flights__late_arrival is on", 240)
+        until_said(running, log, "refresh__flights__late_arrival is on", 720)
         _says_that_it_is_up(own)
-        until_said(running, log, "refresh__flights__late_arrival is asked for", 300)
+        until_said(running, log, "refresh__flights__late_arrival is asked for", 900)
         verified = command(own, "verify", "flights")
         assert (verified.returncode, verified.stdout) == (0, "flights: ledger, Kafka and tables agree\n")
         assert "no changes" in command(own, "plan", "flights").stdout
         assert facts(own)["streams"][0]["rows"]["flights"] == FLIGHTS
         # Before it begins, a refresh looks whether its stream runs.
-        wait_until(lambda: refreshes(own), 60, "the refresh has begun")
+        wait_until(lambda: refreshes(own), 300, "the refresh has begun")
         assert command(own, "stop", "flights").returncode == 0
-        until_state(own, "stopped", 60)
-        assert running.wait(360) == 0, log.read_text()
+        until_state(own, "stopped", 300)
+        assert running.wait(1200) == 0, log.read_text()
     first = log.read_text()
     _summarises(first)
     assert process_records.marked(own) == []
 
     with up(own, log, *chaos) as running:
-        until_said(running, log, "Airflow: ", 240)
+        until_said(running, log, "Airflow: ", 720)
         found = facts(own)
         assert (found["streams"][0]["desired_state"], found["streams"][0]["state"]) == ("stopped", "stopped")
         assert f"version {found['models'][0]['published_version']} published" in first
         assert found["models"][0]["scored_rows"] > 19_000
         assert "areaUnderROC" in command(own, "models").stdout
         assert command(own, "start", "flights").returncode == 0
-        until_state(own, "running", 120)
+        until_state(own, "running", 360)
         ended = command(own, "down")
         assert ended.returncode == 0, ended.stderr
-        assert running.wait(30) == 0
+        assert running.wait(180) == 0
     assert "everything is stopped" in log.read_text()
     assert process_records.marked(own) == []
 

@@ -50,7 +50,7 @@ def submit(job: str, shop: Shop, refresh: int, events: Path) -> subprocess.Compl
     argv += ["--pipeline", "shop", "--model", shop.model, "--refresh", str(refresh)]
     given = {f"{PREFIX}{name}": value for name, value in (("PIPELINES", str(settings.pipelines)),)}
     env = environment(settings) | given | {"TZ": "America/New_York", "SPARK_LOCAL_IP": "127.0.0.1"}
-    return subprocess.run(argv, env=os.environ | env, capture_output=True, text=True, check=False, timeout=240)
+    return subprocess.run(argv, env=os.environ | env, capture_output=True, text=True, check=False, timeout=600)
 
 
 def test_the_jobs_train_and_score(shop: Shop, tmp_path: Path) -> None:

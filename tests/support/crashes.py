@@ -33,9 +33,9 @@ from tidemill.supervisor import launcher
 from tidemill.testing import wait_until
 
 POINTS = ("before stage", "after stage", "before COMMIT", "after COMMIT", "between commits")
-REACH_SECONDS = 150.0
+REACH_SECONDS = 360.0
 """A driver may have to start first."""
-DRAIN_SECONDS = 90.0
+DRAIN_SECONDS = 360.0
 # A driver that lives for seconds is not worth the second compiler, which takes a third of the start's CPU time.
 _SHORT_LIVED = {"spark.driver.extraJavaOptions": "-XX:TieredStopAtLevel=1 -XX:+UseSerialGC"}
 
@@ -99,7 +99,7 @@ class Crashing:
             key, value = encode(record)
             partition = record.id % self.pipeline.source.partitions
             producer.produce(self.pipeline.source.topic, value, key, partition, on_delivery=self._delivered(record))
-        assert producer.flush(120) == 0
+        assert producer.flush(300) == 0
 
     def produce_to(self, point: str, seed: int) -> int:
         """Produce, so that a process is held at a point; its process id.

@@ -37,7 +37,7 @@ from tidemill.stream.driver import Driver
 from tidemill.stream.start_offsets import Start, find_start
 from tidemill.testing import wait_until
 
-SECONDS = 60
+SECONDS = 180
 """More than anything here takes on a busy machine."""
 
 
@@ -121,7 +121,7 @@ class Edge:
         wait_until(lambda: self._has(partitions), SECONDS, "partitions known")
 
     def _has(self, partitions: int) -> bool:
-        known = self.client.list_topics(timeout=10).topics
+        known = self.client.list_topics(timeout=60).topics
         return self.name in known and len(known[self.name].partitions) == partitions
 
     def send(self, ids: Iterable[int], partition: int = 0, note: str = "") -> None:

@@ -98,14 +98,14 @@ def sent(bootstrap: str, topic: str) -> dict[str, int]:
     reader = Consumer({"bootstrap.servers": bootstrap, "group.id": "oracle", "enable.auto.commit": False})
     found = {"total": 0, "malformed": 0}
     try:
-        partitions = reader.list_topics(topic, timeout=30).topics[topic].partitions
+        partitions = reader.list_topics(topic, timeout=60).topics[topic].partitions
         left = {
-            number: reader.get_watermark_offsets(TopicPartition(topic, number), timeout=30) for number in partitions
+            number: reader.get_watermark_offsets(TopicPartition(topic, number), timeout=60) for number in partitions
         }
         reader.assign([TopicPartition(topic, number, begin) for number, (begin, _) in left.items()])
         expected = sum(end - begin for begin, end in left.values())
         while found["total"] < expected:
-            messages = reader.consume(min(10_000, expected - found["total"]), timeout=30)
+            messages = reader.consume(min(10_000, expected - found["total"]), timeout=60)
             assert messages, f"Kafka gives {found['total']} of {expected} records"
             found["total"] += len(messages)
             found["malformed"] += sum(not _is_sound(message.value()) for message in messages)

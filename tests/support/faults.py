@@ -39,9 +39,9 @@ from tidemill.store.maintenance.verify import verify
 from tidemill.supervisor.launcher import DRIVER_MARK
 from tidemill.testing import wait_until
 
-SPARK_SECONDS = 120.0
+SPARK_SECONDS = 360.0
 """For a driver to start on a busy machine."""
-DRAIN_SECONDS = 120.0
+DRAIN_SECONDS = 360.0
 _TICK_SECONDS = 0.05
 _LOOK_SECONDS = 0.5
 
@@ -197,7 +197,7 @@ class Supervised:
             taken = task["state"] == "deferred" and (task["trigger"] or {}).get("triggerer_id") is not None
             return task if taken and task["try_number"] >= tries else None
 
-        return wait_until(deferred, 90, "the task watches")
+        return wait_until(deferred, 300, "the task watches")
 
     def clear(self, task: dict[str, Any]) -> None:
         """What a person does with «clear»."""
@@ -240,7 +240,7 @@ class Surf(Supervised):
                     process.kill()
         for name in names:
             child = self.stack.children[name]
-            wait_until(lambda child=child: child.exit_code() is not None, 20, f"{name} has ended")
+            wait_until(lambda child=child: child.exit_code() is not None, 60, f"{name} has ended")
         return time.monotonic()
 
     def restart_children(self, *names: str) -> None:
@@ -257,7 +257,7 @@ class Surf(Supervised):
     def until_commits(self, count: int = 10) -> None:
         """Wait until the stream has made so many more commits."""
         begun = self._last_commit()
-        wait_until(lambda: self._last_commit() >= begun + count, 60, f"{count} more commits")
+        wait_until(lambda: self._last_commit() >= begun + count, 180, f"{count} more commits")
 
     def longest_pause_seconds(self, since: datetime) -> float:
         """The longest time without a commit between ``since`` and now, both by the database's clock."""

@@ -55,7 +55,7 @@ class Flown:
             at = ledger.positions(connection, "flights", "flights")
         return sum(end - at.get(partition, 0) for partition, end in ends.items())
 
-    def wait_drained(self, seconds: float = 150) -> None:
+    def wait_drained(self, seconds: float = 450) -> None:
         """Wait until everything that is in the topic is in the ledger."""
         wait_until(lambda: self.lag() == 0 and self.totals().records > 0, seconds, f"stream drained ({self.row()})")
 

@@ -55,7 +55,7 @@ class Proxy:
         with self._lock:
             self._open.close()
         for thread in self._threads:
-            thread.join(10)
+            thread.join(60)
             assert not thread.is_alive(), thread
 
     def cut(self, where: Cut) -> None:

@@ -181,7 +181,7 @@ def answer(dag: DAG, chosen: str, person: str) -> None:
             found.chosen_options = [chosen]
             return True
 
-    wait_until(waiting, 60, "somebody is asked")
+    wait_until(waiting, 180, "somebody is asked")
 
 
 def answered(ti_id: UUID) -> Any:

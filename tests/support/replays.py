@@ -194,7 +194,7 @@ def make_course(settings: Settings, spark: SparkSession, folder: Path, topic: st
     name = f"course{next(_number)}"
     if topic is None:
         client = clients.admin(settings)
-        client.create_topics([NewTopic(name, PARTITIONS, 1)])[name].result(30)
+        client.create_topics([NewTopic(name, PARTITIONS, 1)])[name].result(60)
     return Course(settings, spark, folder / name, topic or name)
 
 
@@ -212,7 +212,7 @@ def send(settings: Settings, topic: str, count: int, seed: int) -> None:
             for _ in range(1 + (chance.random() < 0.1)):
                 producer.produce(topic, None if chance.random() < 0.05 else value, code, partition)
         if number == 2:
-            producer.flush(30)  # a broker that has not yet seen a record of a transaction has none to abort
+            producer.flush(60)  # a broker that has not yet seen a record of a transaction has none to abort
             producer.abort_transaction(30)
         else:
             producer.commit_transaction(30)
@@ -230,4 +230,4 @@ def forget(settings: Settings, topic: str, until: dict[int, int]) -> None:
     places = [TopicPartition(topic, partition, offset) for partition, offset in until.items()]
     client = clients.admin(settings)
     for future in client.delete_records(places).values():
-        future.result(30)
+        future.result(60)

@@ -47,13 +47,13 @@ def test_an_armed_point_holds_the_first_process_until_it_is_released(tmp_path: P
     (tmp_path / "before-COMMIT").touch()
     with start(tmp_path) as held:
         reached = tmp_path / "before-COMMIT.reached"
-        wait_until(reached.exists, 20, "the point is reached")
+        wait_until(reached.exists, 60, "the point is reached")
         assert int(reached.read_text()) == held.pid
         with start(tmp_path) as other:
-            assert other.communicate(timeout=20)[0] == "went on\n"
+            assert other.communicate(timeout=60)[0] == "went on\n"
         assert held.poll() is None
         (tmp_path / "before-COMMIT.go").touch()
-        assert held.communicate(timeout=20)[0] == "went on\n"
+        assert held.communicate(timeout=60)[0] == "went on\n"
 
 
 def test_a_held_process_goes_on_when_the_folder_is_gone(tmp_path: Path) -> None:
@@ -62,7 +62,7 @@ def test_a_held_process_goes_on_when_the_folder_is_gone(tmp_path: Path) -> None:
     folder.mkdir()
     (folder / "before-COMMIT").touch()
     with start(folder) as held:
-        wait_until((folder / "before-COMMIT.reached").exists, 20, "the point is reached")
+        wait_until((folder / "before-COMMIT.reached").exists, 60, "the point is reached")
         (folder / "before-COMMIT.reached").unlink()
         folder.rmdir()
-        assert held.communicate(timeout=20)[0] == "went on\n"
+        assert held.communicate(timeout=60)[0] == "went on\n"

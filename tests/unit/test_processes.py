@@ -118,7 +118,7 @@ def test_a_process_that_ignores_sigterm_is_killed() -> None:
         leader_of = process.pid
         assert end(lambda: session_members(leader_of), 0.2, (signal.SIGTERM,)) != []
         assert end(lambda: session_members(leader_of), 0.2) == []
-        assert process.wait(10) == -signal.SIGKILL
+        assert process.wait(60) == -signal.SIGKILL
 
 
 def test_a_child_is_ended_with_its_exit_code() -> None:

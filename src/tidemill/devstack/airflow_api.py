@@ -93,7 +93,7 @@ class AirflowApi:
         """DAG files that could not be imported, with the traceback."""
         return list(self.request("GET", "/importErrors")["import_errors"])
 
-    def wait_for_dag(self, dag_id: str, deadline_seconds: float = 120) -> dict[str, Any]:
+    def wait_for_dag(self, dag_id: str, deadline_seconds: float = 300) -> dict[str, Any]:
         """The DAG, after waiting until Airflow knows it."""
         end = time.monotonic() + deadline_seconds
         while (found := next((dag for dag in self.dags() if dag["dag_id"] == dag_id), None)) is None:

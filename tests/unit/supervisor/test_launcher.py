@@ -61,13 +61,13 @@ def started(ready: Settings) -> Iterator[StreamRow]:
     row = start(ready)
     yield row
     stop_driver(row, grace_seconds=0)
-    wait_until(lambda: not members(row), 10, "nothing of the driver is left")
+    wait_until(lambda: not members(row), 60, "nothing of the driver is left")
 
 
 def start(settings: Settings, epoch: int = 3) -> StreamRow:
     """Start a driver of the stream ``flights`` and wait until it has said all it says."""
     driver = launch(settings, load_pipeline(settings.pipelines / "flights"), epoch)
-    wait_until(lambda: "input" in driver.log_file.read_text(), 20, "the driver's first lines")
+    wait_until(lambda: "input" in driver.log_file.read_text(), 60, "the driver's first lines")
     return row_of(driver, epoch)
 
 
@@ -120,7 +120,7 @@ def test_a_living_driver_is_not_gone_and_a_killed_one_is(started: StreamRow) -> 
     """A process that its parent has not reaped yet counts as gone."""
     assert not is_gone(started)
     os.kill(started.pid, signal.SIGKILL)
-    wait_until(lambda: is_gone(started), 10, "the driver is gone")
+    wait_until(lambda: is_gone(started), 60, "the driver is gone")
 
 
 def test_a_driver_that_has_only_just_been_started_is_not_gone(ready: Settings, tmp_path: Path) -> None:
@@ -165,9 +165,9 @@ def test_another_epoch_of_the_same_process_is_left_alone(started: StreamRow) -> 
 def test_stopping_ends_the_children_of_a_driver_that_is_dead_already(started: StreamRow) -> None:
     """A killed JVM leaves its Python behind."""
     os.kill(started.pid, signal.SIGKILL)
-    wait_until(lambda: len(members(started)) == 1, 10, "only the child is left")
+    wait_until(lambda: len(members(started)) == 1, 60, "only the child is left")
     assert stop_driver(started, grace_seconds=0)
-    wait_until(lambda: not members(started), 10, "nothing of the driver is left")
+    wait_until(lambda: not members(started), 60, "nothing of the driver is left")
 
 
 def test_a_driver_that_ignores_the_request_is_killed(
@@ -177,7 +177,7 @@ def test_a_driver_that_ignores_the_request_is_killed(
     put_program(tmp_path, monkeypatch, stubborn=True)
     row = start(ready)
     assert stop_driver(row, grace_seconds=0.3)
-    wait_until(lambda: not members(row), 10, "nothing of the driver is left")
+    wait_until(lambda: not members(row), 60, "nothing of the driver is left")
 
 
 def test_a_driver_on_another_host_cannot_be_stopped_from_here(started: StreamRow) -> None:
@@ -190,7 +190,7 @@ def test_a_driver_of_a_cluster_is_known_by_its_heartbeat_alone(started: StreamRo
     """What its lease says of this host is the place where the cluster put it, and no process of ours."""
     of_cluster = replace(started, submission_id="driver-20260301000000-0000", master="spark://127.0.0.1:1")
     os.kill(started.pid, signal.SIGKILL)
-    wait_until(lambda: is_gone(started), 10, "the process is gone")
+    wait_until(lambda: is_gone(started), 60, "the process is gone")
     assert not is_gone(of_cluster)
 
 
