@@ -174,7 +174,7 @@ class Clustered(Edge):
             row = streams.read_stream(connection, self.name)
             assert row is not None
             pipeline, version = snapshots.load_deployed(self.settings, connection, self.name)
-            StreamActions(self.settings, connection, "a test").start(row, pipeline, version, CONF, cluster)
+            StreamActions(self.settings, connection, "a test", lambda _: cluster).start(row, pipeline, version, CONF)
 
         def runs() -> bool:
             now = self.row()
