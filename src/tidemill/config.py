@@ -16,10 +16,14 @@ from urllib.parse import unquote, urlsplit
 
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, SecretStr, ValidationError
 
-from tidemill.errors import ConfigError
+from tidemill.errors import ConfigError, SetupError
 from tidemill.resources import checkout
 
 PREFIX = "TIDEMILL_"
+REFUSED_IN_PATHS = ",:;'\"\\%?#*[]{}$`"
+"""Lists are split at ``, : ;``, options at quotes; the others begin patterns, URI parts, references or commands."""
+_NOT_UTF8 = {chr(code) for code in range(0xDC80, 0xDD00)}
+"""How Python shows the bytes of a file name that are no UTF-8; a JVM cannot open such a file."""
 METRICS_TOKEN = "metrics_token"  # noqa: S105 -- the name of a secret, not one
 """Name of the secret that a scraper of ``/tidemill/metrics`` sends instead of an Airflow login."""
 
@@ -159,6 +163,7 @@ def load(environ: Mapping[str, str] | None = None) -> Settings:
 
     Raises:
         ConfigError: a value is not valid, or no setting has the name of a ``TIDEMILL_*`` variable or key of the file.
+        SetupError: a path has a character that a server's own syntax cannot hold.
     """
     env = os.environ if environ is None else environ
     from_environment = {
@@ -178,7 +183,7 @@ def load(environ: Mapping[str, str] | None = None) -> Settings:
     }
     values |= _read_file(state / "settings.json") | from_environment | {"root": root, "state": state}
     try:
-        return Settings(**values)
+        settings = Settings(**values)
     except ValidationError as error:
         first = error.errors()[0]
         key = str(first["loc"][0])
@@ -187,6 +192,22 @@ def load(environ: Mapping[str, str] | None = None) -> Settings:
             known = ", ".join(sorted(Settings.model_fields))
             raise ConfigError("TM-CONFIG-SETTING-UNKNOWN", value=name, known=known) from None
         raise ConfigError("TM-CONFIG-SETTING-INVALID", value=values.get(key), name=name, reason=first["msg"]) from None
+    for key in ("root", "state", "pipelines", "jars", "models"):
+        _require_plain_path(PREFIX + key.upper(), getattr(settings, key))
+    return settings
+
+
+def _require_plain_path(name: str, path: Path | str) -> None:
+    """Refuse a path that Kafka, MariaDB, Spark, Airflow or the shell cannot hold in its own syntax; URIs pass.
+
+    Raises:
+        SetupError: it has such a character, a line break, or bytes that are no UTF-8.
+    """
+    if isinstance(path, Path) and any(
+        each in REFUSED_IN_PATHS or ord(each) < ord(" ") or each in _NOT_UTF8 for each in str(path)
+    ):
+        shown = str(path).encode("utf-8", "backslashreplace").decode()
+        raise SetupError("TM-CONFIG-PATH", value=shown, name=name, refused=" ".join(REFUSED_IN_PATHS))
 
 
 def _read_file(path: Path) -> dict[str, Any]:

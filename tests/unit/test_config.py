@@ -7,7 +7,7 @@ import pytest
 
 from tidemill import config
 from tidemill.config import Account
-from tidemill.errors import ConfigError
+from tidemill.errors import ConfigError, SetupError
 
 
 def test_the_environment_wins_over_the_file(tmp_path: Path) -> None:
@@ -61,6 +61,24 @@ def test_a_missing_secret_says_where_it_was_looked_for(tmp_path: Path, monkeypat
     with pytest.raises(ConfigError, match="TM-CONFIG-SECRET-MISSING") as caught:
         config.load({"TIDEMILL_STATE": str(tmp_path)}).password(Account.READ)
     assert caught.value.value == tmp_path / "secrets.json"
+
+
+@pytest.mark.parametrize("name", ["ROOT", "STATE", "PIPELINES", "JARS", "MODELS"])
+@pytest.mark.parametrize("character", [*config.REFUSED_IN_PATHS, "\n", "\udcfc"], ids=ascii)
+def test_a_path_that_a_server_cannot_hold_is_refused(tmp_path: Path, name: str, character: str) -> None:
+    """Before anything is made; exit code 3."""
+    path = tmp_path / f"a{character}b"
+    with pytest.raises(SetupError) as caught:
+        config.load({"TIDEMILL_STATE": str(tmp_path / "state"), f"TIDEMILL_{name}": str(path)})
+    assert (caught.value.code, caught.value.parameters["name"]) == ("TM-CONFIG-PATH", f"TIDEMILL_{name}")
+    assert str(caught.value).encode().count(b"\n") == (character == "\n")
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_blanks_umlauts_and_signs_are_no_hindrance(tmp_path: Path) -> None:
+    """What the servers can hold is not refused."""
+    state = tmp_path / "Mühle (2) & Söhne+x=1@home ~ 風車 !"
+    assert config.load({"TIDEMILL_STATE": str(state)}).state == state
 
 
 @pytest.mark.parametrize(

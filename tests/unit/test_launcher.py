@@ -11,8 +11,9 @@ from pathlib import Path
 import pytest
 
 from support.paths import ROOT
+from tidemill import config
 
-TOOLS = ("awk", "cat", "cksum", "dirname", "flock", "id", "mkdir", "mv", "readlink", "rm", "sed")
+TOOLS = ("awk", "cat", "cksum", "dirname", "flock", "iconv", "id", "mkdir", "mv", "readlink", "rm", "sed")
 QUIET = "-Xlog:cds=off -Xlog:cds+dynamic=off"
 INPUTS = ("requirements.txt", "pyproject.toml", "src/tidemill/devstack/ivy.xml")
 
@@ -20,8 +21,8 @@ INPUTS = ("requirements.txt", "pyproject.toml", "src/tidemill/devstack/ivy.xml")
 class Checkout:
     """A checkout with nothing but the launcher and what it reads, and a PATH with nothing but what it calls."""
 
-    def __init__(self, folder: Path) -> None:
-        self.root = folder / "project folder"
+    def __init__(self, folder: Path, project: str = "Mühle x") -> None:
+        self.root = folder / project
         self.path = folder / "bin"
         self.jars = self.root / ".tidemill" / "jars"
         self.archive = self.root / ".tidemill" / "spark-17.0.15.jsa"
@@ -53,7 +54,8 @@ class Checkout:
             env={"PATH": str(self.path), "HOME": "/nowhere", **environment},
             cwd="/",
             capture_output=True,
-            text=True,
+            encoding="utf-8",
+            errors="surrogateescape",
             timeout=60,
             check=False,
         )
@@ -85,7 +87,8 @@ END
     shift 2
     printf 'tidemill[%s]\\n' "$@"
     echo "first on PATH: ${PATH%%:*}" "Java: $JAVA_HOME" "Spark's Python: $PYSPARK_PYTHON"
-    echo "Spark's options: ${SPARK_SUBMIT_OPTS-none}" ;;
+    echo "Spark's options: ${SPARK_SUBMIT_OPTS-none}"
+    echo "locale: $LC_ALL, UTF-8 mode: $PYTHONUTF8" ;;
 esac
 """
 
@@ -122,6 +125,7 @@ def test_first_start_sets_up_and_runs_the_command_line(checkout: Checkout) -> No
         "tidemill[]",
         f"first on PATH: {venv}/bin Java: {checkout.path.parent}/java Spark's Python: {venv}/bin/python",
         f"Spark's options: -XX:SharedArchiveFile='{checkout.archive}' {QUIET} ",
+        "locale: C.UTF-8, UTF-8 mode: 1",
     ]
     assert (venv / "uv.txt").read_text() == "uv==1.0 \\\n    --hash=sha256:00\n"
     log = (checkout.root / ".tidemill" / "logs" / "setup.log").read_text()
@@ -174,7 +178,7 @@ def test_failed_step_is_one_sentence_with_the_log(checkout: Checkout) -> None:
     failed = checkout.run()
     assert failed.returncode == 3
     log = checkout.root / ".tidemill" / "logs" / "setup.log"
-    assert steps(failed)[-1].endswith(f"the reason stands at the end of {log}")
+    assert steps(failed)[-1].endswith(f"; see the end of {log}")
     assert log.read_text().endswith("no such artifact\n")
     assert not checkout.jars.exists()
     fail.unlink()
@@ -200,7 +204,7 @@ def test_a_jvm_that_archives_nothing_is_no_hindrance(checkout: Checkout) -> None
     refuse.touch()
     done = checkout.run("x")
     assert "Spark's options: none\n" in done.stdout
-    assert steps(done)[-1].startswith("Spark's classes could not be archived, and it starts as before")
+    assert steps(done)[-1].startswith("Spark's classes could not be archived; Spark starts without an archive; see")
     assert steps(checkout.run()) == []
     assert not checkout.archive.exists()
 
@@ -236,13 +240,47 @@ def test_jars_go_where_the_setting_says(checkout: Checkout, tmp_path: Path) -> N
     assert not checkout.jars.exists()
 
 
+REFUSED = [*(f"a{each}b" for each in config.REFUSED_IN_PATHS), "a\nb", "M\udcfchle"]
+
+
+@pytest.mark.parametrize("name", REFUSED, ids=ascii)
+def test_a_path_that_a_server_cannot_hold_is_refused(tmp_path: Path, name: str) -> None:
+    """Before anything is made; the same characters as in a setting, and a name that is no UTF-8."""
+    checkout = Checkout(tmp_path, name)
+    done = checkout.run("check")
+    assert done.returncode == 3
+    assert done.stderr.startswith("tidemill: [TM-SETUP-PATH] the path of this folder has a character that a server")
+    assert name in done.stderr
+    assert sorted(each.name for each in checkout.root.iterdir()) == [
+        "pyproject.toml",
+        "requirements.txt",
+        "src",
+        "tidemill",
+    ]
+
+
+def test_a_folder_of_jars_that_a_server_cannot_hold_is_refused(checkout: Checkout, tmp_path: Path) -> None:
+    """The sentence names the setting."""
+    done = checkout.run("check", TIDEMILL_JARS=str(tmp_path / "a,b"))
+    assert done.returncode == 3
+    assert "the path of TIDEMILL_JARS has a character" in done.stderr
+    assert not (tmp_path / "a,b").exists()
+
+
+@pytest.mark.parametrize("locale", ["C", "POSIX", "de_DE.ISO-8859-1", "nowhere.UTF-8"])
+def test_children_get_a_locale_of_utf_8(checkout: Checkout, locale: str) -> None:
+    """Whatever a person has set, and whether or not the machine has it."""
+    assert "locale: C.UTF-8, UTF-8 mode: 1\n" in checkout.run("x", LC_ALL=locale, LANG=locale).stdout
+
+
 def test_missing_python_is_one_sentence(checkout: Checkout) -> None:
     """Without a Python that fits, the sentence says which ones do, and nothing is made."""
     Checkout.program(checkout.path / "python3.11", "exit 1\n")
     done = checkout.run()
     assert done.returncode == 3
     assert steps(done) == [
-        "no Python 3.11 or 3.12 found on PATH; install one, on Debian with 'apt-get install python3 python3-venv'"
+        "[TM-SETUP-PYTHON] no Python 3.11 or 3.12 found on PATH; "
+        "install one, on Debian with 'apt-get install python3 python3-venv'"
     ]
     assert not (checkout.root / ".venv").exists()
 
@@ -258,7 +296,7 @@ def test_missing_or_old_java_is_one_sentence_where_it_may_not_be_installed(
         (checkout.path.parent / "java" / "release").write_text(f'JAVA_VERSION="{version}"\n')
     done = checkout.run()
     assert done.returncode == 3
-    assert steps(done)[-1].startswith("no Java 17 or newer found; install one")
+    assert steps(done)[-1].startswith("[TM-SETUP-JAVA] no Java 17 or newer found; install one")
 
 
 def test_missing_java_is_installed_where_permitted(checkout: Checkout) -> None:

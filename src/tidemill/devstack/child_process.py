@@ -202,10 +202,13 @@ def environment(settings: Settings) -> dict[str, str]:
         **settings.environment(),
         process_records.STACK_MARK: str(settings.state),
         "JAVA_HOME": str(java_home),
+        # Paths are UTF-8, and a log's causes are in English, whatever the locale of the person who starts the stack.
+        "LC_ALL": "C.UTF-8",
         "PATH": os.pathsep.join(path),
         "PYSPARK_PYTHON": sys.executable,
         "PYTHONPATH": os.pathsep.join(python_path),
         "PYTHONUNBUFFERED": "1",
+        "PYTHONUTF8": "1",
         "SPARK_HOME": str(_spark_home()),
     }
 

@@ -58,4 +58,4 @@ def test_a_database_elsewhere_is_asked_without_a_stack(
     with socket.create_server(("127.0.0.1", 0)) as server:
         code, _, err = run(monkeypatch, capsys, tmp_path, server.getsockname()[1])
     assert code == 2
-    assert "no secret named read" in err
+    assert "[TM-CONFIG-SECRET-MISSING]" in err

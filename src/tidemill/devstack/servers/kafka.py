@@ -136,6 +136,13 @@ def _server_properties(settings: Settings) -> str:
     return str(_folder(settings) / "server.properties")
 
 
+def property_value(value: object) -> str:
+    r"""A value as Java's ``Properties.load`` reads it: ISO-8859-1, everything else as ``\uXXXX`` of UTF-16."""
+    units = str(value).replace("\\", "\\\\").encode("utf-16-be")
+    codes = (int.from_bytes(units[at : at + 2], "big") for at in range(0, len(units), 2))
+    return "".join(chr(code) if ord(" ") <= code <= ord("~") else f"\\u{code:04x}" for code in codes)
+
+
 def _properties(settings: Settings, controller_port: int) -> str:
     client = f"{ports.LOOPBACK}:{port(settings)}"
     controller = f"{ports.LOOPBACK}:{controller_port}"
@@ -147,7 +154,7 @@ listeners=PLAINTEXT://{client},CONTROLLER://{controller}
 advertised.listeners=PLAINTEXT://{client}
 controller.listener.names=CONTROLLER
 inter.broker.listener.name=PLAINTEXT
-log.dirs={_folder(settings) / "data"}
+log.dirs={property_value(_folder(settings) / "data")}
 # A misspelt topic is to be an error, not a new topic.
 auto.create.topics.enable=false
 num.partitions=4

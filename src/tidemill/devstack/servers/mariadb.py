@@ -190,7 +190,7 @@ def _where(base: Path, data: Path) -> tuple[str, ...]:
 
 def _environment(settings: Settings) -> dict[str, str]:
     kept = environment(settings)
-    return {name: kept[name] for name in ("PATH", "LANG", "HOME", process_records.STACK_MARK) if name in kept}
+    return {name: kept[name] for name in ("PATH", "LC_ALL", "HOME", process_records.STACK_MARK) if name in kept}
 
 
 def _probe(settings: Settings) -> Callable[[float], bool]:
