@@ -1,4 +1,4 @@
-"""What a person may do on the page: start, stop and restart a stream. Each is a wish in the database, as elsewhere."""
+"""What a person may do on the page: start, stop and restart a stream. Each writes a request into the database."""
 
 from __future__ import annotations
 
@@ -21,44 +21,48 @@ from tidemill.store.control.streams import read_stream, request_exit, request_st
 
 log = logging.getLogger(__name__)
 HEADER = "X-Tidemill-Action"
-"""A form of another site cannot send it, and a script of another site only if Airflow's CORS settings let it."""
-ACTIONS = {"start": "is wished to run", "stop": "is wished to stop", "restart": "is asked to change its driver"}
+"""A form of another site cannot send it, and a script of another site only if Airflow's CORS settings allow it."""
+ACTIONS = {
+    "start": "is requested to run",
+    "stop": "is requested to stop",
+    "restart": "is requested to replace its driver",
+}
+"""Action -> what a person reads once it is requested."""
 
 
 def from_this_page(request: Request) -> None:
-    """Refuse what another site makes a person's browser send, with the cookie of Airflow's login.
+    """Reject requests that another site makes a person's browser send, with the cookie of Airflow's login.
 
     Raises:
         HTTPException: 403.
     """
     site = request.headers.get("sec-fetch-site")
     origin = request.headers.get("origin")
-    # A browser says so itself, except to a server without TLS on another machine.
+    # A browser sends sec-fetch-site, except to a server without TLS on another machine.
     if (site != "same-origin") if site else (origin is not None and urlsplit(origin).netloc not in _own_hosts(request)):
-        raise HTTPException(403, "the request comes from another site; use the console's own page")
+        raise HTTPException(403, "the request was sent by another site; use the console's own page")
     if HEADER.lower() not in request.headers:
         raise HTTPException(403, f"the header {HEADER} is missing; send it with any value")
 
 
 def _own_hosts(request: Request) -> set[str]:
-    """What the server is called, as it was asked and as it is configured behind a proxy."""
+    """The names of the server: by the request, and by the configuration of a proxy before it."""
     configured = urlsplit(conf.get("api", "base_url", fallback="")).netloc
     return {request.headers.get("host", ""), configured} - {""}
 
 
 def may_act(stream: str, request: Request, user: GetUserDep) -> BaseUser:
-    """The user, who needs the right to change the runs of the stream's DAG: marking one failed stops the stream, too.
+    """The user, who needs the right to change the runs of the stream's DAG; marking one failed stops the stream, too.
 
     Raises:
         HTTPException: 401 or 403.
     """
-    asked = requires_access_dag("PUT", DagAccessEntity.RUN, param_dag_id=f"stream__{stream}")
-    asked(request, user)
+    requires_access_dag("PUT", DagAccessEntity.RUN, param_dag_id=f"stream__{stream}")(request, user)
     return user
 
 
 def may_read_log(stream: str, request: Request, user: GetUserDep) -> None:
-    """Whoever may read the log of the stream's task may read its driver's.
+    """A user who may read the log of the stream's task may read the log of its driver.
 
     Raises:
         HTTPException: 401 or 403.
@@ -67,7 +71,7 @@ def may_read_log(stream: str, request: Request, user: GetUserDep) -> None:
 
 
 def act(stream: str, action: str, user: Annotated[BaseUser, Depends(may_act)]) -> dict[str, str]:
-    """Write the wish; the answer says in one sentence what will happen.
+    """Write the request; the answer states in one sentence what was requested.
 
     Raises:
         HTTPException: 404 if there is no such stream, 422 if there is no such action.
@@ -86,7 +90,7 @@ def act(stream: str, action: str, user: Annotated[BaseUser, Depends(may_act)]) -
     log.info("stream %s %s, by %s", stream, ACTIONS[action], by)
     sentence = f"stream {stream} {ACTIONS[action]}"
     if action != "stop" and _is_paused(f"stream__{stream}"):
-        sentence += f", but nobody will see to it: switch the DAG stream__{stream} on"
+        sentence += f", but Airflow does not act on it while the DAG stream__{stream} is paused: switch it on"
     return {"detail": sentence}
 
 

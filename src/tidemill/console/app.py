@@ -1,4 +1,4 @@
-"""What the plugin mounts: built at the first request, because every process of Airflow imports its plugins."""
+"""The application that the plugin mounts, built at the first request: every process of Airflow imports plugins."""
 
 from __future__ import annotations
 
@@ -14,9 +14,9 @@ _Send = Callable[[MutableMapping[str, Any]], Awaitable[None]]
 
 async def console(scope: _Scope, receive: _Receive, send: _Send) -> None:
     """The console as an ASGI application."""
-    await _built()(scope, receive, send)
+    await _application()(scope, receive, send)
 
 
 @cache
-def _built() -> Any:
+def _application() -> Any:
     return importlib.import_module("tidemill.console.routes").build()

@@ -1,7 +1,7 @@
-"""The streams' ledgers added up, without reading all of them each time.
+"""The sums of the streams' ledgers, cached so that a request reads only the newest commits.
 
-Rows of the ledger never change once they are closed, except that compaction merges old ones under the newest id
-of them, with the same sums. So what was added up is remembered, up to a commit before which none is open.
+Rows of the ledger never change once they are closed, except that compaction merges old ones under the newest id of
+them, with the same sums. The sums up to a commit before which none is open are therefore cached.
 """
 
 from __future__ import annotations
@@ -19,8 +19,9 @@ from tidemill.config import Settings
 from tidemill.resources import resource_folder
 from tidemill.store.connection import translated
 
-_FORGET_SECONDS = 3600.0
-"""Upkeep puts commits together that are older than a day. What is remembered must reach that far while it does."""
+_EXPIRY_SECONDS = 3600.0
+"""Sums that were not read for this long are computed anew: compaction merges commits that are older than a day, and the
+cached commit has to be younger than those."""
 
 
 @dataclass(frozen=True)
@@ -48,12 +49,12 @@ def _joined(one: Any, other: Any) -> Any:
 
 
 class Ledgers:
-    """The sums of one database, as this process remembers them."""
+    """The sums of one database, as this process has cached them."""
 
     def __init__(self) -> None:
         self._lock = Lock()
         self._closed = 0
-        self._known: dict[str, Ledger] = {}
+        self._sums: dict[str, Ledger] = {}
         self._read_at = 0.0
 
     def read(self, connection: Connection[Any], settings: Settings) -> dict[str, Ledger]:
@@ -61,22 +62,22 @@ class Ledgers:
         with self._lock:
             closed = self._find_newest_closed_commit(connection, settings)
             now = time.monotonic()
-            if closed < self._closed or now - self._read_at > _FORGET_SECONDS:
-                self._closed, self._known = 0, {}
-            found = _query(connection, settings, "list_streams", after=self._closed, closed=closed)
-            present = dict(self._known)
-            for row in found:
+            if closed < self._closed or now - self._read_at > _EXPIRY_SECONDS:
+                self._closed, self._sums = 0, {}
+            rows = _query(connection, settings, "list_streams", after=self._closed, closed=closed)
+            ledgers = dict(self._sums)
+            for row in rows:
                 stream, is_closed = row.pop("stream"), row.pop("is_closed")
                 ledger = Ledger(**{name: _aware(value) for name, value in row.items()})
-                present[stream] = present.get(stream, Ledger()) + ledger
+                ledgers[stream] = ledgers.get(stream, Ledger()) + ledger
                 if is_closed:
-                    self._known[stream] = self._known.get(stream, Ledger()) + ledger
+                    self._sums[stream] = self._sums.get(stream, Ledger()) + ledger
             self._closed, self._read_at = closed, now
-            return present
+            return ledgers
 
     def _find_newest_closed_commit(self, connection: Connection[Any], settings: Settings) -> int:
-        found = _query(connection, settings, "find_newest_closed_commit")
-        return int(found[0]["id"]) if found else 0
+        rows = _query(connection, settings, "find_newest_closed_commit")
+        return int(rows[0]["id"]) if rows else 0
 
 
 def _query(connection: Connection[Any], settings: Settings, name: str, **values: int) -> list[dict[str, Any]]:

@@ -1,4 +1,4 @@
-"""The end of a driver's log, for those who may see the console. Only the log that the stream's lease names."""
+"""The end of a driver's log, for users who may see the console; only the log that the stream's lease names."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ _templates = Environment(
     loader=PackageLoader("tidemill.console"), autoescape=True, undefined=StrictUndefined, trim_blocks=True
 )
 _HEADERS = {
-    # The text comes from programs of many authors: nothing in it is ever run or loaded.
+    # The text comes from programs of many authors: nothing in it may be run or loaded.
     "Content-Security-Policy": "default-src 'none'; style-src 'unsafe-inline'; frame-ancestors 'self'; base-uri 'none'",
     "Cache-Control": "no-store",
 }
@@ -30,7 +30,7 @@ _HEADERS = {
 
 @dataclass(frozen=True)
 class LogEnd:
-    """What is shown of a log: its end, or one sentence that says why there is none here."""
+    """What is shown of a log: its end, or one sentence on why it cannot be shown."""
 
     sentence: str = ""
     text: str = ""
@@ -47,27 +47,27 @@ def driver_log(stream: str) -> HTMLResponse:
     with session(settings, Account.READ) as connection:
         row = read_stream(connection, stream)
     if row is None:
-        raise HTTPException(404, "no such stream")
+        raise HTTPException(404, f"there is no stream {stream[:64]}; apply its pipeline first")
     page = _templates.get_template("driver_log.html").render(row=row, end=end_of_log(settings, row))
     return HTMLResponse(page, headers=_HEADERS)
 
 
 def end_of_log(settings: Settings, row: StreamRow) -> LogEnd:
-    """The end of the log that a lease names, if it lies here and among the logs of streams."""
+    """The end of the log that a lease names, if it is on this machine and among the logs of streams."""
     if row.epoch == 0:
         return LogEnd("No driver was ever started.")
     if row.log_file is None:
-        return LogEnd("It is not known yet where the driver writes its log.")
+        return LogEnd("The driver has not reported yet where its log is.")
     if row.host is not None and row.host != socket.gethostname():
-        return LogEnd(f"The driver runs on {row.host}, and its log is there: {row.log_file}")
-    place = (settings.state / "logs" / "streams").resolve()
+        return LogEnd(f"The driver runs on {row.host}, and its log is on that machine: {row.log_file}")
+    folder = (settings.state / "logs" / "streams").resolve()
     path = Path(row.log_file).resolve()
-    if path.parent != place:
-        # The control plane names the file; whoever can write there shall not read any file through this page.
-        return LogEnd(f"The log is not among those of this machine's streams: {row.log_file}")
+    if path.parent != folder:
+        # The control plane names the file: write access to it must not give read access to any file of this machine.
+        return LogEnd(f"The log is not in the folder of the streams' logs: {row.log_file}")
     end = read_end(path, LAST_BYTES)
     if end is None:
-        return LogEnd(f"The log is not there any more: {row.log_file}")
+        return LogEnd(f"The log does not exist any more: {row.log_file}")
     if len(end) == LAST_BYTES:
         end = end.partition(b"\n")[2]  # its first line is cut
     return LogEnd(text=end.decode(errors="replace")) if end else LogEnd("The driver has not written anything yet.")

@@ -26,7 +26,7 @@ class ModelView:
     published_at: datetime | None
     """When scores were last made visible."""
     metric: str | None
-    """That decides the promotion, where the champion was measured by it."""
+    """The metric that decides the promotion, where the champion was measured by it."""
     champion_value: float | None
     baseline_value: float | None
     trained_at: datetime | None
@@ -40,7 +40,7 @@ class ModelView:
     drift: tuple[FeatureDrift, ...] = ()
     """Of the newest refresh that measured it, the furthest first."""
     decision: DecisionRecord | None = None
-    """The newest."""
+    """The newest decision."""
 
 
 def models_of(query: Callable[[str], list[Row]], metric_of: Callable[[str, str], str | None]) -> list[ModelView]:
@@ -53,8 +53,8 @@ def models_of(query: Callable[[str], list[Row]], metric_of: Callable[[str, str],
     calibrations = {_name(row): _calibration(row["details"]) for row in query("list_details")}
     drift: dict[Name, list[FeatureDrift]] = {}
     for row in query("list_drift"):
-        drift.setdefault(_name(row), []).append(FeatureDrift(**_but_name(row)))
-    decisions = {_name(row): DecisionRecord(**_but_name(row)) for row in query("list_decisions")}
+        drift.setdefault(_name(row), []).append(FeatureDrift(**_without_name(row)))
+    decisions = {_name(row): DecisionRecord(**_without_name(row)) for row in query("list_decisions")}
     return [
         ModelView(
             **row,
@@ -68,18 +68,18 @@ def models_of(query: Callable[[str], list[Row]], metric_of: Callable[[str, str],
 
 def by_promotion_metric(rows: Iterable[Row], metric_of: Callable[[str, str], str | None]) -> list[Row]:
     """Of each model's rows, one for each metric, that of the promotion rule; the first where there is none."""
-    found: dict[Name, Row] = {}
+    chosen: dict[Name, Row] = {}
     for row in rows:
-        if _name(row) not in found or row["metric"] == metric_of(*_name(row)):
-            found[_name(row)] = row
-    return list(found.values())
+        if _name(row) not in chosen or row["metric"] == metric_of(*_name(row)):
+            chosen[_name(row)] = row
+    return list(chosen.values())
 
 
 def _name(row: Row) -> Name:
     return row["pipeline"], row["model"]
 
 
-def _but_name(row: Row) -> Row:
+def _without_name(row: Row) -> Row:
     return {column: value for column, value in row.items() if column not in ("pipeline", "model")}
 
 

@@ -1,4 +1,4 @@
-"""The console's addresses: a page for people, the same as JSON and for Prometheus, and what a person may do there."""
+"""The console's addresses: a page for people, the same as JSON and for Prometheus, and the actions on streams."""
 
 from __future__ import annotations
 
@@ -24,19 +24,19 @@ _templates = Environment(
     loader=PackageLoader("tidemill.console"), autoescape=True, undefined=StrictUndefined, trim_blocks=True
 )
 _templates.filters["span"] = format_duration
-_may_look = requires_access_view(AccessView.JOBS)
+_may_view = requires_access_view(AccessView.JOBS)
 
 
 def build() -> FastAPI:
-    """The application that Airflow's server mounts. Airflow leaves the routes of plugins open: each has its guard."""
+    """The application that Airflow's server mounts. Each route has its guard, for Airflow guards none."""
     app = FastAPI(title="Tidemill", docs_url=None, redoc_url=None, openapi_url=None)
-    app.add_exception_handler(TidemillError, _say)
-    look = [Depends(_may_look)]
-    app.add_api_route("/", page, response_class=HTMLResponse, dependencies=look)
-    app.add_api_route("/api/status", status, dependencies=look)
+    app.add_exception_handler(TidemillError, _report_error)
+    viewing = [Depends(_may_view)]
+    app.add_api_route("/", page, response_class=HTMLResponse, dependencies=viewing)
+    app.add_api_route("/api/status", status, dependencies=viewing)
     app.add_api_route("/logs/{stream}", driver_log, response_class=HTMLResponse, dependencies=[Depends(may_read_log)])
     app.add_api_route("/metrics", metrics, dependencies=[Depends(may_scrape)])
-    # Who may act is asked for by `act` itself, which needs to know who it is.
+    # `act` checks the right itself, because it needs the user's name.
     app.add_api_route("/streams/{stream}/{action}", act, methods=["POST"], dependencies=[Depends(from_this_page)])
     return app
 
@@ -46,49 +46,51 @@ def status() -> Status:
     return read_status(config.load())
 
 
-def page(found: Annotated[Status, Depends(status)]) -> HTMLResponse:
-    """The same, to look at. Nothing but what stands in the page itself is run or loaded."""
+def page(current: Annotated[Status, Depends(status)]) -> HTMLResponse:
+    """The same as a page. The browser runs and loads nothing that is not in the page itself."""
     nonce = secrets.token_urlsafe(16)
     policy = (
         f"default-src 'none'; style-src 'nonce-{nonce}'; script-src 'nonce-{nonce}'; connect-src 'self';"
         " frame-ancestors 'self'; base-uri 'none'; form-action 'none'"
     )
-    return HTMLResponse(render(found, nonce), headers={"Content-Security-Policy": policy, "Cache-Control": "no-store"})
+    return HTMLResponse(
+        render(current, nonce), headers={"Content-Security-Policy": policy, "Cache-Control": "no-store"}
+    )
 
 
-def render(found: Status, nonce: str) -> str:
+def render(current: Status, nonce: str) -> str:
     """The page's text."""
-    return _templates.get_template("status.html").render(status=found, nonce=nonce, header=HEADER)
+    return _templates.get_template("status.html").render(status=current, nonce=nonce, header=HEADER)
 
 
 def metrics(request: Request) -> Response:
-    """For Prometheus. Answers 200 with the database away, too: ``tidemill_database_up`` says it."""
+    """For Prometheus. Answers 200 while the database is unavailable, too: then ``tidemill_database_up`` is 0."""
     text, content_type = exposition(status, request.headers.get("accept", ""))
     # Not as media_type, to which a second charset would be added.
     return Response(text, headers={"Content-Type": content_type})
 
 
 async def may_scrape(request: Request) -> None:
-    """A scraper has no login of Airflow: it shows the token from the secrets file. Anybody else needs the usual right.
+    """A scraper has no login of Airflow: it sends the token of the secrets file. Other users need the usual right.
 
     Raises:
         HTTPException: 401 or 403.
     """
-    scheme, _, given = request.headers.get("authorization", "").partition(" ")
-    if scheme.lower() == "bearer" and _is_metrics_token(given.strip()):
+    scheme, _, token = request.headers.get("authorization", "").partition(" ")
+    if scheme.lower() == "bearer" and _is_metrics_token(token.strip()):
         return
-    _may_look(request, await get_user(request, None, await bearer_scheme(request)))
+    _may_view(request, await get_user(request, None, await bearer_scheme(request)))
 
 
-def _is_metrics_token(given: str) -> bool:
+def _is_metrics_token(presented: str) -> bool:
     try:
         token = config.load().secret(config.METRICS_TOKEN).get_secret_value()
-    except ConfigError:  # none was made: then none is accepted
+    except ConfigError:  # the secrets file holds no token: then none is accepted
         return False
     # Takes as long for a wrong token as for the right one.
-    return bool(token) and hmac.compare_digest(given.encode(), token.encode())
+    return bool(token) and hmac.compare_digest(presented.encode(), token.encode())
 
 
-def _say(request: Request, error: Exception) -> Response:
-    """One sentence instead of a stack trace. The database being away is the usual reason."""
+def _report_error(request: Request, error: Exception) -> Response:
+    """One sentence instead of a stack trace. An unavailable database is the usual reason."""
     return JSONResponse({"detail": str(error)}, status_code=503)

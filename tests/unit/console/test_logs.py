@@ -45,16 +45,16 @@ def test_no_other_file_is_ever_shown(own: Settings, written: StreamRow, named: s
     (own.state / "logs" / "streams" / "link").symlink_to(secret)
     end = end_of_log(own, replace(written, log_file=named.format(state=own.state)))
     assert end.text == ""
-    assert end.sentence.startswith("The log is not among those")
+    assert end.sentence.startswith("The log is not in the folder")
 
 
 def test_where_there_is_no_log_here_one_sentence_says_where_it_is(own: Settings, written: StreamRow) -> None:
     """Or why there is none."""
     for changes, words in (
-        ({"host": "elsewhere"}, f"runs on elsewhere, and its log is there: {written.log_file}"),
+        ({"host": "elsewhere"}, f"runs on elsewhere, and its log is on that machine: {written.log_file}"),
         ({"epoch": 0}, "No driver was ever started"),
-        ({"log_file": None}, "not known yet"),
-        ({"log_file": f"{own.state}/logs/streams/flights-6.log"}, "not there any more"),
+        ({"log_file": None}, "has not reported yet"),
+        ({"log_file": f"{own.state}/logs/streams/flights-6.log"}, "does not exist any more"),
     ):
         end = end_of_log(own, replace(written, **changes))
         assert words in end.sentence

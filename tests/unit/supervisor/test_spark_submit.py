@@ -242,8 +242,8 @@ def test_a_connection_means_what_it_means_to_the_operator_of_the_refreshes(
         ({"host": "yarn", "extra": {"spark-binary": "/bin/sh"}}, "TM-SUPERVISOR-SPARK-BINARY-UNKNOWN"),
         ({"host": "yarn", "extra": {"principal": "streams@EXAMPLE"}}, "TM-SUPERVISOR-KERBEROS-UNSUPPORTED"),
         ({"host": "yarn", "extra": {"conf": "spark.a=b"}}, "TM-SUPERVISOR-CONF-NO-OBJECT"),
-        ({"host": "yarn", "extra": {"conf": {"spark.ssl.keyPassword": "hunter2"}}}, ""),
-        ({"host": "yarn", "extra": {"conf": {"master": "local"}}}, ""),
+        ({"host": "yarn", "extra": {"conf": {"spark.ssl.keyPassword": "hunter2"}}}, "TM-SPEC-CONF-SECRET"),
+        ({"host": "yarn", "extra": {"conf": {"master": "local"}}}, "TM-SPEC-CONF-NOT-SPARK"),
     ],
 )
 def test_a_connection_that_streams_do_not_support_is_rejected(fields: dict[str, Any], code: str) -> None:
@@ -251,7 +251,7 @@ def test_a_connection_that_streams_do_not_support_is_rejected(fields: dict[str, 
     target = SimpleNamespace(conn_type="spark", port=None, host=fields["host"], extra_dejson=fields.get("extra", {}))
     with pytest.raises(StreamError) as caught:
         of_connection(target)
-    assert code in caught.value.code
+    assert caught.value.code == code
     assert "hunter2" not in str(caught.value)
 
 
