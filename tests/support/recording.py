@@ -16,7 +16,7 @@ from pymysql.connections import Connection
 from support.merges import ENTITY, EVENT, LARGEST, LONGEST, POISON, TOMBSTONE, Commit, Model, Record, Row
 from tidemill.config import Account, Settings
 from tidemill.spec import Pipeline, load_pipeline
-from tidemill.spec.checks.tables import deletes_from
+from tidemill.spec.tombstones import deletes_from
 from tidemill.store.connection import close, connect
 from tidemill.store.control import leases, ledger
 from tidemill.store.maintenance.verify import verify

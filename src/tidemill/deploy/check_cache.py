@@ -20,7 +20,7 @@ from tidemill import spec
 from tidemill.config import Settings
 from tidemill.errors import SpecError
 from tidemill.spec import Pipeline
-from tidemill.spec.checks.tables import check_pipeline
+from tidemill.spec.checks.pipeline import check_pipeline
 from tidemill.spec.feature_query import FeatureQuery
 from tidemill.spec.folder import digest_of
 from tidemill.spec.loader import read_content, validate_content

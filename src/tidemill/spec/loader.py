@@ -10,7 +10,7 @@ import yaml
 from pydantic import BaseModel, ValidationError
 
 from tidemill.errors import SpecError
-from tidemill.spec.checks.tables import check_pipeline
+from tidemill.spec.checks.pipeline import check_pipeline
 from tidemill.spec.folder import digest_of
 from tidemill.spec.known_names import suggestion
 from tidemill.spec.schema import Pipeline

@@ -9,8 +9,8 @@ from pymysql.connections import Connection
 
 from tidemill.config import Settings
 from tidemill.errors import StoreError
-from tidemill.spec.checks.tables import deletes_from
 from tidemill.spec.schema import Pipeline
+from tidemill.spec.tombstones import deletes_from
 from tidemill.store.connection import dialect_of, translated
 from tidemill.store.maintenance import rollup_backfill
 from tidemill.store.sql import dialect, identifiers

@@ -19,8 +19,8 @@ from pymysql.cursors import Cursor
 from tidemill.config import Settings
 from tidemill.errors import Fenced, SourceError, StreamError
 from tidemill.kafka.topics import TOPIC_MISSING, offsets_at, partitions, topic_id
-from tidemill.spec.checks.tables import deletes_from
 from tidemill.spec.schema import Pipeline
+from tidemill.spec.tombstones import deletes_from
 from tidemill.store.connection import dialect_of, translated
 from tidemill.store.control import ledger
 from tidemill.store.control.incidents import close_incident, open_incident

@@ -18,9 +18,9 @@ from tidemill.config import Settings
 from tidemill.errors import SourceError, StreamError
 from tidemill.failpoints import reach
 from tidemill.kafka.fetch_records import fetch_records
-from tidemill.spec.checks.tables import deletes_from
 from tidemill.spec.checks.transform import KEPT
 from tidemill.spec.schema import Pipeline
+from tidemill.spec.tombstones import deletes_from
 from tidemill.store.connection import worker_connection
 from tidemill.store.write import ledger_rows
 from tidemill.store.write.ledger_rows import Counts, Range, Rejected, WriteContext

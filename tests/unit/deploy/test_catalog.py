@@ -21,7 +21,7 @@ from tidemill.deploy.catalog import find_pipeline, list_rejections
 from tidemill.deploy.check_cache import load_cached
 from tidemill.errors import SpecError
 from tidemill.spec import Pipeline, load_pipeline
-from tidemill.spec.checks import tables
+from tidemill.spec.checks import pipeline as checks_of_pipeline
 
 
 @pytest.fixture
@@ -91,7 +91,7 @@ def checks(monkeypatch: pytest.MonkeyPatch) -> list[str]:
 
     def watch(pipeline: Pipeline) -> Pipeline:
         seen.append(pipeline.name)
-        return tables.check_pipeline(pipeline)
+        return checks_of_pipeline.check_pipeline(pipeline)
 
     monkeypatch.setattr(check_cache, "check_pipeline", watch)
     return seen
@@ -158,7 +158,7 @@ def test_a_folder_that_is_saved_while_it_is_read_is_not_remembered(
 ) -> None:
     """The finding would be of another content than it is named by."""
     folder = project.pipelines / "tides"
-    really = tables.check_pipeline
+    really = checks_of_pipeline.check_pipeline
 
     def save_meanwhile(pipeline: Pipeline) -> Pipeline:
         checked = really(pipeline)

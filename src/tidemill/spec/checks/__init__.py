@@ -1,4 +1,5 @@
-"""Whether the parts of a pipeline folder agree with each other and have the right shape; one module for each part.
+"""Checks of a pipeline folder beyond the form of its file; one module for each block of pipeline.yaml.
 
-Pure: reads no file and asks no server. Runs wherever a folder is loaded (see :mod:`tidemill.spec`).
+The checks read the folder's SQL files and use no server. They run wherever a folder is loaded (see
+:mod:`tidemill.spec`).
 """

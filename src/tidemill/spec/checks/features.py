@@ -10,7 +10,7 @@ from tidemill.spec.feature_query import COMMIT, FeatureQuery, TableReference
 from tidemill.spec.schema import Model
 
 _ROW = "t"
-"""What :attr:`FeatureQuery.row_time` calls a row of the row source."""
+"""Alias of a row of the row source in :attr:`FeatureQuery.row_time`."""
 
 
 def parse_feature_query(model: Model, sql: str) -> FeatureQuery:
@@ -31,13 +31,13 @@ def check_features(name: str, model: Model, sql: str) -> FeatureQuery:
     """Parse a model's feature query and check it.
 
     Args:
-        name: the model's.
+        name: the model's name.
         model: its block in pipeline.yaml.
         sql: the content of the file that ``features:`` names.
 
     Raises:
-        SpecError: a column is missing, a feature reads a column that the label is made of, or the model scores live
-            and the query cannot be asked of single rows.
+        SpecError: a column is missing, a feature is computed from a column of the label, or the model scores live and
+            the query cannot be restricted to the rows of one commit.
     """
     sql = sql.strip().removesuffix(";")
     select = parse_select(model.features, sql, "mysql")
@@ -71,7 +71,7 @@ def _as_value(model: Model, sql: str, select: exp.Select) -> FeatureQuery:
     others = {*model.key, model.known_at, model.label, COMMIT}
     names = [projection.alias_or_name for projection in select.expressions]
     defined = {each.alias for each in select.find_all(exp.CTE)}
-    # Without a position it is a function that returns a table.
+    # A function that returns a table has no position in the text.
     tables = [each for each in select.find_all(exp.Table) if each.name not in defined and "start" in each.this.meta]
     row_source, row_time = _row_source(model, select, tables)
     references = [_reference(each, is_row_source=each is row_source) for each in tables]
@@ -99,8 +99,8 @@ def _reference(table: exp.Table, *, is_row_source: bool) -> TableReference:
 
 
 def _row_source(model: Model, select: exp.Select, tables: list[exp.Table]) -> tuple[exp.Table | None, str | None]:
-    """The table that the query's time is read from, and that time over one of its rows; None and None if there is no
-    such table."""
+    """The table whose rows the query is about, and the time of such a row; None and None if the time is not computed
+    from one row of one table."""
     time = next((each.unalias() for each in select.expressions if each.alias_or_name == model.known_at), None)
     if time is None or time.find(exp.AggFunc, exp.Window, exp.Select):
         return None, None
@@ -127,8 +127,8 @@ _OF_ALL_ROWS = {
 
 
 def _check_live(place: str, model: Model, select: exp.Select) -> None:
-    """Reject a query that groups, counts or numbers rows at its top, or in a query that it joins: the database could
-    not ask it of single rows, and every commit would compute it for all."""
+    """Reject a query that groups, aggregates or numbers rows, itself or in a subquery that it joins. The database
+    cannot restrict it to the rows of one commit, so every commit would compute it for the whole table."""
     found = next((word for key, word in _OF_ALL_ROWS.items() if select.args.get(key)), None)
     derived = [each.this for part in _sources(select) for each in part.find_all(exp.Subquery)]
     for query in (select, *(each for each in derived if isinstance(each, exp.Select))):

@@ -14,8 +14,8 @@ from pymysql.connections import Connection
 
 from tidemill.config import Settings
 from tidemill.errors import Fenced
-from tidemill.spec.checks.tables import deletes_from
 from tidemill.spec.schema import Pipeline
+from tidemill.spec.tombstones import deletes_from
 from tidemill.store.connection import translated
 from tidemill.store.maintenance.compaction import compact
 from tidemill.store.maintenance.retention import Place, purge_quarantined, remove_old_markers, remove_old_rows

@@ -15,8 +15,8 @@ import pyarrow.compute as pc
 from pymysql.connections import Connection
 
 from tidemill.errors import Contention, StoreError, Transient
-from tidemill.spec.checks.tables import deletes_from
 from tidemill.spec.schema import Pipeline, Table, TableKind
+from tidemill.spec.tombstones import deletes_from
 from tidemill.store.connection import dialect_of, translated
 from tidemill.store.sql import Dialect, identifiers
 from tidemill.store.write.bulk_load import bulk_load, refusals

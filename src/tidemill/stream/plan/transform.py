@@ -13,9 +13,9 @@ from pyspark.sql import functions as F
 from pyspark.sql.types import DataType, NumericType
 
 from tidemill.errors import SpecError
-from tidemill.spec.checks.tables import deletes_from
 from tidemill.spec.checks.transform import KEPT, RECORD, RECORDS, parse_transform
 from tidemill.spec.schema import Dimension, Otherwise, Pipeline, Table
+from tidemill.spec.tombstones import deletes_from
 from tidemill.stream.plan.decode import COORDINATES, GONE, struct_of
 
 _PACKAGE = "package://"
