@@ -10,7 +10,7 @@ from pyspark.sql import SparkSession
 from support import expected
 from support.cases import outcome
 from support.paths import ROOT
-from tidemill.demo.chaos import Chaos, TroubleKind
+from tidemill.demo.chaos import Chaos, FaultKind
 from tidemill.demo.feed import Feed, FeedOptions
 from tidemill.spec import Pipeline, load_pipeline
 
@@ -36,8 +36,8 @@ def test_last_records_become_the_final_table(spark: SparkSession, pipeline: Pipe
 def test_every_malformed_record_is_set_aside(spark: SparkSession, pipeline: Pipeline) -> None:
     """Whatever kind of malformed record chaos makes, the decoder or the table refuses it, and nothing else."""
     feed = Feed(FeedOptions(limit=100, chaos=Chaos(malformed=1.0)), partitions=1)
-    bad = feed.sequence.kind > TroubleKind.DUPLICATE
-    assert set(feed.sequence.kind[bad]) == {kind for kind in TroubleKind if kind > TroubleKind.DUPLICATE}
+    bad = feed.sequence.kind > FaultKind.DUPLICATE
+    assert set(feed.sequence.kind[bad]) == {kind for kind in FaultKind if kind > FaultKind.DUPLICATE}
     values = [value for _, value, _, _ in feed.messages(feed.remaining([0]))]
     rows, quarantine = outcome(spark, pipeline, "flights", values)
     assert len(quarantine) == np.count_nonzero(bad)

@@ -1,10 +1,10 @@
-"""The feed: plays the flights into a Kafka topic, and goes on where it stopped.
+"""The feed: writes the flights into a Kafka topic, and continues where it stopped.
 
-The feed keeps no state. Its sequence per partition is fixed, so the end offset of a partition says how much
-of it is there. The idempotent producer keeps the order within a partition and leaves no holes, so this is
-exact after a SIGKILL too. Two things follow: a topic belongs to one feed at a time, and a topic once begun is
-continued with the same options; only the speed may change. Every ``MARK_EVERY``-th record of a partition
-carries the options in a header; continuing checks the newest of them.
+The feed keeps no state. Its sequence per partition is fixed, so the end offset of a partition is the number of its
+records that were written. The idempotent producer keeps the order within a partition and leaves no gap, so this is
+exact after a SIGKILL too. Two things follow: only one feed at a time writes to a topic, and a topic is always continued
+with the options it was begun with; only the speed may change. Every ``MARK_EVERY``-th record of a partition carries the
+options in a header, and a feed that continues checks the newest of them.
 """
 
 from __future__ import annotations
@@ -28,21 +28,21 @@ MARK_EVERY = 256
 REPORT_SECONDS = 0.25
 
 Progress = Callable[[int, int], None]
-"""Called with the records in the topic and in all, about every ``REPORT_SECONDS`` and at the end."""
+"""Called with the number of records in the topic and in the feed, about every ``REPORT_SECONDS`` and at the end."""
 
 
 def play(
     settings: Settings, topic: str, options: FeedOptions, progress: Progress, *, clock: Clock | None = None
 ) -> int:
-    """Play the rest of the feed and return how many records that were, all of them acknowledged by Kafka.
+    """Write the rest of the feed, and return its number of records once Kafka has acknowledged all of them.
 
-    A broker that goes away meanwhile is waited for. Whatever ``progress`` raises ends the feed and is raised
-    from here: that is the way to stop it from another thread. The next call goes on.
+    While no broker answers, the feed waits. An exception raised by ``progress`` ends the feed and is raised from here:
+    another thread stops the feed that way. The next call continues.
 
     Raises:
         SetupError: the flights are not installed.
-        SourceError: the topic is missing, or holds something else than the beginning of this feed; or Kafka
-            cannot be reached at the start, or refuses for good.
+        SourceError: the topic is missing, or holds records that are not the beginning of this feed; or no broker
+            answers at the start, or Kafka rejects a record for good.
     """
     clock = clock or Clock()
     feed = Feed(options, len(topics.partitions(clients.admin(settings), topic)))
@@ -64,18 +64,18 @@ def play(
 
 
 class _Sender:
-    """A producer that waits where it must and says what went wrong."""
+    """A producer that waits while its queue is full, and raises what Kafka rejected."""
 
     def __init__(self, settings: Settings, topic: str, mark: str, report: Callable[[int], None]) -> None:
         self._topic = topic
         self._headers: dict[str, str | bytes | None] = {MARK: mark}
         self._report = report
-        self._refused: KafkaError | None = None
+        self._rejected: KafkaError | None = None
         self._sent = 0
         self._producer = clients.producer(
             settings,
             {
-                # No time-out: a message given up would be a hole in the sequence.
+                # No time-out: a message that is dropped would leave a gap in the sequence.
                 "message.timeout.ms": 0,
                 "compression.type": "lz4",
                 "linger.ms": 5,
@@ -108,59 +108,53 @@ class _Sender:
 
     def _poll(self, wait_seconds: float) -> None:
         self._producer.poll(wait_seconds)
-        if self._refused is not None:
-            raise SourceError("Kafka refuses the feed", value=self._refused.str(), remedy="start the feed again")
+        if self._rejected is not None:
+            raise SourceError("TM-DEMO-FEED-REJECTED", value=self._rejected.str())
         self._report(self._sent - len(self._producer))
 
     def _delivered(self, error: KafkaError | None, _message: object) -> None:
-        self._refused = self._refused or error
+        self._rejected = self._rejected or error
 
 
 def _ends(settings: Settings, topic: str, feed: Feed) -> list[int]:
-    """The end offset of each partition, once it is sure that what lies there is the beginning of this feed.
+    """The end offset of each partition, after a check that the topic holds the beginning of this feed.
 
-    Asked for after the sequence is made, which takes a second: nothing of a killed feed is on its way any more.
+    It is read after the sequence is made, which takes a second: by then no message of a killed feed is in flight.
 
     Raises:
-        SourceError: it is not, or no broker answers.
+        SourceError: the topic holds other records, or no broker answers.
     """
     client = clients.admin(settings)
     try:
         starts, ends = topics.offsets_at(client, topic, "earliest"), topics.offsets_at(client, topic, "latest")
     except KafkaException as error:
-        raise SourceError(
-            "no Kafka broker answers", value=error.args[0].str(), remedy="start the feed again"
-        ) from error
-    ours = feed.options.mark(feed.partitions)
-    theirs = next((mark for mark in _marks(settings, topic, starts, ends) if mark != ours), None)
+        raise SourceError("TM-DEMO-NO-BROKER", value=error.args[0].str()) from error
+    own = feed.options.mark(feed.partitions)
+    other = next((mark for mark in _marks(settings, topic, starts, ends) if mark != own), None)
     lengths = np.bincount(feed.partition, minlength=feed.partitions)
-    if theirs is None and any(end > lengths[partition] for partition, end in ends.items()):
-        theirs = "more records than this feed has"
-    if theirs is not None:
-        raise SourceError(
-            f"topic {topic} was not begun by this feed ({ours})",
-            value=theirs,
-            remedy="play with the options it was begun with, or delete the topic and run ./tidemill apply",
-        )
+    if other is None and any(end > lengths[partition] for partition, end in ends.items()):
+        other = "more records than this feed has"
+    if other is not None:
+        raise SourceError("TM-DEMO-OTHER-FEED", value=other, topic=topic, options=own)
     return [ends[partition] for partition in range(feed.partitions)]
 
 
 def _marks(settings: Settings, topic: str, starts: dict[int, int], ends: dict[int, int]) -> list[str]:
     """The newest mark of each partition that still holds one."""
     newest = {partition: (end - 1) // MARK_EVERY * MARK_EVERY for partition, end in ends.items() if end > 0}
-    wanted = [TopicPartition(topic, at, offset) for at, offset in newest.items() if offset >= starts[at]]
+    positions = [TopicPartition(topic, at, offset) for at, offset in newest.items() if offset >= starts[at]]
     # One record of each partition is read: none is fetched in advance.
     consumer = clients.consumer(settings, "feed", {"fetch.wait.max.ms": 10, "queued.min.messages": 1})
     marks: dict[int, str] = {}
     try:
-        consumer.assign(wanted)
-        while len(marks) < len(wanted):
+        consumer.assign(positions)
+        while len(marks) < len(positions):
             message = consumer.poll(clients.READ_SECONDS)
             if message is None or message.error() is not None:
-                raise SourceError("a topic cannot be read back", value=topic, remedy="look at the log of Kafka")
+                raise SourceError("TM-DEMO-TOPIC-UNREADABLE", value=topic)
             mark = dict(message.headers() or []).get(MARK)
             text = mark.decode() if isinstance(mark, bytes) else "records of another producer"
-            # The first record of a partition is the one asked for; what comes after it is not looked at.
+            # The first record of each partition is the one at the assigned offset; later ones are ignored.
             marks.setdefault(int(message.partition() or 0), text)
     finally:
         consumer.close()

