@@ -135,7 +135,7 @@ def outcome(settings: Settings, desired_state: str, seconds: float) -> dict[str,
     return dict(asyncio.run(first()).payload)
 
 
-def test_a_form_starts_restarts_and_stops_a_stream_and_says_who_requested_it(
+def test_a_form_starts_restarts_and_stops_a_stream_and_records_who_requested_it(
     tides: tuple[Settings, Pipeline], dag: DAG, keeper: Keeper
 ) -> None:
     """Each run ends when it is so: with a driver, with the next driver, with none."""
@@ -223,7 +223,7 @@ def test_a_form_with_an_unknown_stream_starts_no_run(tides: tuple[Settings, Pipe
 def test_the_command_line_writes_the_same_requests_also_for_a_rejected_folder(
     tides: tuple[Settings, Pipeline], dag: DAG, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Nobody is kept from stopping what runs; of what there is not, one sentence says so."""
+    """A running stream can always be stopped; an unknown one is an error."""
     monkeypatch.setenv("TIDEMILL_PIPELINES", str(tmp_path / "pipelines"))
     shutil.copytree(tides[1].folder, tmp_path / "pipelines" / STREAM)
     (tmp_path / "pipelines" / STREAM / "pipeline.yaml").write_text("name: [")

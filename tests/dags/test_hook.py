@@ -22,7 +22,7 @@ def hook(connections: Settings) -> TidemillHook:
 
 
 def test_airflow_finds_the_hook_by_the_connection_type(connections: Settings) -> None:
-    """The package tells Airflow by its entry point."""
+    """The package registers it by its entry point."""
     assert isinstance(BaseHook.get_hook("tidemill_db"), TidemillHook)
 
 
@@ -88,10 +88,10 @@ def test_sqlalchemy_reaches_the_same_schema_and_its_text_hides_the_password(
     ],
     ids=["unavailable", "rejected", "unknown dialect"],
 )
-def test_a_connection_that_fails_says_why_in_one_sentence(
+def test_a_connection_that_fails_has_a_typed_error(
     connections: Settings, monkeypatch: pytest.MonkeyPatch, changes: dict[str, object], error: type[Exception]
 ) -> None:
-    """Away is transient, refused is not."""
+    """Unavailable is transient, rejected is not."""
     known = BaseHook.get_connection("tidemill_db")
     fields = ("conn_type", "host", "port", "schema", "login", "password")
     other = {name: getattr(known, name) for name in fields} | changes

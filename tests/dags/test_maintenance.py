@@ -53,8 +53,8 @@ def test_maintenance_fails_while_the_ledger_does_not_agree(spared: tuple[Setting
     execute(settings, "INSERT INTO offsets VALUES (%s, %s, 77, 5)", pipeline.name, pipeline.source.topic)
     assert states(settings)["verify__tides"] == "failed"
     incidents = "SELECT message, closed_at IS NULL FROM incidents WHERE subject = 'stream tides' AND kind = 'ledger'"
-    said = "partition 77: the stream has a position, Kafka has no such partition"
-    assert execute(settings, incidents) == [(said, 1)]
+    message = "partition 77: the stream has a position, Kafka has no such partition"
+    assert execute(settings, incidents) == [(message, 1)]
     execute(settings, "DELETE FROM offsets WHERE partition_id = 77")
     assert states(settings) == green
-    assert execute(settings, incidents) == [(said, 0)]
+    assert execute(settings, incidents) == [(message, 0)]

@@ -1,4 +1,4 @@
-"""What a person does to a stream's runs in Airflow: marking one failed stops the stream, and nothing else does.
+"""A person's actions on a stream's runs in Airflow: marking one failed stops the stream, and nothing else does.
 
 That Airflow's server calls the listener, for a task as for a run, is in ``test_faults.py``.
 """
@@ -35,13 +35,13 @@ MANUALLY = "Dag Run's state was manually set to `failed`."
 
 @dataclass
 class Marks:
-    """A stream that is wanted, and three runs of its DAG: an old one, the one that carries it, and one in the queue."""
+    """A stream with the desired state running, and three runs of its DAG: an old, the present and a queued one."""
 
     connection: Connection[Any]
     metadata: Session
 
     def desired_state(self) -> tuple[str, str]:
-        """What is wanted, and by whom."""
+        """The desired state, and who requested it."""
         row = streams.read_stream(self.connection, STREAM)
         assert row is not None
         return row.desired_state, row.requested_by
@@ -49,7 +49,7 @@ class Marks:
 
 @pytest.fixture
 def scene(tides: tuple[Settings, Pipeline]) -> Iterator[Marks]:
-    """The stream was wished to run, by a test. It has no pipeline; that another one is applied migrated the tables."""
+    """A test has started the stream. It has no pipeline; applying another one has migrated the tables."""
     with session(tides[0], Account.STREAM) as connection, create_session(scoped=False) as metadata:
         streams.request_state(connection, STREAM, "running", "a test")
         hour_ago = datetime.now(UTC) - timedelta(hours=1)
@@ -68,12 +68,12 @@ def scene(tides: tuple[Settings, Pipeline]) -> Iterator[Marks]:
 
 
 def task_failed(run_id: str, before: Any = None, dag_id: str = DAG_ID) -> None:
-    """What Airflow tells when a task has failed."""
+    """What Airflow reports when a task has failed."""
     marked_failed.on_task_instance_failed(before, SimpleNamespace(dag_id=dag_id, run_id=run_id), "it failed")  # type: ignore[arg-type]
 
 
 def run_failed(run_id: str, msg: str) -> None:
-    """What Airflow tells when a run has failed."""
+    """What Airflow reports when a run has failed."""
     marked_failed.on_dag_run_failed(SimpleNamespace(dag_id=DAG_ID, run_id=run_id), msg)  # type: ignore[arg-type]
 
 
@@ -93,7 +93,7 @@ def test_a_run_that_is_marked_failed_stops_the_stream(scene: Marks) -> None:
 
 
 @pytest.mark.parametrize(
-    "told",
+    "report",
     [
         lambda: task_failed("present", "running"),
         lambda: run_failed("present", "task_failure"),
@@ -104,41 +104,43 @@ def test_a_run_that_is_marked_failed_stops_the_stream(scene: Marks) -> None:
     ],
     ids=["task failed by itself", "run failed by itself", "old task", "old run", "queued run", "another DAG"],
 )
-def test_nothing_else_stops_the_stream(scene: Marks, told: Callable[[], None]) -> None:
+def test_nothing_else_stops_the_stream(scene: Marks, report: Callable[[], None]) -> None:
     """The stream belongs to the run under way."""
-    told()
+    report()
     assert scene.desired_state() == ("running", "a test")
 
 
 def test_a_stream_that_is_stopped_already_keeps_who_stopped_it(scene: Marks) -> None:
-    """Marking is not wished over another wish."""
-    streams.request_state(scene.connection, STREAM, "stopped", "somebody")
+    """Marking does not replace an earlier stop request."""
+    streams.request_state(scene.connection, STREAM, "stopped", "a person")
     task_failed("present")
-    assert scene.desired_state() == ("stopped", "somebody")
+    assert scene.desired_state() == ("stopped", "a person")
 
 
-@pytest.mark.parametrize(("marked", "wanted"), [("queued", "stopped"), ("present", "running"), ("old", "running")])
-def test_between_two_runs_the_newest_counts(scene: Marks, marked: str, wanted: str) -> None:
+@pytest.mark.parametrize(
+    ("marked", "desired_state"), [("queued", "stopped"), ("present", "running"), ("old", "running")]
+)
+def test_between_two_runs_the_newest_counts(scene: Marks, marked: str, desired_state: str) -> None:
     """The driver lives on between them, and belongs to the one that will adopt it."""
     scene.metadata.execute(
         update(DagRun).where(DagRun.dag_id == DAG_ID, DagRun.run_id == "present").values(state=DagRunState.SUCCESS)
     )
     scene.metadata.commit()
     run_failed(marked, MANUALLY)
-    assert scene.desired_state()[0] == wanted
+    assert scene.desired_state()[0] == desired_state
 
 
-Away = Callable[[Exception, int], list[int]]
+Outage = Callable[[Exception, int], list[int]]
 
 
 @pytest.fixture
-def away(monkeypatch: pytest.MonkeyPatch) -> Away:
-    """Has the database be away at the first few looks; gives what is left of them."""
+def outage(monkeypatch: pytest.MonkeyPatch) -> Outage:
+    """Makes the first few connections fail; returns the list of those that are left to fail."""
     real = stop_request.open_in_api_server
     monkeypatch.setattr(stop_request, "PAUSE_SECONDS", 0.2)
     monkeypatch.setattr(stop_request, "RESPONSE_SECONDS", 0.05)
 
-    def be_away(error: Exception, times: int) -> list[int]:
+    def begin(error: Exception, times: int) -> list[int]:
         left = [*range(times)]
 
         def connect() -> Connection[Any]:
@@ -150,7 +152,7 @@ def away(monkeypatch: pytest.MonkeyPatch) -> Away:
         monkeypatch.setattr(stop_request, "open_in_api_server", connect)
         return left
 
-    return be_away
+    return begin
 
 
 @pytest.mark.parametrize(
@@ -161,12 +163,12 @@ def away(monkeypatch: pytest.MonkeyPatch) -> Away:
     ],
     ids=["database", "Airflow"],
 )
-def test_a_mark_stops_the_stream_once_the_database_is_back(scene: Marks, away: Away, error: Exception) -> None:
-    """A person's act is not lost because it came at a bad moment. Airflow's server does not wait for it.
+def test_a_mark_stops_the_stream_once_the_database_is_back(scene: Marks, outage: Outage, error: Exception) -> None:
+    """A mark made during an outage is not lost. Airflow's server does not wait for it.
 
-    Where Airflow cannot look a connection up, it says that there is none.
+    Where Airflow cannot look a connection up, it reports that there is none.
     """
-    left = away(error, 3)
+    left = outage(error, 3)
     waiting = stop_request.request_stop_of_run(STREAM, DAG_ID, "present")
     assert waiting.is_alive()
     assert stop_request.request_stop_of_run(STREAM, DAG_ID, "present") is waiting
@@ -174,29 +176,29 @@ def test_a_mark_stops_the_stream_once_the_database_is_back(scene: Marks, away: A
     assert (scene.desired_state(), left) == (BY_MARK, [])
 
 
-def test_what_is_wished_meanwhile_stands(scene: Marks, away: Away) -> None:
-    """The mark is older than the wish."""
-    left = away(DatabaseUnavailable("the database cannot be reached"), 3)
+def test_a_request_made_since_the_mark_stays_in_effect(scene: Marks, outage: Outage) -> None:
+    """The mark is older than the request."""
+    left = outage(DatabaseUnavailable("the database cannot be reached"), 3)
     waiting = stop_request.request_stop_of_run(STREAM, DAG_ID, "present")
-    streams.request_state(scene.connection, STREAM, "running", "somebody, later")
+    streams.request_state(scene.connection, STREAM, "running", "a person, later")
     waiting.join(60)
-    assert (scene.desired_state(), left) == (("running", "somebody, later"), [])
+    assert (scene.desired_state(), left) == (("running", "a person, later"), [])
 
 
-def test_what_is_wished_at_the_same_moment_stands(scene: Marks) -> None:
-    """Between reading the row and changing it somebody may wish something."""
+def test_a_request_made_while_the_mark_is_handled_stays_in_effect(scene: Marks) -> None:
+    """Between reading the row and changing it, a person may request a state."""
     row = streams.read_stream(scene.connection, STREAM)
     assert row is not None
-    streams.request_state(scene.connection, STREAM, "running", "somebody, just then")
+    streams.request_state(scene.connection, STREAM, "running", "a person, just then")
     assert not streams.request_stop(scene.connection, row, "a mark")
-    assert scene.desired_state() == ("running", "somebody, just then")
+    assert scene.desired_state() == ("running", "a person, just then")
 
 
-def test_a_database_that_stays_away_is_given_up(
-    scene: Marks, away: Away, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+def test_a_database_that_stays_unavailable_is_given_up(
+    scene: Marks, outage: Outage, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """The log says what is lost."""
-    left = away(DatabaseUnavailable("the database cannot be reached"), 1_000)
+    """The log names the mark that had no effect."""
+    left = outage(DatabaseUnavailable("the database cannot be reached"), 1_000)
     monkeypatch.setattr(stop_request, "RETRY_FOR_SECONDS", 0.5)
     stop_request.request_stop_of_run(STREAM, DAG_ID, "present").join(60)
     assert scene.desired_state() == ("running", "a test")

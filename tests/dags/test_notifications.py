@@ -1,4 +1,4 @@
-"""The stream's own task tells the stream's incidents, through a notifier of Airflow's kind."""
+"""The stream's own task notifies of the stream's incidents, through an Airflow notifier."""
 
 import sys
 from typing import Any, ClassVar
@@ -16,21 +16,21 @@ STREAM = "tides"
 
 
 class Bell(BaseNotifier):
-    """Writes down what it would ring for."""
+    """Records what it would ring for."""
 
     template_fields = ("words",)
     rung: ClassVar[list[str]] = []
 
     def __init__(self) -> None:
         super().__init__()
-        self.words = "{{ incident.subject }}, {{ incident.kind }}, over: {{ incident.is_over }}, told by {{ run_id }}"
+        self.words = "{{ incident.subject }}, {{ incident.kind }}, over: {{ incident.is_over }}, by {{ run_id }}"
 
     def notify(self, context: Any) -> None:
         """Ring."""
         self.rung.append(self.words)
 
 
-def test_the_task_of_a_stream_tells_its_incidents_on_its_way(
+def test_the_task_of_a_stream_notifies_of_its_incidents(
     tides: tuple[Settings, Pipeline], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Even where there is nothing to do about the stream. The setting names the notifier."""
@@ -50,6 +50,6 @@ def test_the_task_of_a_stream_tells_its_incidents_on_its_way(
         incidents.close_incident(connection, f"stream {STREAM}", "test")
         StreamOperator(task_id="run", pipeline=STREAM).execute({"run_id": "another run"})
     assert Bell.rung == [
-        "stream tides, test, over: False, told by a run",
-        "stream tides, test, over: True, told by another run",
+        "stream tides, test, over: False, by a run",
+        "stream tides, test, over: True, by another run",
     ]

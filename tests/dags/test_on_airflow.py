@@ -50,7 +50,7 @@ def running(airflow_stack: Stack) -> Iterator[Supervised]:
 def test_too_few_flights_for_a_model_end_with_the_reason(
     running: Supervised, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """Where no challenger beats the baseline, nothing is published, and ``--until-scored`` says so and exits with 8.
+    """If no challenger is better than the baseline, nothing is published, and ``--until-scored`` exits with 8.
 
     The feed is undisturbed: table, rollup and ledger are what an independent computation makes of it. A disturbed one
     is in ``test_trinity.py``.

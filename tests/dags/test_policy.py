@@ -1,4 +1,4 @@
-"""What every DAG must say, and proof that each rule can be broken."""
+"""Rules for every DAG and for the plugin, and proof that each rule can be broken."""
 
 import json
 import shutil
@@ -21,11 +21,11 @@ from tidemill.spec import load_pipeline
 FOR_ALL = {"maintenance", "control_streams", "control_models"}
 """DAGs that there are once, however many pipelines."""
 WORDS = 40
-"""A page of fewer words tells nobody what to do at night."""
+"""A page of fewer words does not explain what to do when a task has failed."""
 
 
 def has_owner(dag: DAG) -> bool:
-    """Somebody is named, and it is not Airflow."""
+    """Each task has an owner other than Airflow's default."""
     return all(task.owner and task.owner != "airflow" for task in dag.tasks)
 
 
@@ -35,20 +35,20 @@ def has_tags(dag: DAG) -> bool:
 
 
 def has_runbook(dag: DAG) -> bool:
-    """It says what to do when it is red."""
+    """It explains what to do when a task is red."""
     return bool(dag.doc_md) and "red" in dag.doc_md and len(dag.doc_md.split()) >= WORDS
 
 
 def runs_alone(dag: DAG) -> bool:
-    """Two runs at once would be two hands on one stream or one model, and a backlog of runs helps nobody.
+    """Two runs at once would act on one stream or one model concurrently, and a backlog of runs is of no use.
 
-    Wishes are another matter: each is one row, the last one counts, and none must wait for one that does not come true.
+    ``control_streams`` is the exception: the newest request counts, and it must not wait for the run of an older one.
     """
     return not dag.catchup and (dag.max_active_runs == 1 or dag.dag_id == "control_streams")
 
 
 def retries_are_bounded(dag: DAG) -> bool:
-    """Retries are set, few and slow, except where the next run is the retry."""
+    """Retries are set, few and slow, unless the next run is the retry."""
     return all(
         "retries" in dag.default_args
         and task.retries <= 8
@@ -168,13 +168,14 @@ GREEDY = {
     "file database": ("import sqlite3; sqlite3.connect(':memory:')", "sqlite3.connect"),
     "Spark": ("import pyspark", "pyspark"),
 }
-"""What a DAG file must not do when it is read, and what is seen of it."""
+"""What a DAG file must not do when it is parsed, and the event that shows it."""
 
 
 @pytest.fixture(scope="module")
 def reads(settings: Settings, tmp_path_factory: pytest.TempPathFactory) -> dict[str, dict[str, list[str]]]:
-    """What a fresh process finds in this project's DAG files, read first, and in files that reach for something."""
-    places = {"ours": settings.root / "dags"}
+    """What a fresh process finds in this project's DAG files, parsed first, in the plugin, and in greedy files."""
+    places = {"ours": settings.root / "dags", "plugin": tmp_path_factory.mktemp("plugin")}
+    (places["plugin"] / "plugin.py").write_text("from airflow.sdk import DAG\nimport tidemill.console.plugin\n")
     for name, (line, _) in GREEDY.items():
         places[name] = tmp_path_factory.mktemp("greedy")
         (places[name] / "greedy.py").write_text(f"from airflow.sdk import DAG\n{line}\nDAG('greedy', schedule=None)\n")
@@ -186,17 +187,23 @@ def reads(settings: Settings, tmp_path_factory: pytest.TempPathFactory) -> dict[
 def test_parsing_reaches_for_no_network_no_database_no_program_and_no_spark(
     reads: dict[str, dict[str, list[str]]],
 ) -> None:
-    """What is away does not take the DAGs away, and reading them stays cheap."""
+    """An unavailable service removes no DAG, and parsing stays cheap."""
     found = reads["ours"]
     assert (found["seen"], found["engines"], found["errors"]) == ([], [], [])
     assert set(found["dags"]) > FOR_ALL
 
 
+def test_loading_the_plugin_reaches_for_nothing_either(reads: dict[str, dict[str, list[str]]]) -> None:
+    """Every process of Airflow loads it."""
+    found = reads["plugin"]
+    assert (found["seen"], found["engines"], found["errors"]) == ([], [], [])
+
+
 @pytest.mark.parametrize("name", GREEDY)
 def test_a_dag_file_that_reaches_for_something_is_found_out(reads: dict[str, dict[str, list[str]]], name: str) -> None:
     """Though it hides that it failed."""
-    _, said = GREEDY[name]
-    assert said in " ".join(reads[name]["seen"] + reads[name]["engines"])
+    _, event = GREEDY[name]
+    assert event in " ".join(reads[name]["seen"] + reads[name]["engines"])
 
 
 @pytest.fixture
@@ -228,13 +235,13 @@ def test_a_broken_pipeline_is_one_import_error_and_the_others_keep_their_dags(se
 
 
 def test_a_pipeline_that_breaks_after_it_was_applied_keeps_its_dags(settings: Settings, two: Path) -> None:
-    """They are made of the version applied last, and say so at the top; the import error tells both."""
+    """They are built from the version deployed last, which their pages and the import error state."""
     snapshots.save_snapshot(config.load(), load_pipeline(two / "surges"), 5)
     (two / "surges" / "transform.sql").unlink()
     bag = DagBag(settings.root / "dags")
     assert set(bag.dags) == OF_TIDES | OF_SURGES | FOR_ALL
     [error] = bag.import_errors.values()
-    assert "pipeline surges: tables." in error
+    assert "pipeline surges: [TM-SPEC-FILE-MISSING] tables." in error
     assert "version 5, deployed last, stays in use" in error
     for dag_id in OF_SURGES:
         top = str(bag.dags[dag_id].doc_md).splitlines()[0]
@@ -247,7 +254,7 @@ def test_a_pipeline_that_breaks_after_it_was_applied_keeps_its_dags(settings: Se
 
 
 def test_a_task_reads_only_its_own_pipeline(settings: Settings, two: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Airflow says for which DAG it reads a file before it runs a task of it."""
+    """Airflow names the DAG for which it parses a file before it runs a task."""
     monkeypatch.setenv("_AIRFLOW_PARSING_CONTEXT_DAG_ID", "stream__surges")
     assert set(DagBag(settings.root / "dags" / "streams.py").dags) == {"stream__surges"}
     monkeypatch.setenv("_AIRFLOW_PARSING_CONTEXT_DAG_ID", "maintenance")

@@ -1,4 +1,4 @@
-"""What has to be true before a driver is started, on the real broker and database."""
+"""What is checked before a driver is started, on the real broker and database."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ def ebbs(tides: tuple[Settings, Pipeline], tmp_path: Path, monkeypatch: pytest.M
 
 
 def test_a_topic_that_is_not_there_is_named_with_its_remedy(ebbs: Path) -> None:
-    """No driver is started for it, and nobody reads forty lines of Java."""
+    """No driver is started for it, and the error is one sentence."""
     with pytest.raises(SourceError) as caught:
         prepare("no_ebbs")
     assert (caught.value.code, caught.value.parameters["topic"]) == ("TM-AIRFLOW-TOPIC-MISSING", "no_ebbs")
@@ -59,10 +59,10 @@ def test_a_pipeline_that_is_applied_and_has_its_topic_is_ready(tides: tuple[Sett
     prepare("tides")
 
 
-def test_a_folder_that_holds_no_text_is_only_told_of(
+def test_a_folder_that_holds_no_text_only_causes_a_warning(
     tides: tuple[Settings, Pipeline], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """What was applied goes on whatever somebody saved since."""
+    """The deployed version stays in use, whatever was saved since."""
     settings, pipeline = tides
     with session(settings, Account.READ) as connection, connection.cursor() as cursor:
         cursor.execute("SELECT MAX(version) FROM pipelines WHERE pipeline = 'tides'")
@@ -78,8 +78,8 @@ def test_a_folder_that_holds_no_text_is_only_told_of(
     assert "the folder is rejected" in caplog.text
 
 
-def test_a_stream_that_is_not_wanted_needs_no_topic(ebbs: Path, tides: tuple[Settings, Pipeline]) -> None:
-    """Its last driver is still to be settled; a topic that is gone must not stand in the way."""
+def test_a_stream_that_is_to_be_stopped_needs_no_topic(ebbs: Path, tides: tuple[Settings, Pipeline]) -> None:
+    """The task ``run`` still has to act on its last driver, whether or not the topic exists."""
     with session(tides[0], Account.STREAM) as connection, connection.cursor() as cursor:
         streams.request_state(connection, "no_ebbs", "stopped", "a test")
         try:

@@ -1,6 +1,6 @@
 """The branches of a refresh: each ends in a state that people see, with a sentence where something is wrong.
 
-The jobs that need Spark are stood in for, except where the branch is about them; they run in ``test_runs.py``.
+The jobs that need Spark are replaced, except where the branch is about them; they run in ``test_runs.py``.
 """
 
 from __future__ import annotations
@@ -64,7 +64,7 @@ def applied(connections: Settings, tmp_path_factory: pytest.TempPathFactory) -> 
         yield give
 
 
-def forget(surges: Surges) -> None:
+def clear(surges: Surges) -> None:
     """Nothing was committed, trained or decided."""
     for table in ("evaluations", "decisions", "drift", "refreshes", "model_versions", "incidents"):
         surges.query(f"DELETE FROM {table}")
@@ -77,20 +77,20 @@ def forget(surges: Surges) -> None:
 
 @pytest.fixture
 def surges(applied: Callable[[str], Surges], request: pytest.FixtureRequest) -> Surges:
-    """The pipeline, new; promoted by measure unless the test says otherwise."""
+    """The pipeline, new; promoted by measure unless the test requests otherwise."""
     found = applied(getattr(request, "param", "automatic"))
-    forget(found)
+    clear(found)
     return found
 
 
 @pytest.fixture
 def jobs(surges: Surges, monkeypatch: pytest.MonkeyPatch) -> Jobs:
-    """What stands where Spark does."""
-    stand_in = Jobs(surges)
-    monkeypatch.setattr(SUBMIT, stand_in.stand_in())
+    """The replacement of Spark."""
+    replacement = Jobs(surges)
+    monkeypatch.setattr(SUBMIT, replacement.replacement())
     monkeypatch.setattr(approval_trigger, "POLL_SECONDS", 0.2)
     monkeypatch.setattr(approval_trigger, "get_hitl_detail_content_detail", answered)
-    return stand_in
+    return replacement
 
 
 @pytest.fixture
@@ -124,7 +124,7 @@ def test_a_stale_stream_fails_with_a_sentence(surges: Surges, jobs: Jobs, caplog
 
 
 def test_a_better_challenger_is_promoted_scores_and_is_published(surges: Surges, jobs: Jobs) -> None:
-    """As is the first one that beats the baseline."""
+    """As is the first one that is better than the baseline."""
     surges.published()
     jobs.metric = 0.9
     assert surges.run(force=True) == everything()
@@ -143,7 +143,7 @@ def test_a_worse_challenger_is_rejected_and_the_champion_scores(surges: Surges, 
 
 
 def test_a_first_challenger_below_the_baseline_ends_the_run_without_scores(surges: Surges, jobs: Jobs) -> None:
-    """There is no champion to score with; the reason stands in the row of the refresh."""
+    """There is no champion to score with; the reason is in the row of the refresh."""
     jobs.metric = 0.5
     surges.commit()
     assert surges.run() == everything(score="skipped", publish="skipped")
@@ -169,11 +169,11 @@ def test_a_form_that_makes_no_sense_is_not_tried_again(surges: Surges, jobs: Job
     assert surges.refreshes() == []
 
 
-def test_drift_is_red_at_once_and_says_which_feature(surges: Surges, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_drift_fails_the_task_at_once_and_names_the_feature(surges: Surges, monkeypatch: pytest.MonkeyPatch) -> None:
     """By the real job: nothing is scored, the refresh is refused, an incident is open, and no other try is made."""
     jobs = Jobs(surges)
     with monkeypatch.context() as patch:
-        patch.setattr(SUBMIT, jobs.stand_in())
+        patch.setattr(SUBMIT, jobs.replacement())
         surges.published()
     low = '{"drift": {"height": {"kind": "number", "edges": [10, 20], "shares": [0.5, 0.4, 0.1, 0.0]}}}'
     surges.query("UPDATE model_versions SET details = %s WHERE pipeline = 'surges'", low)
@@ -209,7 +209,7 @@ def test_a_person_promotes_what_waits(surges: Surges, jobs: Jobs, beside: Callab
 def test_a_person_rejects_what_waits_and_the_champion_scores(
     surges: Surges, jobs: Jobs, beside: Callable[..., Future[Any]]
 ) -> None:
-    """Readers go on seeing the champion's scores, of the new rows as well. Without a champion nobody scores."""
+    """Readers go on seeing the champion's scores, of the new rows as well. Without a champion no rows are scored."""
     answering = beside(answer, surges.dag, "Reject", "grace")
     surges.commit()
     assert surges.run() == everything(approve="success", score="skipped", publish="skipped")
@@ -233,7 +233,7 @@ def test_a_person_rejects_what_waits_and_the_champion_scores(
 def test_an_answer_by_command_lets_the_run_go_on(
     surges: Surges, jobs: Jobs, beside: Callable[..., Future[Any]]
 ) -> None:
-    """Whoever asked in Airflow is answered, too."""
+    """The question in Airflow is answered as well."""
 
     def by_command() -> str:
         def waits() -> bool:
@@ -256,7 +256,7 @@ def test_an_answer_by_command_lets_the_run_go_on(
 def test_a_question_without_an_answer_in_time_is_a_rejection(
     surges: Surges, jobs: Jobs, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The decision says so."""
+    """The decision states it."""
     monkeypatch.setattr(approval, "WAIT_DAYS", 0)
     surges.commit()
     assert surges.run() == everything(approve="success", score="skipped", publish="skipped")
@@ -266,7 +266,7 @@ def test_a_question_without_an_answer_in_time_is_a_rejection(
 
 
 @manual
-def test_a_challenger_that_is_no_better_asks_nobody(surges: Surges, jobs: Jobs) -> None:
+def test_a_challenger_that_is_no_better_asks_no_person(surges: Surges, jobs: Jobs) -> None:
     """The task is skipped, and there is nothing to answer."""
     jobs.metric = 0.5
     surges.commit()
@@ -281,7 +281,7 @@ def test_a_crash_between_scoring_and_publishing_is_made_up_for_by_a_retry(
 
     def publish(*arguments: Any) -> int:
         if next(crashes):
-            raise DatabaseUnavailable("the database went away")
+            raise DatabaseUnavailable("the connection was lost")
         return real(*arguments)
 
     monkeypatch.setattr(refresh_tasks, "publish_refresh", publish)
@@ -315,7 +315,7 @@ def test_what_an_ended_run_left_open_is_closed_by_the_next(surges: Surges, jobs:
 
 
 def test_a_run_that_failed_without_a_word_of_its_task_closes_its_refresh(surges: Surges) -> None:
-    """Its worker was killed: the DAG's own callback says so. A refresh of another run stays."""
+    """Its worker was killed: the DAG's own callback closes it. A refresh of another run stays open."""
     with session(surges.settings, Account.STREAM) as connection:
         begin_refresh(connection, surges.pipeline, "flood", "a killed run")
     callback = refresh_tasks.RecordRunFailure("surges", "flood")
@@ -326,11 +326,11 @@ def test_a_run_that_failed_without_a_word_of_its_task_closes_its_refresh(surges:
 
 
 def test_a_cleared_step_opens_its_refresh_again(surges: Surges, jobs: Jobs, monkeypatch: pytest.MonkeyPatch) -> None:
-    """What a person has cleared ends as published, and not as the failure that it mended."""
-    jobs.failing["score"] = "Cannot execute: x. Error code is: 5.\ntidemill: the database went away"
+    """What a person has cleared ends as published, and not as the failure before."""
+    jobs.failing["score"] = "Cannot execute: x. Error code is: 5.\ntidemill: the connection was lost"
     surges.commit()
     assert surges.run()["score"] == "failed"
-    assert surges.refreshes() == [("failed", "score: the database went away")]
+    assert surges.refreshes() == [("failed", "score: the connection was lost")]
     jobs.failing.clear()
     [(refresh_id,)] = surges.query("SELECT id FROM refreshes")
 
@@ -373,7 +373,7 @@ def test_the_form_of_control_models_answers_for_what_waits(surges: Surges, jobs:
 
 
 def test_a_rollback_by_form_and_by_command_is_at_once(surges: Surges, jobs: Jobs) -> None:
-    """Champion and published version move together; who did it stands in the decisions."""
+    """Champion and published version move together; who did it is in the decisions."""
     surges.published()
     jobs.metric = 0.9
     surges.run(force=True)

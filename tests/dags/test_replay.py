@@ -71,7 +71,7 @@ def ebbs(connections: Settings, tmp_path_factory: pytest.TempPathFactory) -> Ite
 
 
 def test_a_replay_requested_by_form_is_run_and_reported(ebbs: Ebbs) -> None:
-    """Its row says who asked; what came of it is in the last task's result."""
+    """Its row has the requester; the result is that of the last task."""
     state, tasks, result = ebbs.run(kind="time", **{"from": "earliest"}, dry_run=False)
     assert (state, tasks) == ("success", dict.fromkeys(("request", "run", "report"), "success"))
     assert (result["records"], result["written"], result["quarantined"], result["retracted"]) == (4, 3, 1, 0)
@@ -100,7 +100,7 @@ def test_a_form_that_makes_no_sense_fails_at_once(ebbs: Ebbs, form: dict[str, An
     assert ebbs.query("SELECT COUNT(*) FROM replays") == before
 
 
-def test_a_replay_is_a_dry_run_unless_the_form_says_otherwise(ebbs: Ebbs) -> None:
+def test_a_replay_is_a_dry_run_by_default(ebbs: Ebbs) -> None:
     """A slip of the finger changes nothing."""
     assert ebbs.dag.params["dry_run"] is True
 

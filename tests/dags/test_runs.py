@@ -160,7 +160,7 @@ def test_a_refresh_after_a_commit_only_scores_as_long_as_no_training_is_due(
     }  # fmt: skip
 
 
-def test_force_asks_for_training_whatever_the_schedule_says(
+def test_force_requests_training_regardless_of_the_schedule(
     tides: tuple[Settings, Pipeline], dags: dict[str, DAG], refreshed: dict[str, str]
 ) -> None:
     """The form of the DAG offers it."""

@@ -48,7 +48,7 @@ STREAM = "tides"
 
 @dataclass
 class Scene:
-    """A stream that is wanted, and a hand on all that acts on it."""
+    """A stream with the desired state running, and control over all that acts on it."""
 
     settings: Settings
     connection: Connection[Any]
@@ -64,9 +64,9 @@ class Scene:
         """How drivers started from now on behave."""
         (self.settings.state / "behaviour").write_text(how)
 
-    def wish(self, wanted: str) -> None:
-        """What is wanted of the stream."""
-        streams.request_state(self.connection, STREAM, wanted, "a test")
+    def request_state(self, desired_state: str) -> None:
+        """Request a state of the stream."""
+        streams.request_state(self.connection, STREAM, desired_state, "a test")
 
     def work(self) -> StreamTrigger | None:
         """Let the task work until it defers; returns what it watches with, None where it has ended."""
@@ -119,7 +119,7 @@ class Scene:
 
 @pytest.fixture
 def scene(tides: tuple[Settings, Pipeline], tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Scene]:
-    """A wanted stream without a driver, without a history; drivers behave well."""
+    """A stream that is to run, without driver and history; drivers behave well."""
     program = tmp_path / "spark-submit"
     entry = Path(__file__).with_name("tiny_driver.py")
     program.write_text(f'#!/bin/sh\nexec {sys.executable} {entry} "$@"\n')
@@ -131,17 +131,17 @@ def scene(tides: tuple[Settings, Pipeline], tmp_path: Path, monkeypatch: pytest.
             for table in ("streams", "leases", "heartbeats"):
                 cursor.execute(f"DELETE FROM {table} WHERE stream = %s", (STREAM,))
             cursor.execute("DELETE FROM incidents WHERE subject = %s", (f"stream {STREAM}",))
-            # What was applied last is the folder as it stands.
+            # The folder is the version that was applied last.
             cursor.execute("DELETE FROM pipelines WHERE pipeline = %s AND digest <> %s", (STREAM, tides[1].digest))
         scene = Scene(tides[0], connection)
         scene.behave("good")
-        scene.wish("running")
+        scene.request_state("running")
         yield scene
         stop_driver(scene.row, grace_seconds=0)
 
 
 QUIET_SECONDS = 1.0
-"""Ten looks of a trigger without news."""
+"""Ten polls without an event."""
 
 
 def event_of(trigger: StreamTrigger | StartRequestedTrigger, seconds: float) -> TriggerEvent | None:
@@ -163,7 +163,7 @@ def reason_of(trigger: StreamTrigger, seconds: float = 60) -> str:
     return str(event.payload["reason"])
 
 
-def test_a_wanted_stream_gets_a_driver_and_the_task_gives_its_worker_back(scene: Scene) -> None:
+def test_a_stream_that_is_to_run_gets_a_driver_and_the_task_releases_its_worker(scene: Scene) -> None:
     """The control plane knows where the driver runs, and its log is there."""
     trigger = scene.started()
     row = scene.row
@@ -181,7 +181,7 @@ def test_a_second_task_adopts_the_driver_of_the_first(scene: Scene) -> None:
 
 
 def test_the_trigger_is_quiet_while_all_is_well(scene: Scene) -> None:
-    """It wakes nobody for nothing."""
+    """It does not resume its task without a reason."""
     assert event_of(scene.started(), QUIET_SECONDS) is None
 
 
@@ -211,48 +211,48 @@ def test_a_second_failure_without_a_commit_fails_the_task_with_the_drivers_own_w
     assert scene.row.failures_in_a_row == 2
 
 
-def test_after_six_failures_without_a_commit_the_circuit_opens_until_the_next_wish(scene: Scene) -> None:
-    """A halted stream is left alone, with an incident; a wish to run closes it."""
+def test_after_six_failures_without_a_commit_the_circuit_opens_until_the_next_start(scene: Scene) -> None:
+    """A halted stream is left alone, with an incident; a start request closes it."""
     scene.behave("fails")
-    said = []
+    errors = []
     for _ in range(20):
         if scene.row.halted_reason:
             break
         try:
             trigger = scene.work()
         except AirflowException as error:
-            said.append(str(error))
+            errors.append(str(error))
         else:
             assert trigger is not None
             reason_of(trigger)
         scene.let_pass(61)
-    assert "stream tides is halted: 6 drivers broke without a commit" in said[-1]
+    assert "stream tides is halted: 6 drivers broke without a commit" in errors[-1]
     assert scene.row.epoch == 6
     assert ("halted", True) in scene.incidents()
     assert event_of(StartRequestedTrigger(STREAM), QUIET_SECONDS) is None
     scene.behave("good")
-    scene.wish("running")
+    scene.request_state("running")
     assert isinstance(event_of(StartRequestedTrigger(STREAM), 60), TaskSuccessEvent)
     scene.started()
     assert ("halted", False) in scene.incidents()
 
 
-def test_a_stream_that_is_no_longer_wanted_ends_its_task_when_its_driver_has_left(scene: Scene) -> None:
-    """The driver leaves by itself; the task only sees it off."""
+def test_a_stream_that_is_stopped_ends_its_task_when_its_driver_has_exited(scene: Scene) -> None:
+    """The driver exits by itself."""
     trigger = scene.started()
     pid = scene.row.pid
-    scene.wish("stopped")
+    scene.request_state("stopped")
     assert "not wanted and has no driver" in reason_of(trigger)
     assert scene.work() is None
     assert scene.row.state == "stopped"
     assert not psutil.pid_exists(pid) or psutil.Process(pid).status() == psutil.STATUS_ZOMBIE
 
 
-def test_a_driver_that_does_not_leave_is_ended(scene: Scene) -> None:
-    """It was given its time. Ending it is no failure of the stream."""
+def test_a_driver_that_does_not_exit_is_killed(scene: Scene) -> None:
+    """After its time to exit. Killing it is no failure of the stream."""
     scene.behave("stubborn")
     trigger = scene.started()
-    scene.wish("stopped")
+    scene.request_state("stopped")
     scene.let_pass(121)
     assert "told to leave" in reason_of(trigger)
     pid = scene.row.pid
@@ -261,8 +261,8 @@ def test_a_driver_that_does_not_leave_is_ended(scene: Scene) -> None:
     assert (scene.row.state, scene.row.failures_in_a_row) == ("stopped", 0)
 
 
-def test_a_driver_that_was_never_heard_of_dies_unheard(scene: Scene) -> None:
-    """Its process is what is known of it."""
+def test_a_driver_without_a_heartbeat_is_known_by_its_process(scene: Scene) -> None:
+    """Whose end is observed."""
     scene.behave("mute")
     trigger = scene.work()
     assert trigger is not None
@@ -320,8 +320,8 @@ def test_a_newer_version_of_the_pipeline_rolls_the_driver(scene: Scene, folder: 
     assert (scene.row.failures_in_a_row, scene.incidents()) == (0, [])
 
 
-def test_a_driver_that_does_not_leave_for_the_next_is_ended(scene: Scene) -> None:
-    """It was given its time. Ending it is no failure of the stream."""
+def test_a_driver_that_does_not_exit_for_the_next_is_killed(scene: Scene) -> None:
+    """After its time to exit. Killing it is no failure of the stream."""
     scene.behave("stubborn")
     trigger = scene.started()
     streams.request_exit(scene.connection, STREAM, "a person")
@@ -355,14 +355,14 @@ def test_a_folder_that_was_not_applied_changes_nothing(scene: Scene, folder: Pat
 def test_a_driver_that_hangs_is_lost_once_it_was_watched_for_long_enough(
     scene: Scene, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Its process is there and says nothing. The task takes the watcher's word for it, and ends the process."""
+    """Its process exists and reports nothing. The task acts on the trigger's observation, and ends the process."""
     monkeypatch.setattr(poller, "LIMITS", replace(LIMITS, silence_seconds=1, view_seconds=3))
     trigger = scene.started()
     old = scene.row
     os.kill(int(old.pid or 0), signal.SIGSTOP)
     scene.let_pass(8)
     scene.age_heartbeat(8)
-    # One look cannot tell: the database may have been away.
+    # One read is not enough: the database may have been unavailable.
     assert scene.work() is not None
     assert scene.row.epoch == old.epoch
     assert event_of(trigger, 1.5) is None
@@ -375,8 +375,8 @@ def test_a_driver_that_hangs_is_lost_once_it_was_watched_for_long_enough(
     assert not psutil.pid_exists(old.pid) or psutil.Process(old.pid).status() == psutil.STATUS_ZOMBIE
 
 
-def test_a_hand_that_comes_too_late_starts_nothing(scene: Scene, tides: tuple[Settings, Pipeline]) -> None:
-    """It decided on a row that is no more: somebody else was faster, or a person has wished something else."""
+def test_an_action_that_comes_too_late_starts_nothing(scene: Scene, tides: tuple[Settings, Pipeline]) -> None:
+    """It was decided on an outdated row: another task was faster, or a person has requested another state."""
     actions = StreamActions(scene.settings, scene.connection, "a test", find_cluster)
     before = scene.row
     scene.started()
@@ -390,10 +390,10 @@ def test_a_hand_that_comes_too_late_starts_nothing(scene: Scene, tides: tuple[Se
     assert (scene.row.epoch, scene.row.pid, scene.row.exit_epoch) == (now.epoch, now.pid, None)
 
 
-def test_a_circuit_that_opens_too_late_does_not_undo_a_wish(scene: Scene) -> None:
-    """Who decided that on the wish before looks again."""
+def test_a_circuit_that_opens_too_late_does_not_undo_a_request(scene: Scene) -> None:
+    """The task that decided on the earlier request reads the row again."""
     before = scene.row
-    scene.wish("running")
+    scene.request_state("running")
     assert not streams.open_circuit(scene.connection, STREAM, "it broke", requested_at=before.requested_at)
     assert scene.row.halted_reason is None
     assert streams.open_circuit(scene.connection, STREAM, "it broke", requested_at=scene.row.requested_at)
@@ -403,7 +403,7 @@ def test_a_circuit_that_opens_too_late_does_not_undo_a_wish(scene: Scene) -> Non
 def test_a_late_word_of_the_driver_before_does_not_overwrite_the_next_ones(
     scene: Scene, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """It read its epoch, was taken over, and only then wrote."""
+    """It read its epoch, another driver acquired the lease, and only then it wrote."""
     leases.acquire_lease(scene.connection, STREAM, 1, "a test")
     stale = scene.row
     leases.acquire_lease(scene.connection, STREAM, 1, "a test")
@@ -414,7 +414,7 @@ def test_a_late_word_of_the_driver_before_does_not_overwrite_the_next_ones(
     assert (scene.row.heartbeat_epoch, scene.row.state, scene.row.batches) == (2, "stopped", 7)
 
 
-def test_an_incident_wakes_the_task_which_tells_it(scene: Scene) -> None:
+def test_an_incident_resumes_the_task_which_notifies_of_it(scene: Scene) -> None:
     """Once; and then it watches on."""
     trigger = scene.started()
     incident_rows.open_incident(scene.connection, f"stream {STREAM}", "a kind", "something happened")
@@ -425,7 +425,7 @@ def test_an_incident_wakes_the_task_which_tells_it(scene: Scene) -> None:
     assert event_of(again, QUIET_SECONDS) is None
 
 
-def test_an_incident_that_could_not_be_told_does_not_wake_the_task_at_once_again(
+def test_a_notification_that_failed_does_not_resume_the_task_at_once_again(
     scene: Scene, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """It is tried again after a while."""
@@ -439,7 +439,7 @@ def test_an_incident_that_could_not_be_told_does_not_wake_the_task_at_once_again
 def test_tables_that_are_older_than_promised_are_an_incident_while_they_are(
     scene: Scene, tides: tuple[Settings, Pipeline]
 ) -> None:
-    """The watcher opens it and the task tells it; the watcher closes it, and the task tells that."""
+    """The trigger opens and closes the incident; the task notifies of both."""
     trigger = scene.started()
     promised = tides[1].slo.freshness_seconds
     assert trigger.freshness_seconds == promised
@@ -463,7 +463,7 @@ def test_tables_that_are_older_than_promised_are_an_incident_while_they_are(
 
 @dataclass
 class Counted:
-    """What a watcher asks of the database."""
+    """Connections and statements of pollers."""
 
     opened: int = 0
     open: int = 0
@@ -472,7 +472,7 @@ class Counted:
 
 @pytest.fixture
 def counted(monkeypatch: pytest.MonkeyPatch) -> Counted:
-    """Counts connections and statements of watchers; they do their work."""
+    """Counts connections and statements of pollers."""
     counts, lock = Counted(statements=Counter()), threading.Lock()
 
     def opened(*args: Any, **kwargs: Any) -> Connection[Any]:
@@ -498,10 +498,10 @@ def counted(monkeypatch: pytest.MonkeyPatch) -> Counted:
     return counts
 
 
-def test_one_query_a_look_serves_all_triggers_and_the_last_one_closes_the_connection(
+def test_one_query_a_poll_serves_all_triggers_and_the_last_one_closes_the_connection(
     scene: Scene, counted: Counted, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """A hundred triggers cost what one does; news reach the one that they concern, and the others wait on."""
+    """A hundred triggers cost what one does; each gets the events of its own stream."""
     monkeypatch.setattr(poller, "POLL_SECONDS", 0.2)
     epoch = scene.started().epoch
     others = [StreamTrigger(STREAM, epoch, freshness_seconds=60) for _ in range(98)]
@@ -523,7 +523,7 @@ def test_one_query_a_look_serves_all_triggers_and_the_last_one_closes_the_connec
 
 
 def test_a_trigger_that_raises_fails_alone(scene: Scene, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Its task is red and says why; the others are watched on."""
+    """Its task fails with the error; the others are watched on."""
     epoch = scene.started().epoch
     good, bad = StreamTrigger(STREAM, epoch), StreamTrigger(STREAM, epoch)
     monkeypatch.setattr(bad, "on_observation", lambda observation: 1 / 0)
@@ -536,15 +536,15 @@ def test_a_trigger_that_raises_fails_alone(scene: Scene, monkeypatch: pytest.Mon
     assert isinstance(found[1], ZeroDivisionError)
 
 
-def test_a_take_over_by_somebody_else_wakes_the_task(scene: Scene) -> None:
+def test_another_process_that_acquires_the_lease_resumes_the_task(scene: Scene) -> None:
     """It then watches the new driver."""
     trigger = scene.started()
-    leases.acquire_lease(scene.connection, STREAM, 1, "somebody else")
+    leases.acquire_lease(scene.connection, STREAM, 1, "another process")
     assert reason_of(trigger) == "another driver acquired the lease: epoch 2"
 
 
 def test_a_commit_closes_the_incident_of_the_failures_before_it(scene: Scene) -> None:
-    """Nobody has to tidy up after a stream that came back by itself; that it did is told."""
+    """A stream that recovers by itself needs no person; its recovery is notified."""
     incident_rows.open_incident(scene.connection, f"stream {STREAM}", FAILING, "it broke")
     trigger = scene.started()
     scene.until(lambda row: row.state == "running")
@@ -553,25 +553,25 @@ def test_a_commit_closes_the_incident_of_the_failures_before_it(scene: Scene) ->
     assert scene.incidents() == [(FAILING, False)]
 
 
-def test_the_first_task_waits_for_the_wish_and_needs_no_worker(scene: Scene) -> None:
+def test_the_first_task_waits_for_the_start_request_and_needs_no_worker(scene: Scene) -> None:
     """Its trigger ends it."""
-    scene.wish("stopped")
+    scene.request_state("stopped")
     assert event_of(StartRequestedTrigger(STREAM), QUIET_SECONDS) is None
-    scene.wish("running")
+    scene.request_state("running")
     assert isinstance(event_of(StartRequestedTrigger(STREAM), 60), TaskSuccessEvent)
 
 
-def test_a_database_that_is_away_is_waited_for(
+def test_an_unavailable_database_is_waited_for(
     connections: Settings, scene: Scene, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """A restart of the database is no failure of the stream. Each task's log says it once, and news come after it."""
+    """A restart of the database is no failure of the stream. Each task's log has one line, and events come after it."""
     epoch = scene.started().epoch
     here = os.environ["AIRFLOW_CONN_TIDEMILL_DB"]
     monkeypatch.setenv("AIRFLOW_CONN_TIDEMILL_DB", json.dumps(json.loads(here) | {"port": 1}))
-    said: Counter[int] = Counter()
+    reported: Counter[int] = Counter()
     watching = [StreamTrigger(STREAM, epoch) for _ in range(3)]
     for number, trigger in enumerate(watching):
-        monkeypatch.setattr(trigger, "on_unavailable", lambda error, number=number: said.update([number]))
+        monkeypatch.setattr(trigger, "on_unavailable", lambda error, number=number: reported.update([number]))
 
     async def outage() -> list[TriggerEvent | None]:
         waiting = [asyncio.create_task(first_of(trigger, 20)) for trigger in watching]
@@ -580,11 +580,11 @@ def test_a_database_that_is_away_is_waited_for(
         os.environ["AIRFLOW_CONN_TIDEMILL_DB"] = here
         await asyncio.wait(waiting, timeout=QUIET_SECONDS)
         assert not any(each.done() for each in waiting)
-        leases.acquire_lease(scene.connection, STREAM, 1, "somebody else")
+        leases.acquire_lease(scene.connection, STREAM, 1, "another process")
         return await asyncio.gather(*waiting)
 
     events = asyncio.run(outage())
-    assert said == {0: 1, 1: 1, 2: 1}
+    assert reported == {0: 1, 1: 1, 2: 1}
     assert [event.payload["reason"] for event in events if event] == [
         f"another driver acquired the lease: epoch {epoch + 1}"
     ] * 3
@@ -614,8 +614,8 @@ def test_a_driver_does_not_leave_for_a_version_that_cannot_be_started(
             cursor.execute("DELETE FROM pipelines WHERE pipeline = %s AND digest = 'lost'", (STREAM,))
 
 
-def test_nobody_is_given_up_while_the_database_takes_no_writes(scene: Scene) -> None:
-    """A driver cannot say that it lives, then: a read-only server answers questions all the same."""
+def test_no_driver_is_declared_lost_while_the_database_accepts_no_writes(scene: Scene) -> None:
+    """A driver cannot write heartbeats then, although a read-only server answers queries."""
     poll_session = poller._PollSession()
     poll_session._connection = scene.connection
     poll_session._view = View(scene.row.now, scene.row.now)
@@ -641,11 +641,11 @@ def test_a_trigger_of_an_older_version_goes_on_watching() -> None:
     assert (trigger.epoch, trigger.freshness_seconds, trigger.missing_version) == (3, None, None)
 
 
-def test_what_was_wrong_with_a_stream_is_over_when_nobody_wants_it_to_run(scene: Scene) -> None:
-    """Neither that its drivers broke nor that its tables are late concerns anybody any more."""
+def test_incidents_of_a_stream_close_when_it_is_stopped(scene: Scene) -> None:
+    """Neither failures of its drivers nor the age of its tables need attention any more."""
     subject = f"stream {STREAM}"
     for kind in (FAILING, FRESHNESS):
         incident_rows.open_incident(scene.connection, subject, kind, "it is bad")
-    scene.wish("stopped")
+    scene.request_state("stopped")
     assert event_of(StartRequestedTrigger(STREAM, freshness_seconds=30), QUIET_SECONDS) is None
     assert scene.incidents() == [(FAILING, False), (FRESHNESS, False)]

@@ -1,7 +1,7 @@
-"""A driver without Spark: it speaks to the control plane as the real one does, and behaves as a file tells it to.
+"""A driver without Spark: it speaks to the control plane as the real one does, and behaves as a file prescribes.
 
-It stands in the place of ``spark-submit`` where the supervision is tested, which knows a driver only by its process,
-its log and what it writes to the database. ``behaviour`` in the state folder holds one of: ``good``; ``fails`` (says
+It replaces ``spark-submit`` where the supervision is tested, which knows a driver only by its process,
+its log and what it writes to the database. ``behaviour`` in the state folder holds one of: ``good``; ``fails`` (reports
 why); ``mute`` (never speaks); ``stubborn`` (does not leave).
 """
 
@@ -19,7 +19,7 @@ BEAT_SECONDS = 0.2
 
 
 def main() -> int:
-    """Run until unwanted, fenced, or as the file says."""
+    """Run until a stop request or a lost lease, or as the file prescribes."""
     stream, epoch = sys.argv[-3], int(sys.argv[-1])
     settings = config.load()
     behaviour = (settings.state / "behaviour").read_text()

@@ -110,7 +110,7 @@ def everything(approve: str | None = None, **states: str) -> dict[str, str]:
 
 
 class Jobs:
-    """Stands where ``spark-submit`` does, and writes what the Spark jobs write.
+    """Replaces ``spark-submit``, and writes what the Spark jobs write.
 
     Args:
         surges: whose jobs.
@@ -120,10 +120,10 @@ class Jobs:
     def __init__(self, surges: Surges, metric: float = 0.8) -> None:
         self.surges, self.metric = surges, metric
         self.failing: dict[str, str] = {}
-        """Job -> what the provider's operator says of it when it fails."""
+        """Job -> the error of the provider's operator when it fails."""
         self.ran: list[str] = []
 
-    def stand_in(self) -> Callable[[Any, Any], None]:
+    def replacement(self) -> Callable[[Any, Any], None]:
         """For the place of the operator's method."""
 
         def execute(operator: Any, context: Any) -> None:
@@ -181,11 +181,11 @@ def answer(dag: DAG, chosen: str, person: str) -> None:
             found.chosen_options = [chosen]
             return True
 
-    wait_until(waiting, 180, "somebody is asked")
+    wait_until(waiting, 180, "a person is asked")
 
 
 def answered(ti_id: UUID) -> Any:
-    """What a triggerer is told of a question. Stands where its supervisor does, which a test run of a DAG lacks."""
+    """The answer to a question, as the triggerer's supervisor returns it, which a test run of a DAG lacks."""
     with create_session() as store:
         found = store.get(HITLDetail, ti_id)
         return found and HITLDetailResponse.from_hitl_detail_orm(found)
