@@ -29,7 +29,7 @@ from tidemill.store.connection import translated
 
 log = logging.getLogger(__name__)
 BACKOFF = Backoff(first_seconds=2.0, longest_seconds=4.0, attempts=3)
-"""Of a notifier that failed. After the last attempt the notification is given up: the incident stays
+"""How a failed notifier is retried. After the last attempt the notification is given up: the incident stays
 visible in the console, in ``status`` and in ``/metrics``."""
 CALL_SECONDS = 30.0
 """A notifier that takes longer counts as failed; its thread is left to itself."""
