@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import itertools
 import os
 import signal
@@ -53,6 +54,7 @@ def content(settings: Settings, topic: str) -> list[list[tuple[bytes, bytes]]]:
     return found
 
 
+@functools.cache
 def sequence(options: FeedOptions) -> list[list[tuple[bytes, bytes]]]:
     """What the topic must hold in the end."""
     feed = Feed(options, PARTITIONS)

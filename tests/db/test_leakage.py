@@ -124,6 +124,7 @@ def test_the_shipped_features_leak_nothing(place: Settings, final: pd.DataFrame)
     assert leaks_of(place, load_pipeline(place.pipelines / "flights"), final) == {}
 
 
+@pytest.mark.full
 @pytest.mark.parametrize(
     ("edit", "leaks"),
     [

@@ -20,6 +20,7 @@ from airflow.sdk.exceptions import AirflowException
 from airflow.utils.session import create_session
 from sqlalchemy import select
 
+from support.paths import TIDES
 from tidemill.config import Account, Settings
 from tidemill.ml.registry import versions
 from tidemill.spec import Pipeline
@@ -27,7 +28,6 @@ from tidemill.store.connection import session
 from tidemill.store.migrations import pipeline_version
 from tidemill.testing import wait_until
 
-TIDES = Path(__file__).parent / "dags" / "pipelines" / "tides"
 METRIC = "areaUnderROC"
 SUBMIT = "tidemill.airflow.spark_job.SparkSubmitOperator.execute"
 """The provider's operator, which starts a JVM."""
