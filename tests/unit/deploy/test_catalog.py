@@ -13,8 +13,6 @@ import pytest
 import yaml
 
 from support.paths import TIDES
-from tidemill.airflow.dags.pipelines import contributes_to
-from tidemill.airflow.dags.prepare import unapplied_changes
 from tidemill.config import Settings
 from tidemill.deploy import catalog, check_cache, snapshots
 from tidemill.deploy.catalog import find_pipeline, list_rejections
@@ -196,26 +194,6 @@ def test_a_state_folder_that_cannot_be_written_costs_only_time(project: Settings
     assert checks == ["tides", "tides"]
 
 
-def test_a_driver_is_prepared_of_the_version_applied_last_and_what_the_folder_is_by_now_is_only_told(
-    project: Settings,
-) -> None:
-    """Edited or broken, it keeps nothing from starting."""
-    spec = load_pipeline(project.pipelines / "tides")
-    assert unapplied_changes(project, spec, 3) == []
-    edit(project, "pipeline.yaml", lambda text: text + "# edited\n")
-    [sentence] = unapplied_changes(project, spec, 3)
-    assert sentence == (
-        "the stream runs version 3 of tides, which was deployed last: the folder has unapplied changes;"
-        " run ./tidemill apply tides to apply them"
-    )
-    break_it(project)
-    [sentence] = unapplied_changes(project, spec, 3)
-    assert "version 3 of tides" in sentence
-    assert "TM-SPEC-KEY-UNKNOWN" in sentence
-    shutil.rmtree(project.pipelines / "tides")
-    assert "TM-SPEC-PIPELINE-UNKNOWN" in unapplied_changes(project, spec, 3)[0]
-
-
 def test_an_apply_of_a_broken_folder_is_refused_before_anything_is_done(project: Settings) -> None:
     """Neither database nor broker is asked, for the sound one beside it neither; one sentence, and exit code 2."""
     shutil.copytree(TIDES, project.pipelines / "ebbs")
@@ -228,21 +206,3 @@ def test_an_apply_of_a_broken_folder_is_refused_before_anything_is_done(project:
     [sentence] = done.stderr.splitlines()
     assert "did you mean rollups?" in sentence
     assert not (project.state / "applied").exists()
-
-
-@pytest.mark.parametrize(
-    ("dag_id", "names"),
-    [
-        (None, {"tides", "tides__high"}),
-        ("maintenance", {"tides", "tides__high"}),
-        ("control_streams", {"tides", "tides__high"}),
-        ("stream__tides", {"tides"}),
-        ("replay__tides__high", {"tides__high"}),
-        ("refresh__tides__flood", {"tides"}),
-        ("refresh__tides__high__flood", {"tides", "tides__high"}),
-        ("stream__ebbs", set()),
-    ],
-)
-def test_a_task_reads_no_pipeline_but_its_own(dag_id: str | None, names: set[str]) -> None:
-    """So that its start costs the same beside however many; a name that leaves two possible is read for both."""
-    assert {name for name in ("tides", "tides__high") if contributes_to(dag_id, name)} == names
