@@ -1,7 +1,7 @@
-"""Streams modelled in memory: a control plane, driver processes and supervisors that act whenever they like.
+"""Streams modelled in memory: a control plane, driver processes and supervisors that act at any time.
 
-What decides is the real :mod:`tidemill.lifecycle.decide`; what it decides about is played here. Drivers and
-supervisors are generators that stop before each statement to the database and each act on a process, so that a test
+The decisions are those of the real :mod:`tidemill.lifecycle.decide`; everything else is simulated. Drivers and
+supervisors are generators that stop before each statement to the database and each action on a process, so that a test
 can let anything happen in between. Each rule is a small method, so that a test can break one of them.
 """
 
@@ -21,7 +21,7 @@ from tidemill.lifecycle.limits import LIMITS, Limits, View
 from tidemill.lifecycle.stream_row import StreamRow
 
 Steps = Generator[ActionType | None]
-"""A step gives what was just decided and is not yet done, if anything is."""
+"""A step yields the action that was just decided and is not carried out yet, if there is one."""
 TICK_SECONDS = 2.0
 FRESH = replace(
     RUNNING, desired_state="stopped", requested_at=NOW, epoch=0, pipeline_version=None, host=None, pid=None,
@@ -31,11 +31,11 @@ FRESH = replace(
 
 
 class Broken(AssertionError):
-    """What must never happen did."""
+    """Something happened that must never happen."""
 
 
 def ensure(holds: bool, sentence: str) -> None:
-    """Complain unless it holds."""
+    """Raise unless it holds."""
     if not holds:
         raise Broken(sentence)
 
@@ -50,37 +50,37 @@ class Driver:
     alive: bool = True
     hung: bool = False
     stubborn: bool = False
-    """Does not leave when it is told to; only the loss of its epoch ends it."""
+    """Does not exit when it is requested to; only the loss of its epoch ends it."""
     faulty: bool = False
-    """Whether anything was ever wrong with it."""
-    deaf_until: datetime = NOW
-    """Does not reach the database before, though it is there."""
+    """Whether a fault of it was ever simulated."""
+    cut_off_until: datetime = NOW
+    """Does not reach the database before, although the database is available."""
     steps: Steps = field(init=False)
 
 
 @dataclass
 class World:
-    """One stream and all that acts on it. Its methods up to ``halt`` are the statements of ``store/control``."""
+    """One stream and all that acts on it. Methods up to ``open_circuit`` are the statements of ``store/control``."""
 
     row: StreamRow = FRESH
     now: datetime = NOW
     up: bool = True
-    """Whether the database is there."""
+    """Whether the database is available."""
     healthy: bool = True
     """Whether drivers can work."""
     sees_processes: bool = True
     """False where drivers run on a machine that supervisors do not see."""
     drivers: list[Driver] = field(default_factory=list)
     failures: int = 0
-    """All that were ever counted."""
+    """All that were ever recorded."""
     troubles: int = 0
-    """All that were ever made."""
+    """All that were ever simulated."""
     limits: ClassVar[Limits] = replace(LIMITS, failures=3)
     """Three failures open the circuit, so that random events get there."""
 
     def read(self) -> StreamRow:
         if not self.up:
-            raise DatabaseUnavailable("the database is away")
+            raise DatabaseUnavailable("TM-STORE-UNAVAILABLE")
         if self.row.now != self.now:
             self._set(now=self.now)
         return self.row
@@ -98,10 +98,10 @@ class World:
     def tick(self, seconds: float) -> None:
         self.now += timedelta(seconds=seconds)
 
-    def wish(self, wanted: str) -> None:
+    def request_state(self, state: str) -> None:
         self.tick(0.001)
-        changes: dict[str, object] = {"desired_state": wanted, "requested_at": self.now}
-        if wanted == "running":
+        changes: dict[str, object] = {"desired_state": state, "requested_at": self.now}
+        if state == "running":
             changes |= {"failures_in_a_row": 0, "halted_reason": None}
         self._write(**changes)
 
@@ -111,7 +111,7 @@ class World:
 
     def acquire_lease(self, seen: StreamRow, version: int) -> int:
         if (self.read().epoch, self.row.requested_at) != (seen.epoch, seen.requested_at):
-            raise Fenced("somebody else was faster")
+            raise Fenced("TM-STORE-LEASE-ACQUIRED", stream="flights")
         self.tick(0.001)  # no two statements happen at one moment
         self._write(epoch=seen.epoch + 1, pipeline_version=version, acquired_at=self.now, pid=None)
         return self.row.epoch
@@ -120,7 +120,7 @@ class World:
         if self.read().epoch == driver.epoch:
             self._write(pid=driver.pid)
 
-    def write_beat(self, epoch: int, state: str, batches: int = 0, error: str | None = None) -> None:
+    def report_heartbeat(self, epoch: int, state: str, batches: int = 0, error: str | None = None) -> None:
         if epoch >= (self.read().heartbeat_epoch or 0):
             self._write(heartbeat_epoch=epoch, state=state, heartbeat_at=self.now, batches=batches, last_error=error)
 
@@ -134,20 +134,20 @@ class World:
     def clear_failures(self) -> None:
         self._write(failures_in_a_row=0)
 
-    def halt(self, seen: StreamRow, reason: str) -> bool:
-        halts = self.read().halted_reason is None and self.row.requested_at == seen.requested_at
-        if halts:
+    def open_circuit(self, seen: StreamRow, reason: str) -> bool:
+        opens = self.read().halted_reason is None and self.row.requested_at == seen.requested_at
+        if opens:
             self._write(halted_reason=reason)
-            ensure(self.row.failures_in_a_row >= self.limits.failures, "it is halted for nothing")
-        return halts
+            ensure(self.row.failures_in_a_row >= self.limits.failures, "the circuit opens without failures")
+        return opens
 
-    # What supervisors ask.
+    # What supervisors call.
 
     def observe(self, row: StreamRow, gone: bool, viewed_seconds: float, given_up: datetime | None) -> Observed:
         return observe(row, gone=gone, viewed_seconds=viewed_seconds, given_up=given_up, limits=self.limits)
 
-    def decide(self, observed: Observed, wanted: Desired, now: datetime) -> Action:
-        return decide(observed, wanted, now, self.limits)
+    def decide(self, observed: Observed, desired: Desired, now: datetime) -> Action:
+        return decide(observed, desired, now, self.limits)
 
     # Processes.
 
@@ -177,29 +177,29 @@ class World:
         state, batches = "starting", 0
         while True:
             yield None
-            if self.now < driver.deaf_until:
+            if self.now < driver.cut_off_until:
                 continue
             try:
                 row = self.read()
                 yield None
                 if self.is_fenced(driver, row):
                     break
-                self.write_beat(driver.epoch, state, batches)
+                self.report_heartbeat(driver.epoch, state, batches)
                 stays = (
                     row.desired_state == "running"
                     and row.halted_reason is None
                     and (row.exit_epoch or 0) < driver.epoch
                 )
                 yield None
-                # Once it is called off it leaves, whatever is wished meanwhile.
+                # Once its exit is requested it leaves, whatever is requested meanwhile.
                 if (not stays or state == "stopping") and not driver.stubborn:
                     if state == "stopping":
-                        self.write_beat(driver.epoch, "stopped", batches)
+                        self.report_heartbeat(driver.epoch, "stopped", batches)
                         break
                     state = "stopping"
                 elif not self.healthy:
                     self.troubles += 1
-                    self.write_beat(driver.epoch, "failed", batches, "no")
+                    self.report_heartbeat(driver.epoch, "failed", batches, "no")
                     break
                 elif state == "starting":
                     state = "running"
@@ -217,7 +217,7 @@ class World:
 
     def check_fencing_token(self, driver: Driver) -> None:
         if self.read().epoch != driver.epoch:
-            raise Fenced("it was taken over")
+            raise Fenced("TM-STORE-LEASE-LOST", stream="flights")
 
     def commit(self, driver: Driver) -> Steps:
         self.check_fencing_token(driver)
@@ -285,25 +285,24 @@ class World:
             yield None
             if self.read().epoch == epoch:
                 yield None
-                self.write_beat(epoch, "stopped")
+                self.report_heartbeat(epoch, "stopped")
         elif action.action_type is ActionType.RECORD_FAILURE:
             self.stop_driver(row)
             yield None
             self.count_failure(row.epoch)
         else:
-            self.halt(row, action.reason)
+            self.open_circuit(row, action.reason)
 
     def start(self, row: StreamRow, version: int) -> int:
         epoch = self.acquire_lease(row, version)
-        wanted = self.row.desired_state == "running" and self.row.halted_reason is None
-        ensure(wanted, "a driver is started for a stream that is not wanted")
+        ensure(desired_of(self.row).running, "a driver is started for a stream that is to be stopped")
         return epoch
 
     def roll(self, row: StreamRow) -> None:
-        asked = self.row.exit_epoch
+        before = self.row.exit_epoch
         self.request_exit(row.epoch)
-        outdated = self.row.exit_epoch == asked or self.row.pipeline_version != self.row.newest_version
-        ensure(outdated, "a driver of the newest version is asked to leave")
+        is_outdated = self.row.exit_epoch == before or self.row.pipeline_version != self.row.newest_version
+        ensure(is_outdated, "the exit of a driver of the newest version is requested")
 
     # What a test does with all this.
 
@@ -315,9 +314,9 @@ class World:
         """Whether a driver of the newest version reads and is to stay."""
         row = self.row
         fresh = row.heartbeat_at is not None and (self.now - row.heartbeat_at).total_seconds() <= TICK_SECONDS
-        says = fresh and row.heartbeat_epoch == row.epoch and row.state == "running"
-        right = row.pipeline_version == row.newest_version and (row.exit_epoch or 0) < row.epoch
-        return self.holder() is not None and says and right
+        reads = fresh and row.heartbeat_epoch == row.epoch and row.state == "running"
+        stays = row.pipeline_version == row.newest_version and (row.exit_epoch or 0) < row.epoch
+        return self.holder() is not None and reads and stays
 
 
 def step(steps: Steps) -> ActionType | None:

@@ -90,4 +90,4 @@ def find_cluster(settings: Settings) -> Cluster:
         target = BaseHook.get_connection(cluster.CONN_ID)
     except AirflowNotFoundException:  # and no other error: an Airflow that does not answer may well have a cluster
         return Cluster(settings.spark_master)
-    return cluster.of_connection(target)
+    return cluster.cluster_of(target)

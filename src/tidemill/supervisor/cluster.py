@@ -36,7 +36,7 @@ class ClusterKind(StrEnum):
     """Pods of an image."""
 
 
-class ConnectionLike(Protocol):
+class SparkConnection(Protocol):
     """The fields of an Airflow connection; the task SDK and the server have a class each for it."""
 
     conn_type: str | None
@@ -92,21 +92,21 @@ class Cluster:
         return self.deploy_mode == "cluster" and self.kind is not ClusterKind.LOCAL
 
 
-def of_connection(target: ConnectionLike) -> Cluster:
+def cluster_of(connection: SparkConnection) -> Cluster:
     """The cluster that an Airflow connection describes.
 
     Raises:
         StreamError: the connection requires something that streams do not support.
     """
-    extra = target.extra_dejson
-    host = target.host or ""
-    is_whole_master = target.conn_type == "spark" and host and ("://" in host or not target.port)
+    extra = connection.extra_dejson
+    host = connection.host or ""
+    is_whole_master = connection.conn_type == "spark" and host and ("://" in host or not connection.port)
     # A connection that is written as a URL has the master's scheme as its type.
-    master = host if is_whole_master else f"{target.conn_type}://{host}"
-    if target.port:
-        master = f"{master}:{target.port}"
-    if not host and target.conn_type != "yarn":
-        raise StreamError("TM-SUPERVISOR-MASTER-MISSING", connection=CONN_ID, value=target.conn_type)
+    master = host if is_whole_master else f"{connection.conn_type}://{host}"
+    if connection.port:
+        master = f"{master}:{connection.port}"
+    if not host and connection.conn_type != "yarn":
+        raise StreamError("TM-SUPERVISOR-MASTER-MISSING", connection=CONN_ID, value=connection.conn_type)
     for name in ("keytab", "principal"):
         if extra.get(name):
             raise StreamError("TM-SUPERVISOR-KERBEROS-UNSUPPORTED", connection=CONN_ID, value=name)

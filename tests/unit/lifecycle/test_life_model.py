@@ -1,4 +1,4 @@
-"""Under any order of events: one driver an epoch, what is stopped stays stopped, what is wanted runs again."""
+"""Under any order of events: one driver an epoch, a stopped stream stays stopped, one that is to run runs again."""
 
 from __future__ import annotations
 
@@ -21,13 +21,13 @@ from tidemill.lifecycle.stream_row import StreamRow
 
 SUPERVISORS = 2
 LONGEST_TICKS = 250
-"""Eight minutes: one driver that never speaks, one that does not leave, and all the backoff there is."""
+"""Eight minutes: one driver that sends no heartbeat, one that does not exit, and the longest backoff."""
 PATIENCE = int(LIMITS.leave_seconds / TICK_SECONDS) + 40
-"""Ticks in which every driver that is not wanted has left, or was made to."""
+"""Ticks within which every driver of a stopped stream has exited, or was killed."""
 
 
 class Machine(RuleBasedStateMachine):
-    """What both machines share: the world, the acts of people and the faults."""
+    """What both machines share: the world, the requests of people and the faults."""
 
     world_type: ClassVar[type[World]] = World
 
@@ -40,7 +40,7 @@ class Machine(RuleBasedStateMachine):
     def begin(self, sees_processes: bool) -> None:
         """A stream that a person has just started."""
         self.world.sees_processes = sees_processes
-        self.world.wish("running")
+        self.world.request_state("running")
 
     def fair(
         self,
@@ -49,12 +49,12 @@ class Machine(RuleBasedStateMachine):
         pause: ActionType | None = None,
         only: Sequence[Steps] = (),
     ) -> bool:
-        """Let time pass in which everybody gets their turn.
+        """Let time pass in which every driver and supervisor gets its turn.
 
         Args:
             ticks: at most.
             until: stop when this holds.
-            pause: stop when somebody has decided on this, and has not done it; it is then the last supervisor.
+            pause: stop when a supervisor has decided on this and not carried it out; it is then the last one.
             only: these supervisors; all if empty.
 
         Returns:
@@ -75,16 +75,16 @@ class Machine(RuleBasedStateMachine):
         return False
 
     @precondition(lambda self: self.world.up)
-    @rule(wanted=st.sampled_from(["running", "stopped"]))
-    def wish(self, wanted: str) -> None:
+    @rule(state=st.sampled_from(["running", "stopped"]))
+    def request(self, state: str) -> None:
         """Start, or stop."""
-        self.world.wish(wanted)
+        self.world.request_state(state)
 
     @precondition(lambda self: self.world.up)
     @rule()
     def restart(self) -> None:
         """By a person."""
-        self.world.wish("running")
+        self.world.request_state("running")
         self.world.request_exit()
 
     @precondition(lambda self: self.world.up)
@@ -95,7 +95,7 @@ class Machine(RuleBasedStateMachine):
 
     @rule(up=st.sampled_from([True, True, False]))
     def database(self, up: bool) -> None:
-        """It goes away, and comes back."""
+        """It becomes unavailable, and available again."""
         self.world.up = up
 
     @precondition(lambda self: self.world.living())
@@ -112,43 +112,43 @@ class Machine(RuleBasedStateMachine):
         elif how == "is stubborn":
             driver.stubborn = True
         else:
-            driver.deaf_until = self.world.now + timedelta(seconds=30)
+            driver.cut_off_until = self.world.now + timedelta(seconds=30)
 
     @rule(number=st.integers(0, SUPERVISORS - 1))
     def airflow_restarts(self, number: int) -> None:
-        """A supervisor forgets what it was about to do. An epoch that it took, and started no driver for, is broken."""
+        """A supervisor loses what it was about to do. An epoch that it acquired without a driver has failed."""
         self.world.troubles += not any(driver.epoch == self.world.row.epoch for driver in self.world.drivers)
         self.supervisors[number] = self.world.supervise()
 
     def heal(self) -> None:
-        """Nothing is in the way any more."""
+        """No fault is left."""
         self.world.up = self.world.healthy = True
 
     def teardown(self) -> None:
-        """Whatever has happened: let it be over, and the stream becomes what is wanted of it, and stays that."""
+        """Once the faults are over, the stream reaches its desired state, and stays in it."""
         self.heal()
         if self.world.row.desired_state == "stopped" or self.world.row.halted_reason:
-            # That nothing is started is checked where things are started.
+            # That no driver is started is checked in ``World.start``.
             self.fair(PATIENCE)
             left = [driver for driver in self.world.living() if not driver.faulty]
             holder = self.world.holder()
-            # A process that hangs is ended if it can be seen, and if whoever started it lived to say which it is.
+            # A process that hangs is ended if it can be seen, and if its process id was recorded.
             if self.world.sees_processes and holder is not None and holder.pid == self.world.row.pid:
                 left.append(holder)
             ensure(not left, "a stopped stream has a driver")
-            self.world.wish("running")
+            self.world.request_state("running")
         elif not self.fair(LONGEST_TICKS, lambda: self.world.runs() or bool(self.world.row.halted_reason)):
-            raise Broken("a wanted stream does not run again, nor does it say why not")
+            raise Broken("a stream that is to run does not run again, and is not halted")
         if self.world.row.halted_reason:
-            self.world.wish("running")
-        ensure(self.fair(LONGEST_TICKS, self.world.runs), "a wanted stream does not run again")
-        taken = self.world.row.epoch
+            self.world.request_state("running")
+        ensure(self.fair(LONGEST_TICKS, self.world.runs), "a stream that is to run does not run again")
+        epoch = self.world.row.epoch
         self.fair(30)
-        ensure(self.world.runs() and self.world.row.epoch == taken, "it does not keep running")
+        ensure(self.world.runs() and self.world.row.epoch == epoch, "it does not keep running")
 
 
 class AnyOrder(Machine):
-    """Everybody acts when they like, and stops in the middle; time passes as it likes."""
+    """Drivers and supervisors act at any time, and stop in the middle; time passes at any speed."""
 
     @rule(number=st.integers(0, SUPERVISORS - 1), steps=st.sampled_from([1, 2, 3, 5, 8, 20]))
     def supervise(self, number: int, steps: int) -> None:
@@ -162,7 +162,7 @@ class AnyOrder(Machine):
         then=st.sampled_from(["running", "stopped", "the other one is faster"]),
     )
     def overtake(self, verb: ActionType, then: str) -> None:
-        """One is brought to decide on something, and something else happens before it acts."""
+        """A supervisor is brought to decide on an action, and something else happens before it acts."""
         holder = self.world.holder()
         if verb is ActionType.ROLL:
             self.apply()
@@ -176,7 +176,7 @@ class AnyOrder(Machine):
             if then == "the other one is faster":
                 self.fair(25, only=self.supervisors[:1])
             else:
-                self.world.wish(then)
+                self.world.request_state(then)
         self.world.healthy = True
 
     @precondition(lambda self: self.world.living())
@@ -189,7 +189,7 @@ class AnyOrder(Machine):
 
     @rule(seconds=st.sampled_from([0.5, 5.0, 50.0, 130.0]))
     def wait(self, seconds: float) -> None:
-        """Nobody does anything."""
+        """Only time passes."""
         self.world.tick(seconds)
 
     @rule(ticks=st.sampled_from([1, 5, 20, 20]))
@@ -204,7 +204,7 @@ class AnyOrder(Machine):
 
 
 class InTime(Machine):
-    """Everybody is punctual but the database: nobody who lives is taken for dead, nor replaced for nothing."""
+    """Only the database is late: no living driver is found lost, or replaced without need."""
 
     @rule(ticks=st.sampled_from([1, 2, 5, 10, 40]))
     def go_on(self, ticks: int) -> None:
@@ -213,41 +213,46 @@ class InTime(Machine):
         self.check()
 
     @precondition(lambda self: self.world.up)
-    @rule(seconds=st.sampled_from([4.0, 20.0, 60.0]), deaf=st.sampled_from([0.0, 4.0, 11.0]))
-    def outage(self, seconds: float, deaf: float) -> None:
-        """The database is away, or the network is; drivers take a while to find it again."""
+    @rule(seconds=st.sampled_from([4.0, 20.0, 60.0]), cut_off=st.sampled_from([0.0, 4.0, 11.0]))
+    def outage(self, seconds: float, cut_off: float) -> None:
+        """The database or the network is unavailable; drivers need a while to connect again."""
         self.world.up = False
         self.fair(int(seconds / TICK_SECONDS))
-        self.back(deaf)
+        self.back(cut_off)
 
     @precondition(lambda self: self.world.up)
-    @rule(seconds=st.sampled_from([20.0, 60.0]), deaf=st.sampled_from([0.0, 11.0]))
-    def freeze(self, seconds: float, deaf: float) -> None:
-        """The database stands still: whoever asks waits for an answer, and gets one."""
+    @rule(seconds=st.sampled_from([20.0, 60.0]), cut_off=st.sampled_from([0.0, 11.0]))
+    def freeze(self, seconds: float, cut_off: float) -> None:
+        """The database does not answer for a while, and no connection breaks."""
         self.world.tick(seconds)
-        self.back(deaf)
+        self.back(cut_off)
 
-    def back(self, deaf: float) -> None:
+    def back(self, cut_off: float) -> None:
         """It answers again."""
         self.world.up = True
         for driver in self.world.living():
-            driver.deaf_until = self.world.now + timedelta(seconds=deaf)
+            driver.cut_off_until = self.world.now + timedelta(seconds=cut_off)
         self.fair(20)
         self.check()
 
     def check(self) -> None:
-        """Whatever was counted as a failure was one."""
-        ensure(self.world.failures <= self.world.troubles, "somebody who lived, or was told to leave, was counted")
+        """Every failure that was recorded was one."""
+        ensure(
+            self.world.failures <= self.world.troubles,
+            "a failure of a driver without a fault was recorded",
+        )
 
 
 class Careful(World):
-    """Complains when a driver is replaced that does all it should."""
+    """Raises when a driver without a fault is replaced."""
 
     def acquire_lease(self, seen: StreamRow, version: int) -> int:
         holder, row = self.holder(), self.row
         epoch = super().acquire_lease(seen, version)
-        well = holder is not None and not holder.faulty and (row.exit_epoch or 0) < row.epoch
-        ensure(not (well and row.desired_state == "running" and not row.halted_reason), "a good driver was replaced")
+        is_sound = holder is not None and not holder.faulty and (row.exit_epoch or 0) < row.epoch
+        ensure(
+            not (is_sound and row.desired_state == "running" and not row.halted_reason), "a sound driver was replaced"
+        )
         return epoch
 
 
@@ -256,9 +261,9 @@ InTime.world_type = Careful
 
 def check(machine: type[Machine], world: type[World], tried: how) -> None:
     """Run the machine on a world."""
-    found = type(machine.__name__, (machine,), {"world_type": world})
+    tested = type(machine.__name__, (machine,), {"world_type": world})
     run_state_machine_as_test(  # type: ignore[no-untyped-call]  # Hypothesis has no annotations here
-        found,
+        tested,
         settings=how(
             tried,
             stateful_step_count=30,
@@ -270,7 +275,7 @@ def check(machine: type[Machine], world: type[World], tried: how) -> None:
 
 
 @pytest.mark.parametrize("machine", [AnyOrder, InTime])
-def test_under_any_order_of_events_a_stream_becomes_what_is_wanted(
+def test_under_any_order_of_events_a_stream_reaches_its_desired_state(
     machine: type[Machine], pytestconfig: pytest.Config
 ) -> None:
     """Never two drivers of one epoch, none that commits without it, none for a stopped stream, and it runs again."""
@@ -278,38 +283,38 @@ def test_under_any_order_of_events_a_stream_becomes_what_is_wanted(
 
 
 class _OneEpochForTwo(World):
-    """Two that take over at once are not told apart."""
+    """Two processes that acquire the lease at once both get it."""
 
     def acquire_lease(self, seen: StreamRow, version: int) -> int:
         self._write(epoch=seen.epoch + 1, pipeline_version=version, acquired_at=self.now, pid=None)
         return seen.epoch + 1
 
 
-class _AnyWish(World):
-    """A take-over does not heed a later wish."""
+class _AnyRequest(World):
+    """The lease is acquired although the desired state was changed."""
 
     def acquire_lease(self, seen: StreamRow, version: int) -> int:
         return super().acquire_lease(replace(seen, requested_at=self.row.requested_at), version)
 
 
-class _HaltAnyway(World):
-    """A circuit opens though somebody closed it meanwhile."""
+class _OpensAnyway(World):
+    """The circuit opens although a person closed it meanwhile."""
 
-    def halt(self, seen: StreamRow, reason: str) -> bool:
-        return super().halt(replace(seen, requested_at=self.row.requested_at), reason)
+    def open_circuit(self, seen: StreamRow, reason: str) -> bool:
+        return super().open_circuit(replace(seen, requested_at=self.row.requested_at), reason)
 
 
-class _WishForgetsNothing(World):
-    """A wish to run leaves the failures where they are."""
+class _RequestKeepsFailures(World):
+    """A request to run does not reset the failures."""
 
-    def wish(self, wanted: str) -> None:
+    def request_state(self, state: str) -> None:
         before = self.row.failures_in_a_row
-        super().wish(wanted)
+        super().request_state(state)
         self._write(failures_in_a_row=before)
 
 
 class _Unfenced(World):
-    """A driver commits without proof of its epoch."""
+    """A driver commits without a check of its epoch."""
 
     def is_fenced(self, driver: Driver, row: StreamRow) -> bool:
         return False
@@ -318,22 +323,22 @@ class _Unfenced(World):
         self.read()
 
 
-class _CountsNothing(World):
-    """No failure is ever counted."""
+class _RecordsNoFailure(World):
+    """No failure is ever recorded."""
 
     def count_failure(self, epoch: int) -> None:
         self.read()
 
 
-class _RollsWhomever(World):
-    """Whoever asks a driver to leave may mean the one before it."""
+class _RollsAnyEpoch(World):
+    """A request to exit that was meant for one driver reaches the next one."""
 
     def request_exit(self, epoch: int | None = None) -> None:
         super().request_exit()
 
 
 class _LeaveForGood(World):
-    """A request to leave is for every driver to come."""
+    """A request to exit holds for every later driver."""
 
     def acquire_lease(self, seen: StreamRow, version: int) -> int:
         epoch = super().acquire_lease(seen, version)
@@ -341,97 +346,98 @@ class _LeaveForGood(World):
         return epoch
 
 
-class _KeepsItsVerdict(World):
-    """The watcher does not tell the task what it knows."""
+class _KeepsItsJudgement(World):
+    """The watcher does not pass its judgement on to the task."""
 
     def work(self, given_up: datetime | None) -> Steps:
         return super().work(None)
 
 
 class _NeverSilent(World):
-    """Silence is no reason."""
+    """A silent driver is never found lost."""
 
     def observe(self, row: StreamRow, gone: bool, viewed_seconds: float, given_up: datetime | None) -> Observed:
         return super().observe(row, gone, 0, None)
 
 
 class _Decides(World):
-    """What is decided is changed by a rule."""
+    """A rule replaces decisions."""
 
-    def decide(self, observed: Observed, wanted: Desired, now: datetime) -> Action:
-        action = super().decide(observed, wanted, now)
-        return replace(action, action_type=self.instead(action.action_type, observed, wanted))
+    def decide(self, observed: Observed, desired: Desired, now: datetime) -> Action:
+        decided = super().decide(observed, desired, now)
+        return replace(decided, action_type=self.instead(decided.action_type, observed, desired))
 
-    def instead(self, verb: ActionType, observed: Observed, wanted: Desired) -> ActionType:
+    def instead(self, action: ActionType, observed: Observed, desired: Desired) -> ActionType:
         raise NotImplementedError
 
 
 class _NeverKills(_Decides):
-    """Who does not leave is waited for."""
+    """A driver that does not exit is awaited for ever."""
 
-    def instead(self, verb: ActionType, observed: Observed, wanted: Desired) -> ActionType:
-        return ActionType.AWAIT_EXIT if verb is ActionType.KILL else verb
-
-
-class _StartsTheUnwanted(_Decides):
-    """What has no driver gets one."""
-
-    def instead(self, verb: ActionType, observed: Observed, wanted: Desired) -> ActionType:
-        return ActionType.START if verb is ActionType.IDLE and observed.driver_state is DriverState.STOPPED else verb
+    def instead(self, action: ActionType, observed: Observed, desired: Desired) -> ActionType:
+        return ActionType.AWAIT_EXIT if action is ActionType.KILL else action
 
 
-class _HaltsAtOnce(_Decides):
-    """One failure is enough."""
+class _StartsTheStopped(_Decides):
+    """A stopped stream gets a driver."""
 
-    def instead(self, verb: ActionType, observed: Observed, wanted: Desired) -> ActionType:
-        return ActionType.OPEN_CIRCUIT if verb is ActionType.START and observed.failures else verb
-
-
-class _StartsBeside(_Decides, Careful):
-    """A driver that starts is not seen."""
-
-    def instead(self, verb: ActionType, observed: Observed, wanted: Desired) -> ActionType:
-        return ActionType.START if verb is ActionType.WATCH and observed.driver_state is DriverState.STARTING else verb
-
-
-class _RollsByForce(_Decides, Careful):
-    """A driver of another version is not asked."""
-
-    def instead(self, verb: ActionType, observed: Observed, wanted: Desired) -> ActionType:
-        return ActionType.START if verb is ActionType.ROLL and observed.driver_state in ALIVE else verb
-
-
-class _CountsRolls(_Decides, Careful):
-    """A driver that has left is a failure."""
-
-    def instead(self, verb: ActionType, observed: Observed, wanted: Desired) -> ActionType:
+    def instead(self, action: ActionType, observed: Observed, desired: Desired) -> ActionType:
         return (
-            ActionType.RECORD_FAILURE
-            if observed.driver_state is DriverState.STOPPED and not observed.failure_recorded
-            else verb
+            ActionType.START if action is ActionType.IDLE and observed.driver_state is DriverState.STOPPED else action
         )
 
 
+class _OpensAtOnce(_Decides):
+    """One failure opens the circuit."""
+
+    def instead(self, action: ActionType, observed: Observed, desired: Desired) -> ActionType:
+        return ActionType.OPEN_CIRCUIT if action is ActionType.START and observed.failures else action
+
+
+class _StartsBeside(_Decides, Careful):
+    """A driver is started beside one that is starting."""
+
+    def instead(self, action: ActionType, observed: Observed, desired: Desired) -> ActionType:
+        return (
+            ActionType.START if action is ActionType.WATCH and observed.driver_state is DriverState.STARTING else action
+        )
+
+
+class _RollsByForce(_Decides, Careful):
+    """A driver of another version is replaced without a request to exit."""
+
+    def instead(self, action: ActionType, observed: Observed, desired: Desired) -> ActionType:
+        return ActionType.START if action is ActionType.ROLL and observed.driver_state in ALIVE else action
+
+
+class _RecordsRolls(_Decides, Careful):
+    """A driver that has exited as requested counts as failed."""
+
+    def instead(self, action: ActionType, observed: Observed, desired: Desired) -> ActionType:
+        is_unrecorded = observed.driver_state is DriverState.STOPPED and not observed.failure_recorded
+        return ActionType.RECORD_FAILURE if is_unrecorded else action
+
+
 class _JudgesAtOnce(Careful):
-    """Whoever has just come calls a driver silent."""
+    """A watcher that has just begun finds a silent driver lost."""
 
     limits = replace(Careful.limits, view_seconds=0)
 
 
 class _JudgesTooSoon(Careful):
-    """Before a driver can have found the database again."""
+    """Before a driver can have connected to the database again."""
 
     limits = replace(Careful.limits, view_seconds=8)
 
 
 class _NeverBlinks(Careful):
-    """A database that stood still was there."""
+    """A database that did not answer for a while counts as available."""
 
     limits = replace(Careful.limits, blink_seconds=1e6)
 
 
 class _SeesThrough(Careful):
-    """A look that failed does not break the view."""
+    """An observation that failed does not break the view."""
 
     first: datetime | None = None
 
@@ -441,14 +447,14 @@ class _SeesThrough(Careful):
 
 
 ANY_ORDER = (
-    *(_OneEpochForTwo, _AnyWish, _HaltAnyway, _WishForgetsNothing, _Unfenced, _CountsNothing, _RollsWhomever),
-    *(_LeaveForGood, _KeepsItsVerdict, _NeverSilent, _NeverKills, _StartsTheUnwanted, _HaltsAtOnce),
+    *(_OneEpochForTwo, _AnyRequest, _OpensAnyway, _RequestKeepsFailures, _Unfenced, _RecordsNoFailure, _RollsAnyEpoch),
+    *(_LeaveForGood, _KeepsItsJudgement, _NeverSilent, _NeverKills, _StartsTheStopped, _OpensAtOnce),
 )
-IN_TIME = (_StartsBeside, _RollsByForce, _CountsRolls, _JudgesAtOnce, _JudgesTooSoon, _NeverBlinks, _SeesThrough)
+IN_TIME = (_StartsBeside, _RollsByForce, _RecordsRolls, _JudgesAtOnce, _JudgesTooSoon, _NeverBlinks, _SeesThrough)
 
 
-FOUND_LATE = (_RollsWhomever, _NeverSilent, _KeepsItsVerdict, _Unfenced)
-"""These are found only after hundreds of tries."""
+FOUND_LATE = (_RollsAnyEpoch, _NeverSilent, _KeepsItsJudgement, _Unfenced)
+"""These are found only after hundreds of examples."""
 
 
 @pytest.mark.parametrize(

@@ -16,7 +16,7 @@ from support.paths import ROOT
 from tidemill.config import Account, Settings
 from tidemill.errors import StreamError
 from tidemill.spec.schema import Pipeline
-from tidemill.supervisor.cluster import Cluster, ClusterKind, of_connection
+from tidemill.supervisor.cluster import Cluster, ClusterKind, cluster_of
 from tidemill.supervisor.spark_submit import SubmitRequest, kill_command, spark_environment, stream_command
 from tidemill.supervisor.spark_submit import spark_submit as find_spark_submit
 
@@ -64,7 +64,7 @@ def connection(name: str) -> Connection:
 
 
 def cluster(name: str) -> Cluster:
-    return of_connection(connection(name))
+    return cluster_of(connection(name))
 
 
 @pytest.fixture
@@ -250,7 +250,7 @@ def test_a_connection_that_streams_do_not_support_is_rejected(fields: dict[str, 
     """With one sentence, and without the secret in it; the codes of ``conf`` are those of a pipeline's."""
     target = SimpleNamespace(conn_type="spark", port=None, host=fields["host"], extra_dejson=fields.get("extra", {}))
     with pytest.raises(StreamError) as caught:
-        of_connection(target)
+        cluster_of(target)
     assert caught.value.code == code
     assert "hunter2" not in str(caught.value)
 
