@@ -115,7 +115,7 @@ def test_what_is_asked_for_is_exposed(expression: str, text: str) -> None:
         ("tidemill_stream_runing == 0", "", "no metric tidemill_stream_runing"),
         ('tidemill_stream_running{steam="x"} == 0', "", "no label steam"),
         ("sum by (model) (tidemill_stream_running)", "", "no label model"),
-        ("tidemill_stream_running == 0", "{{ $labels.model }} is away", "no label model"),
+        ("tidemill_stream_running == 0", "{{ $labels.model }} is down", "no label model"),
         ("tidemill_stream_running", "{{pipeline}}", "no label pipeline"),
         ("rat(tidemill_stream_records_total[5m])", "", "no function rat"),
         ("rate(tidemill_stream_records_total[5m]", "", "brackets do not match"),
@@ -128,7 +128,7 @@ def test_a_wrong_name_would_be_found(expression: str, text: str, found: str) -> 
     assert found in wrong(expression, text, exposed())
 
 
-def test_alerts_say_what_to_do() -> None:
+def test_alerts_name_what_to_do() -> None:
     """Each has a name of its own, a severity, a summary and a description."""
     rules = alerts()
     assert len({rule["alert"] for rule in rules}) == len(rules)

@@ -32,7 +32,7 @@ def constants(trees: Mapping[str, ast.Module]) -> dict[str, str]:
 
 
 def kinds(trees: Mapping[str, ast.Module]) -> set[str]:
-    """Every kind that an incident is opened with; what is put into a kind stands as its name in capitals."""
+    """Every kind that an incident is opened with; a value in a kind is replaced by its name in capitals."""
     known = constants(trees)
     return {kind for module, tree in trees.items() for kind in _kinds_in(module, tree, known)}
 
@@ -75,7 +75,7 @@ def _text(kind: ast.expr, known: Mapping[str, str], place: str) -> str:
         )
     if name in known:
         return known[name]
-    raise AssertionError(f"{place} opens an incident of a kind that cannot be told: {ast.unparse(kind)}")
+    raise AssertionError(f"{place} opens an incident of a kind that is not known before it runs: {ast.unparse(kind)}")
 
 
 def pages(text: str) -> dict[str, str]:
@@ -103,7 +103,7 @@ def test_there_is_one_page_for_each_kind_of_incident(trees: dict[str, ast.Module
     assert kinds(trees) == set(pages(handbook))
 
 
-def test_each_page_says_what_it_means_what_was_done_and_what_a_person_does(handbook: str) -> None:
+def test_each_page_states_what_it_means_what_was_done_and_what_a_person_does(handbook: str) -> None:
     """In this order, each once, and each with something after it."""
     for kind, text in pages(handbook).items():
         places = [text.find(asked) for asked in ASKS]
@@ -121,7 +121,7 @@ def test_each_page_says_what_it_means_what_was_done_and_what_a_person_does(handb
         ('EBB = "ebb"\ndef f(c):\n control.open_incident(c, s, control.EBB, "…")', {"ebb"}),
         ('def f(c, name):\n open_incident(c, s, f"check {name}", "…")', {"check NAME"}),
         (
-            'def tell(c, kind):\n open_incident(c, s, kind, "…")\ndef f(c):\n tell(c, "a")\n tell(c, kind="b")',
+            'def report(c, kind):\n open_incident(c, s, kind, "…")\ndef f(c):\n report(c, "a")\n report(c, kind="b")',
             {"a", "b"},
         ),
         ("def f(c, kind):\n kind = kind.lower()\n return kind", set()),
@@ -132,9 +132,9 @@ def test_the_kinds_are_found_however_they_are_written(code: str, found: set[str]
     assert kinds({"module": ast.parse(code)}) == found
 
 
-def test_a_kind_that_cannot_be_told_fails() -> None:
+def test_a_kind_that_is_computed_fails() -> None:
     """Rather than to pass for one that has a page."""
-    with pytest.raises(AssertionError, match="module:2 opens an incident of a kind that cannot be told"):
+    with pytest.raises(AssertionError, match="module:2 opens an incident of a kind that is not known before it runs"):
         kinds({"module": ast.parse("def f(c):\n open_incident(c, s, kind_of(c), '…')")})
 
 

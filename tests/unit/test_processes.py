@@ -23,7 +23,7 @@ from tidemill.processes import (
     wait_until_gone,
 )
 
-# A leader with a child in a process group of its own. The leader ignores SIGTERM if it is told so by its argument.
+# A leader with a child in a process group of its own. With the argument ``stubborn`` the leader ignores SIGTERM.
 _LEADER = """
 import signal, subprocess, sys, time
 if "stubborn" in sys.argv:

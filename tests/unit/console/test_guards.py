@@ -1,4 +1,4 @@
-"""Airflow leaves the routes of plugins open to anybody: each of ours has a guard of its own."""
+"""Airflow guards no route of a plugin: each route of the console has a guard of its own."""
 
 import asyncio
 import json
@@ -26,7 +26,7 @@ def ask(app: FastAPI, method: str, path: str, headers: dict[str, bytes]) -> http
 
 
 def open_addresses(app: FastAPI) -> list[str]:
-    """What answers somebody without a login, or is no plain route."""
+    """Routes that answer a user without a login, or are no plain routes."""
     found = []
     for route in app.routes:
         if not isinstance(route, APIRoute):
@@ -114,7 +114,7 @@ def test_an_installation_without_a_token_takes_none(
 def test_only_the_consoles_own_page_and_scripts_act(
     monkeypatch: pytest.MonkeyPatch, headers: dict[str, str | None], refused: str | None
 ) -> None:
-    """Whoever gets past this still needs a login, which is asked for next."""
+    """A request that passes this still needs a login, which is checked next."""
     monkeypatch.setenv("AIRFLOW__API__BASE_URL", "http://configured.example/airflow")
     given = {"X-Tidemill-Action": "a test"} | headers
     sent = {name: value.encode() for name, value in given.items() if value is not None}

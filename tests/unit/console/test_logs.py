@@ -24,7 +24,7 @@ def written(own: Settings) -> StreamRow:
     return replace(RUNNING, host=socket.gethostname(), log_file=str(log))
 
 
-def test_the_end_is_shown_and_reaches_back_into_the_part_that_was_put_aside(own: Settings, written: StreamRow) -> None:
+def test_the_end_is_shown_and_reaches_back_into_the_rotated_part(own: Settings, written: StreamRow) -> None:
     """Up to 64 KiB, from the beginning of a line."""
     assert end_of_log(own, written).text == "first\nlast <b>word</b>\n"
     Path(f"{written.log_file}.1").write_text("".join(f"line {number}\n" for number in range(20_000)))
@@ -39,7 +39,7 @@ def test_the_end_is_shown_and_reaches_back_into_the_part_that_was_put_aside(own:
     ["{state}/secrets.json", "{state}/logs/streams/../../secrets.json", "{state}/logs/streams/link", "/etc/passwd"],
 )
 def test_no_other_file_is_ever_shown(own: Settings, written: StreamRow, named: str) -> None:
-    """Whatever the lease says, by whatever way it says it."""
+    """Whatever path the lease names, and in whatever form."""
     secret = own.state / "secrets.json"
     secret.write_text("hunter2")
     (own.state / "logs" / "streams" / "link").symlink_to(secret)
@@ -48,7 +48,7 @@ def test_no_other_file_is_ever_shown(own: Settings, written: StreamRow, named: s
     assert end.sentence.startswith("The log is not in the folder")
 
 
-def test_where_there_is_no_log_here_one_sentence_says_where_it_is(own: Settings, written: StreamRow) -> None:
+def test_where_the_log_cannot_be_shown_one_sentence_states_where_it_is(own: Settings, written: StreamRow) -> None:
     """Or why there is none."""
     for changes, words in (
         ({"host": "elsewhere"}, f"runs on elsewhere, and its log is on that machine: {written.log_file}"),
@@ -64,7 +64,7 @@ def test_where_there_is_no_log_here_one_sentence_says_where_it_is(own: Settings,
 
 
 def test_what_programs_wrote_is_text_and_never_markup(own: Settings, written: StreamRow) -> None:
-    """A record's content may stand in a log."""
+    """A log may hold the content of a record."""
     page = logs._templates.get_template("driver_log.html").render(
         row=replace(written, last_error="<script>"), end=end_of_log(own, written)
     )

@@ -90,7 +90,7 @@ def test_a_stream_is_measured(name: str, expected: float) -> None:
 
 
 def test_latency_is_a_summary() -> None:
-    """Its quantiles are what the driver says, in seconds."""
+    """Its quantiles are those that the driver reports, in seconds."""
     assert value("tidemill_stream_latency_seconds", stream="flights", quantile="0.5") == 0.12
     assert value("tidemill_stream_latency_seconds", stream="flights", quantile="0.99") == 0.3
 
@@ -109,17 +109,17 @@ def test_incidents_and_models_are_measured_once_each() -> None:
 
 
 def test_what_is_not_known_is_absent_and_never_zero() -> None:
-    """A promise that nobody knows is not a promise of nothing."""
+    """A promise that is not known is not a promise of 0 s."""
     assert [each.labels["stream"] for each in samples(STATUS)["tidemill_stream_slo_seconds"]] == ["flights"]
 
 
-def test_a_database_that_is_away_is_a_metric_and_no_failed_scrape() -> None:
-    """It is told apart from an Airflow that is away."""
+def test_an_unavailable_database_is_a_metric_and_no_failed_scrape() -> None:
+    """An alert can distinguish it from an unavailable Airflow."""
 
-    def away() -> Status:
+    def unavailable() -> Status:
         raise DatabaseUnavailable("the database cannot be reached")
 
-    found = samples(away)
+    found = samples(unavailable)
     assert {name: [each.value for each in them] for name, them in found.items()} == {"tidemill_database_up": [0]}
     assert value("tidemill_database_up") == 1
 

@@ -45,7 +45,7 @@ def page(status: Status) -> str:
     ],
 )
 def test_a_stream_is_one_row(shown: str) -> None:
-    """State and what it means, whose wish, lag, the promise, speed, and what was committed."""
+    """State and its meaning, who requested it, lag, the promise, speed, and what was committed."""
     assert shown in page(Status([STREAM], [], []))
 
 
@@ -76,7 +76,7 @@ def test_what_a_driver_reported_before_it_failed_is_not_shown_as_the_present() -
     assert gone.last_error == ""
 
 
-def test_an_error_that_the_state_does_not_tell_is_shown_beside_it() -> None:
+def test_an_error_that_the_sentence_does_not_hold_is_shown_beside_it() -> None:
     """A driver that runs may have had trouble a moment ago."""
     troubled = stream_status(replace(RUNNING, last_error="Kafka was slow"), LEDGER, 30.0)
     assert "last error: Kafka was slow" in page(Status([troubled], [], []))
@@ -101,12 +101,12 @@ def test_the_page_runs_nothing_but_itself() -> None:
 @pytest.mark.parametrize(
     "shown", ["flights.late_arrival", "version 4", "areaUnderROC", "0.9123", "0.7000", "version 3"]
 )
-def test_a_model_stands_beside_its_baseline(shown: str) -> None:
-    """A number alone says nothing."""
+def test_a_model_is_shown_beside_its_baseline(shown: str) -> None:
+    """A metric has a meaning only by comparison."""
     assert shown in page(Status([], [MODEL], []))
 
 
-def test_an_open_incident_is_told_in_its_own_words() -> None:
+def test_an_open_incident_is_shown_with_its_sentence() -> None:
     """The sentence is what a person acts on; where to read on is named by its kind."""
     text = page(Status([], [], [INCIDENT]))
     assert INCIDENT.message in text
@@ -155,7 +155,7 @@ def test_what_is_not_known_yet_is_a_dash_and_no_error() -> None:
 
 
 def test_an_empty_installation_has_a_page_too() -> None:
-    """It says that there is nothing."""
+    """It states that there is no stream and no model."""
     text = page(Status([], [], []))
     assert "No stream has been started yet." in text
     assert "No model was applied." in text

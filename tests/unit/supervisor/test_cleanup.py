@@ -1,4 +1,4 @@
-"""Files of former drivers, told apart from those that somebody may still use."""
+"""Files of former drivers, and those that a process may still use."""
 
 from __future__ import annotations
 
@@ -40,14 +40,14 @@ def memory(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 def test_only_what_is_old_and_of_a_former_driver_leaves(own: Settings, memory: Path) -> None:
-    """Of the newest epoch nothing leaves, nor what is young, nor what has a name of somebody else's."""
+    """No file of the newest epoch is removed, no young one, and none with a foreign name."""
     scratch, logs = own.state / "scratch", own.state / "logs" / "streams"
     gone = [
         make(scratch / "tides-6-abc_1", 1, folder=True),
         make(memory / "tidemill-a.tsv", 1),
         make(logs / "tides-6.log", 31),
         make(logs / "tides-6.log.1", 31),
-        make(logs / "forgotten-2.log", 31),
+        make(logs / "unknown-2.log", 31),
         make(own.state / "checked" / "0a1b", 31),
     ]
     kept = [
@@ -72,7 +72,7 @@ def test_only_what_is_old_and_of_a_former_driver_leaves(own: Settings, memory: P
 
 
 def test_what_a_living_process_uses_stays(own: Settings, memory: Path) -> None:
-    """A driver that was taken over and has not left yet, a load that is under way."""
+    """A driver that lost its lease and has not exited yet, a load that is under way."""
     folder = make(own.state / "scratch" / "tides-6-abc", 1, folder=True)
     file = make(memory / "tidemill-a.tsv", 1)
     script = "import sys; f = open(sys.argv[1]); print('open', flush=True); sys.stdin.read()"
@@ -93,7 +93,7 @@ def test_what_a_living_process_uses_stays(own: Settings, memory: Path) -> None:
 
 
 def test_counts_become_a_sentence() -> None:
-    """Nothing is said of what was not there; notes come after."""
+    """Zeros are left out; notes come after the counts."""
     facts = {"pipeline": "tides", "merged_commits": 3, "removed_rows": {"levels": 20, "gauges": 0}, "scores": 0}
     assert describe(facts) == ["3 merged commits, 20 removed rows (levels)"]
     assert describe({"scores": 0, "notes": ["later"]}) == ["nothing to do", "later"]

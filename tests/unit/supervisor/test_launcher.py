@@ -1,4 +1,4 @@
-"""Drivers as processes: started apart from whoever starts them, and ended without touching anybody else's."""
+"""Drivers as processes: independent of the process that starts them, and ended without signalling any other."""
 
 import os
 import signal
@@ -48,7 +48,7 @@ def ready(own: Settings, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Set
 
 
 def put_program(folder: Path, monkeypatch: pytest.MonkeyPatch, *, stubborn: bool) -> None:
-    """Have the launcher start a program that behaves as wanted towards SIGTERM."""
+    """Have the launcher start a program that obeys or ignores SIGTERM."""
     program = folder / "spark-submit"
     program.write_text(PROGRAM.format(python=sys.executable, stubborn=stubborn))
     program.chmod(0o755)
@@ -65,7 +65,7 @@ def started(ready: Settings) -> Iterator[StreamRow]:
 
 
 def start(settings: Settings, epoch: int = 3) -> StreamRow:
-    """Start a driver of the stream ``flights`` and wait until it has said all it says."""
+    """Start a driver of the stream ``flights`` and wait until it has printed all its lines."""
     driver = launch(settings, load_pipeline(settings.pipelines / "flights"), epoch)
     wait_until(lambda: "input" in driver.log_file.read_text(), 60, "the driver's first lines")
     return row_of(driver, epoch)
@@ -85,7 +85,7 @@ def members(row: StreamRow) -> list[int]:
 
 
 def test_a_driver_leads_its_own_session_and_reads_nothing(started: StreamRow) -> None:
-    """Nobody who started it takes it along when he leaves, and it waits for nobody's input."""
+    """It survives the process that started it, and waits for no input."""
     assert started.pid == os.getsid(started.pid)
     assert len(members(started)) == 2
     assert "input ''" in Path(started.log_file).read_text()
@@ -124,7 +124,7 @@ def test_a_living_driver_is_not_gone_and_a_killed_one_is(started: StreamRow) -> 
 
 
 def test_a_driver_that_has_only_just_been_started_is_not_gone(ready: Settings, tmp_path: Path) -> None:
-    """Scripts that become the JVM show no environment, or somebody else's, in between."""
+    """Scripts that become the JVM show no environment, or that of another process, in between."""
     (tmp_path / "spark-submit").write_text("#!/bin/bash\nexec bash -c 'exec bash -c \"exec sleep 60\"'\n")
     pipeline = load_pipeline(ready.pipelines / "flights")
     for epoch in range(1, 31):
@@ -138,12 +138,12 @@ def test_a_driver_that_has_only_just_been_started_is_not_gone(ready: Settings, t
 
 
 def test_what_cannot_be_seen_from_here_is_not_called_gone(started: StreamRow) -> None:
-    """A driver on another host, or one whose process nobody recorded, may well live."""
+    """A driver on another host, or one whose process was not recorded, may be alive."""
     assert not is_gone(replace(started, host="elsewhere", pid=1))
     assert not is_gone(replace(started, pid=None))
 
 
-def test_a_process_id_that_now_belongs_to_somebody_else_is_gone_and_is_left_alone(started: StreamRow) -> None:
+def test_a_process_id_that_now_belongs_to_another_process_is_gone_and_is_left_alone(started: StreamRow) -> None:
     """The number alone proves nothing."""
     other = subprocess.Popen([sys.executable, "-c", "import time; time.sleep(600)"], start_new_session=True)
     try:
@@ -157,7 +157,7 @@ def test_a_process_id_that_now_belongs_to_somebody_else_is_gone_and_is_left_alon
 
 
 def test_another_epoch_of_the_same_process_is_left_alone(started: StreamRow) -> None:
-    """Who holds an old row ends nobody's new driver."""
+    """A process that holds an old row does not end a new driver."""
     assert stop_driver(replace(started, epoch=2), grace_seconds=0)
     assert len(members(started)) == 2
 
@@ -181,20 +181,20 @@ def test_a_driver_that_ignores_the_request_is_killed(
 
 
 def test_a_driver_on_another_host_cannot_be_stopped_from_here(started: StreamRow) -> None:
-    """The answer says so, and nothing is touched."""
+    """The result is False, and no process is signalled."""
     assert not stop_driver(replace(started, host="elsewhere"), grace_seconds=0)
     assert len(members(started)) == 2
 
 
 def test_a_driver_of_a_cluster_is_known_by_its_heartbeat_alone(started: StreamRow) -> None:
-    """What its lease says of this host is the place where the cluster put it, and no process of ours."""
+    """The host of its lease is where the cluster started it; it is no process of the launcher."""
     of_cluster = replace(started, submission_id="driver-20260301000000-0000", master="spark://127.0.0.1:1")
     os.kill(started.pid, signal.SIGKILL)
     wait_until(lambda: is_gone(started), 60, "the process is gone")
     assert not is_gone(of_cluster)
 
 
-def test_a_driver_of_a_cluster_that_said_its_last_word_is_not_asked_for_again(started: StreamRow) -> None:
+def test_a_driver_of_a_cluster_that_reported_its_end_is_not_ended_again(started: StreamRow) -> None:
     """The cluster is not bothered, and nothing of this host is touched."""
     of_cluster = replace(started, submission_id="driver-20260301000000-0000", master="spark://127.0.0.1:1")
     assert stop_driver(replace(of_cluster, state="stopped", heartbeat_epoch=3))
@@ -216,7 +216,7 @@ def put_submitting(folder: Path, text: str) -> None:
 
 
 def test_a_submitted_driver_is_known_by_the_name_that_the_cluster_gave_it(ready: Settings, tmp_path: Path) -> None:
-    """As soon as it is said: spark-submit itself takes its time. A name of an earlier run in the log is not it."""
+    """As soon as it is printed, before spark-submit ends. A name of an earlier run in the log is skipped."""
     put_submitting(tmp_path, SUBMITTING.format(python=sys.executable, seconds=5))
     pipeline = load_pipeline(ready.pipelines / "flights")
     log_file = launcher.log_file_of(ready, "flights", 3)
@@ -270,7 +270,7 @@ def test_a_driver_whose_program_cannot_be_executed_is_an_error(ready: Settings, 
 def test_a_cluster_is_asked_to_end_a_driver_and_its_answer_suffices(
     started: StreamRow, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """Nothing of this host is touched, nobody waits for more than the answer, and what happened there is not known."""
+    """No process of this host is signalled, and the launcher waits for no more than the answer."""
     program = tmp_path / "spark-class"
     program.write_text(
         f"#!{sys.executable}\nimport sys, time\nprint('Kill request for', *sys.argv[2:], flush=True)\ntime.sleep(600)\n"

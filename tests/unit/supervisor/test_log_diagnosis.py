@@ -73,7 +73,7 @@ py4j.protocol.Py4JJavaError: An error occurred while calling o58.start.
 \tat org.apache.kafka.clients.consumer.KafkaConsumer.<init>(KafkaConsumer.java:1)
 """
 )
-SAID = BANNER + f"tidemill: {StreamError('TM-STREAM-NOT-APPLIED', value='flights', stream='flights')}\n"
+REPORTED = BANNER + f"tidemill: {StreamError('TM-STREAM-NOT-APPLIED', value='flights', stream='flights')}\n"
 TROUBLE = """\
 26/11/22 17:12:01 ERROR MicroBatchExecution: Query [id = 1] terminated with error
 org.apache.kafka.common.errors.TimeoutException: Timed out waiting for a node assignment. Call: describeTopics
@@ -100,7 +100,7 @@ WARNED_BY_US = (
     + "the heartbeat failed: java.io.IOException: survived\n"
     + "Traceback (most recent call last):\nRuntimeError: of now\n"
 )
-SAID_TWICE = "tidemill: of another time\ntidemill: of now\n"
+REPORTED_TWICE = "tidemill: of another time\ntidemill: of now\n"
 MEMORY = BANNER + "Terminating due to java.lang.OutOfMemoryError: Java heap space\n"
 
 
@@ -111,7 +111,7 @@ MEMORY = BANNER + "Terminating due to java.lang.OutOfMemoryError: Java heap spac
         (JAVA_ONLY, "java.nio.file.NoSuchFileException: /nowhere/kafka-clients.jar"),
         (PYTHON_ONLY, "RuntimeError: the tide is out"),
         (PY4J, "org.apache.kafka.common.KafkaException: Failed to construct kafka consumer"),
-        (SAID, SAID.removeprefix(BANNER).removeprefix("tidemill: ").strip()),
+        (REPORTED, REPORTED.removeprefix(BANNER).removeprefix("tidemill: ").strip()),
         (
             MEMORY,
             "[TM-STREAM-JVM-OUT-OF-MEMORY] the JVM of Spark ran out of memory: Java heap space; give the driver more"
@@ -120,7 +120,7 @@ MEMORY = BANNER + "Terminating due to java.lang.OutOfMemoryError: Java heap spac
         (SURVIVED, "java.io.IOException: of now"),
         (ONLY_SURVIVED, 'Setting Spark log level to "WARN".'),
         (WARNED, "java.io.IOException: of now"),
-        (SAID_TWICE, "of now"),
+        (REPORTED_TWICE, "of now"),
         (WARNED_BY_US, "RuntimeError: of now"),
     ],
     ids=[
@@ -128,17 +128,17 @@ MEMORY = BANNER + "Terminating due to java.lang.OutOfMemoryError: Java heap spac
         "innermost Java",
         "Python",
         "behind the gateway",
-        "said by the entry",
+        "reported by the entry",
         "memory",
         "after what was survived",
         "nothing but what was survived",
         "graver than a warning",
-        "said last",
+        "reported last",
         "graver than a warning of the driver",
     ],
 )
 def test_names_the_first_real_cause(tmp_path: Path, text: str, cause: str) -> None:
-    """Wrappers that only say that something below them failed are passed over."""
+    """Wrappers that do not name their cause are passed over."""
     log = tmp_path / "driver.log"
     log.write_text(text)
     assert first_cause(log) == cause
@@ -152,8 +152,8 @@ def test_a_log_without_any_exception_gives_its_last_line_and_no_known_cause(tmp_
     assert known_cause(log) is None
 
 
-def test_a_missing_and_an_empty_log_are_said_to_be_so(tmp_path: Path) -> None:
-    """Somebody who reads the sentence learns that there is nothing to look at."""
+def test_a_missing_and_an_empty_log_are_reported_as_such(tmp_path: Path) -> None:
+    """A reader of the sentence knows that there is nothing to look at."""
     empty = tmp_path / "empty.log"
     empty.touch()
     assert first_cause(tmp_path / "none.log") == f"there is no log {tmp_path / 'none.log'}"
@@ -285,13 +285,13 @@ WORDS = [
 ]
 
 
-@pytest.mark.parametrize(("words", "kind", "said"), WORDS, ids=[words[:40] for words, _, _ in WORDS])
-def test_known_words_have_a_kind_and_a_remedy(words: str, kind: type[TidemillError], said: str) -> None:
-    """What goes away by itself is of a kind that is waited for; a remedy names the stream where it can."""
+@pytest.mark.parametrize(("words", "kind", "sentence"), WORDS, ids=[words[:40] for words, _, _ in WORDS])
+def test_known_words_have_a_kind_and_a_remedy(words: str, kind: type[TidemillError], sentence: str) -> None:
+    """A transient condition is of a class that is retried; a remedy names the stream where it is known."""
     found = recognise(f"something before\n{words}\n\tat of.Java(Some.java:1)", "flights")
     assert type(found) is kind
     assert found.remedy
-    assert said in str(found)
+    assert sentence in str(found)
     assert isinstance(found, Transient) is issubclass(kind, Transient)
     assert str(cause(RuntimeError(words), "flights")) == str(found)
 
@@ -303,8 +303,8 @@ def test_an_unknown_exception_is_quoted() -> None:
     assert recognise("tidemill.errors.StoreError: x", ends_process=True) is None
 
 
-def test_a_log_that_was_just_put_aside_is_read_across_the_boundary(tmp_path: Path) -> None:
-    """What led to the end may stand in the former part."""
+def test_a_log_that_was_just_rotated_is_read_across_the_boundary(tmp_path: Path) -> None:
+    """The cause of the end may be in the former part."""
     log = tmp_path / "flights-7.log"
     log.write_text(JAVA_ONLY)
     assert LogRotator(log, 100).look()

@@ -101,7 +101,7 @@ def command(settings: Settings, name: str, **conf: str) -> list[str]:
 
 
 def as_text(argv: list[str], settings: Settings) -> str:
-    """A command line to be read: an option and its value a line. Of the settings, two stand for all."""
+    """A readable command line: an option and its value a line. Of the settings, only two are shown."""
     lines: list[str] = []
     for word in argv:
         shown = (
@@ -120,7 +120,7 @@ def as_text(argv: list[str], settings: Settings) -> str:
 
 @pytest.mark.parametrize("name", CONNECTIONS)
 def test_the_command_line_is_the_expected_one(installed: Settings, name: str) -> None:
-    """Each kind of cluster gets what the guide says, by the way that it has for it."""
+    """Each kind of cluster gets what the guide documents, in its own way."""
     text = as_text(command(installed, name), installed)
     golden = GOLDEN / f"{name}.txt"
     if os.environ.get("UPDATE_GOLDEN"):
@@ -152,14 +152,14 @@ def test_no_command_line_holds_a_password(
 
 @pytest.mark.parametrize("name", CONNECTIONS)
 def test_only_a_local_driver_listens_on_loopback(installed: Settings, name: str) -> None:
-    """Executors elsewhere have to reach the driver; nobody has to reach a driver that has none."""
+    """Executors on other machines have to reach the driver; a local driver has none."""
     local = cluster(name).kind is ClusterKind.LOCAL
     assert ("spark.driver.host=127.0.0.1" in command(installed, name)) is local
     assert ("SPARK_LOCAL_IP" in spark_environment(installed, {"PATH": "/bin"}, cluster(name))) is local
 
 
 def test_a_password_of_the_environment_stays_where_the_driver_is(installed: Settings) -> None:
-    """A process here has it; a cluster that runs the driver is not told, for it would keep it."""
+    """A process of this machine gets it; a cluster that runs the driver does not, because it would keep it."""
     given = {"PATH": "/bin", "TIDEMILL_DB_STREAM_PASSWORD": "hunter2", "SPARK_LOCAL_IP": "10.0.0.1"}
     for name in CONNECTIONS:
         passed = spark_environment(installed, given, cluster(name))
@@ -168,8 +168,8 @@ def test_a_password_of_the_environment_stays_where_the_driver_is(installed: Sett
         assert ("SPARK_LOCAL_IP" in passed) is here
 
 
-def test_whoever_is_nearer_has_the_last_word_on_conf_but_not_on_what_keeps_tables_exact(installed: Settings) -> None:
-    """The caller over the connection over the pipeline over ours; options add up; some are nobody's to change."""
+def test_the_nearest_conf_prevails_except_for_what_keeps_tables_exact(installed: Settings) -> None:
+    """The caller over the connection over the pipeline over the usual; options add up; some cannot be changed."""
     conf = {
         "spark.task.maxFailures": "1",
         "spark.driver.extraJavaOptions": "-Xss4m",
@@ -184,14 +184,14 @@ def test_whoever_is_nearer_has_the_last_word_on_conf_but_not_on_what_keeps_table
 
 
 def test_without_resources_spark_decides(installed: Settings) -> None:
-    """What the pipeline does not say is not said; the driver's memory is the setting's."""
+    """What the pipeline does not set is left out; the driver's memory is the setting's."""
     argv = stream_command(installed, cluster("standalone-client"), "spark-submit", SubmitRequest(pipeline(), 7))
     assert [word for word in argv if "executor" in word] == []
     assert argv[argv.index("--driver-memory") + 1] == installed.spark_driver_memory
 
 
 def test_without_jars_nothing_is_submitted(installed: Settings, tmp_path: Path) -> None:
-    """The sentence says where they should be."""
+    """The value is the folder that was searched."""
     with pytest.raises(StreamError) as caught:
         command(installed.model_copy(update={"jars": tmp_path / "none"}), "local")
     assert caught.value.code == "TM-SUPERVISOR-JARS-MISSING"
@@ -255,7 +255,7 @@ def test_a_connection_that_streams_do_not_support_is_rejected(fields: dict[str, 
     assert "hunter2" not in str(caught.value)
 
 
-def test_each_cluster_is_told_in_its_own_words_to_end_a_driver() -> None:
+def test_each_cluster_has_its_own_command_to_end_a_driver() -> None:
     """A standalone master by the protocol that it always speaks."""
     assert kill_command("spark://m:7077", "driver-1") == [
         "spark-class", "org.apache.spark.deploy.Client", "kill", "spark://m:7077", "driver-1"
