@@ -63,7 +63,7 @@ def test_too_few_flights_for_a_model_end_with_the_reason(
             running.api.pause(dag)
     stderr = capsys.readouterr().err
     assert played.exit_code == 8, stderr
-    assert "published no scores" in stderr
+    assert "[TM-DEVSTACK-NO-SCORES]" in stderr
     assert "baseline" in stderr
     settings = running.settings
     flown = Flown(settings, load_pipelines(settings.pipelines)[STREAM], clients.admin(settings))

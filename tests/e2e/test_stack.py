@@ -120,7 +120,7 @@ def test_start_after_a_crash_heals(own: Settings) -> None:
             stack.start(said.append)
             assert serves(own)
             assert not left & {each.pid for each in processes_of(own)}
-    assert {sentence.split()[1] for sentence in said if "left by a run" in sentence} >= {"mariadb", "kafka"}
+    assert {sentence.split()[1] for sentence in said if "left by an earlier run" in sentence} >= {"mariadb", "kafka"}
     assert processes_of(own) == []
 
 
@@ -144,9 +144,9 @@ def test_killed_server_is_started_again_and_reported(own: Settings) -> None:
         first = stack.children["mariadb"].pid
         assert first is not None
         os.kill(first, signal.SIGKILL)
-        wait_until(lambda: "mariadb serves again" in said, 60, "the restart")
+        wait_until(lambda: "mariadb is ready again" in said, 60, "the restart")
         assert stack.children["mariadb"].pid != first
-    assert said == ["mariadb was ended by signal 9; starting it again in 1 s", "mariadb serves again"]
+    assert said == ["mariadb was ended by signal 9; restarting it in 1 s", "mariadb is ready again"]
 
 
 @pytest.mark.full
@@ -161,7 +161,7 @@ def test_server_that_keeps_dying_is_started_ever_more_slowly(own: Settings) -> N
         stack.children["mariadb"].stop(grace_seconds=5)
         wait_until(lambda: len(said) >= 3, 60, "the third report")
         aside.rename(accounts)
-        wait_until(lambda: "mariadb serves again" in said, 60, "the restart")
+        wait_until(lambda: "mariadb is ready again" in said, 60, "the restart")
     assert [sentence.rpartition("again in ")[2] for sentence in said[:3]] == ["1 s", "2 s", "4 s"]
     assert "accounts.sql" in said[2]
 
@@ -176,7 +176,7 @@ def test_hook_that_fails_does_not_keep_the_stack_from_stopping(own: Settings) ->
     with Stack(own, parts=["mariadb"]) as stack:
         stack.before_stop.append(broken)
         stack.start(said.append)
-    assert said[-1] == "stopping went on after: no answer"
+    assert said[-1] == "stopping continues after an error: no answer"
     assert processes_of(own) == []
 
 
@@ -237,7 +237,7 @@ def test_killed_scheduler_is_back_without_the_workers_of_the_dead_one(airflow_st
     assert first is not None
     airflow_stack.watch(said.append)
     os.kill(first, signal.SIGKILL)
-    wait_until(lambda: "airflow-scheduler serves again" in said, 300, "the restart")
+    wait_until(lambda: "airflow-scheduler is ready again" in said, 300, "the restart")
     assert session_members(first) == []
     assert "signal 9" in said[0]
 

@@ -88,9 +88,9 @@ def test_up_scores_answers_leaves_and_comes_back(own: Settings, tmp_path: Path) 
     """
     log, chaos = tmp_path / "up.log", ("--chaos", "duplicates=0.1,disorder=300,malformed=0.01")
     with up(own, log, *chaos, "--until-scored") as running:
-        until_said(running, log, "refresh__flights__late_arrival is on", 720)
+        until_said(running, log, "refresh__flights__late_arrival: unpaused", 720)
         _says_that_it_is_up(own)
-        until_said(running, log, "refresh__flights__late_arrival is asked for", 900)
+        until_said(running, log, "refresh__flights__late_arrival: triggered", 900)
         verified = command(own, "verify", "flights")
         assert (verified.returncode, verified.stdout) == (0, "flights: ledger, Kafka and tables agree\n")
         assert "no changes" in command(own, "plan", "flights").stdout
@@ -116,14 +116,14 @@ def test_up_scores_answers_leaves_and_comes_back(own: Settings, tmp_path: Path) 
         ended = command(own, "down")
         assert ended.returncode == 0, ended.stderr
         assert running.wait(180) == 0
-    assert "everything is stopped" in log.read_text()
+    assert "the stack has stopped" in log.read_text()
     assert process_records.marked(own) == []
 
 
 def _says_that_it_is_up(settings: Settings) -> None:
     second = command(settings, "up")
     assert second.returncode == 3
-    assert "already up" in second.stderr
+    assert "TM-DEVSTACK-ALREADY-RUNNING" in second.stderr
     assert second.stderr.count("\n") == 1
 
 

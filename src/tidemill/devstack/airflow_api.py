@@ -1,4 +1,4 @@
-"""What the stack, the command line and the tests ask of Airflow, over its REST API."""
+"""A client of Airflow's REST API for the stack, the command line and the tests."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ class Connection:
     extra: dict[str, Any] = field(default_factory=dict)
 
     def body(self) -> dict[str, Any]:
-        """As the REST API takes it."""
+        """The body of a request of the REST API."""
         return {
             "connection_id": self.conn_id,
             "conn_type": self.conn_type,
@@ -47,9 +47,9 @@ class Connection:
 
 
 class AirflowApi:
-    """A client that logs in as the administrator when it first has to.
+    """A client that logs in as the administrator before its first request.
 
-    Every method raises SetupError where Airflow does not answer or refuses, with Airflow's own words.
+    Every method raises SetupError if Airflow does not answer, or rejects the request; the value is Airflow's message.
     """
 
     def __init__(self, settings: Settings) -> None:
@@ -68,25 +68,25 @@ class AirflowApi:
         self._client.close()
 
     def request(self, method: str, path: str, body: dict[str, Any] | None = None, **query: Any) -> Any:
-        """One call below ``/api/v2``; returns the decoded answer."""
+        """One request below ``/api/v2``; returns the decoded response."""
         if not self._authorization:
             self._log_in()
 
         def attempt() -> httpx.Response:
-            answer = self._send(method, f"/api/v2{path}", body, query)
-            if answer.status_code == httpx.codes.UNAUTHORIZED:  # the token has expired
+            response = self._send(method, f"/api/v2{path}", body, query)
+            if response.status_code == httpx.codes.UNAUTHORIZED:  # the token has expired
                 self._log_in()
-                answer = self._send(method, f"/api/v2{path}", body, query)
-            return answer
+                response = self._send(method, f"/api/v2{path}", body, query)
+            return response
 
-        return _decoded(_BACKOFF.run(attempt, retry_result=_gave_way))
+        return _decoded(_BACKOFF.run(attempt, retry_result=_was_rolled_back))
 
     def health(self) -> dict[str, Any]:
         """The health page: status and heartbeat of each component."""
         return dict(self.request("GET", "/monitor/health"))
 
     def dags(self) -> list[dict[str, Any]]:
-        """Every DAG Airflow knows."""
+        """Every DAG that Airflow has parsed."""
         return list(self.request("GET", "/dags", limit=100)["dags"])
 
     def import_errors(self) -> list[dict[str, Any]]:
@@ -94,24 +94,26 @@ class AirflowApi:
         return list(self.request("GET", "/importErrors")["import_errors"])
 
     def wait_for_dag(self, dag_id: str, deadline_seconds: float = 300) -> dict[str, Any]:
-        """The DAG, after waiting until Airflow knows it."""
+        """The DAG, once Airflow has parsed it."""
         end = time.monotonic() + deadline_seconds
-        while (found := next((dag for dag in self.dags() if dag["dag_id"] == dag_id), None)) is None:
+        while (dag := next((each for each in self.dags() if each["dag_id"] == dag_id), None)) is None:
             if time.monotonic() > end:
                 errors = [each["stack_trace"].strip().splitlines()[-1] for each in self.import_errors()]
                 raise SetupError(
-                    f"Airflow does not know the DAG {dag_id} after {deadline_seconds:.0f} seconds",
+                    "TM-DEVSTACK-DAG-UNKNOWN",
                     value="; ".join(errors) or None,
+                    dag=dag_id,
+                    seconds=f"{deadline_seconds:g}",
                 )
             time.sleep(_POLL_SECONDS)
-        return found
+        return dag
 
     def unpause(self, dag_id: str) -> None:
-        """Let the DAG run."""
+        """Unpause the DAG."""
         self.request("PATCH", f"/dags/{dag_id}", {"is_paused": False})
 
     def pause(self, dag_id: str) -> None:
-        """Start no more runs of the DAG."""
+        """Pause the DAG; no further run starts."""
         self.request("PATCH", f"/dags/{dag_id}", {"is_paused": True})
 
     def trigger(self, dag_id: str, conf: dict[str, Any] | None = None) -> str:
@@ -125,24 +127,22 @@ class AirflowApi:
 
     def dag_runs(self, dag_id: str, limit: int = 25) -> list[dict[str, Any]]:
         """The DAG's runs, newest first."""
-        found = self.request("GET", f"/dags/{dag_id}/dagRuns", order_by="-run_after", limit=limit)
-        return list(found["dag_runs"])
+        return list(self.request("GET", f"/dags/{dag_id}/dagRuns", order_by="-run_after", limit=limit)["dag_runs"])
 
     def mark_run(self, dag_id: str, run_id: str, state: str) -> None:
         """Set a run ``failed`` or ``success``, which ends its running tasks."""
         self.request("PATCH", f"/dags/{dag_id}/dagRuns/{run_id}", {"state": state})
 
     def wait_for_run(self, dag_id: str, run_id: str, deadline_seconds: float) -> dict[str, Any]:
-        """The run, after waiting until it has ended."""
+        """The run, once it has ended."""
         end = time.monotonic() + deadline_seconds
-        while (found := self.dag_run(dag_id, run_id))["state"] not in ("success", "failed"):
+        while (run := self.dag_run(dag_id, run_id))["state"] not in ("success", "failed"):
             if time.monotonic() > end:
                 raise SetupError(
-                    f"run {run_id} of {dag_id} has not ended within {deadline_seconds:.0f} seconds",
-                    value=found["state"],
+                    "TM-DEVSTACK-RUN-SLOW", value=run["state"], run=run_id, dag=dag_id, seconds=f"{deadline_seconds:g}"
                 )
             time.sleep(_POLL_SECONDS)
-        return found
+        return run
 
     def task_instances(self, dag_id: str, run_id: str) -> list[dict[str, Any]]:
         """The tasks of a run with their states."""
@@ -155,7 +155,7 @@ class AirflowApi:
         return "\n".join(str(line.get("event", line)) if isinstance(line, dict) else str(line) for line in content)
 
     def put_connection(self, connection: Connection) -> None:
-        """Create the connection, or make it what it should be."""
+        """Create the connection, or update it."""
         known = self.request("GET", "/connections", limit=1000)["connections"]
         if any(each["connection_id"] == connection.conn_id for each in known):
             self.request("PATCH", f"/connections/{connection.conn_id}", connection.body())
@@ -164,28 +164,29 @@ class AirflowApi:
 
     def _log_in(self) -> None:
         password = self._settings.secret(secrets.AIRFLOW_ADMIN).get_secret_value()
-        answer = self._send("POST", "/auth/token", {"username": airflow.ADMIN, "password": password}, {})
-        self._authorization = {"Authorization": f"Bearer {_decoded(answer)['access_token']}"}
+        response = self._send("POST", "/auth/token", {"username": airflow.ADMIN, "password": password}, {})
+        self._authorization = {"Authorization": f"Bearer {_decoded(response)['access_token']}"}
 
     def _send(self, method: str, path: str, body: dict[str, Any] | None, query: dict[str, Any]) -> httpx.Response:
         try:
             return self._client.request(method, path, json=body, params=query, headers=self._authorization)
         except httpx.TransportError as error:
-            raise SetupError(
-                "Airflow does not answer",
-                value=f"{self._settings.airflow_url} ({error})",
-                remedy="start the stack with ./tidemill up",
-            ) from error
+            raise SetupError("TM-DEVSTACK-AIRFLOW-SILENT", value=error, url=self._settings.airflow_url) from error
 
 
-def _gave_way(answer: httpx.Response) -> bool:
-    """Whether Airflow's database rolled the call back. SQLite does so at once, however long its time-out, when a
-    transaction that has read wants to write and another one has written since."""
-    return answer.status_code == httpx.codes.INTERNAL_SERVER_ERROR and "Database error" in answer.text
+def _was_rolled_back(response: httpx.Response) -> bool:
+    """Whether Airflow's database rolled the request back.
+
+    SQLite does so at once, whatever its time-out, when a transaction that has read begins to write and another one has
+    written in between.
+    """
+    return response.status_code == httpx.codes.INTERNAL_SERVER_ERROR and "Database error" in response.text
 
 
-def _decoded(answer: httpx.Response) -> Any:
-    if answer.is_error:
-        asked = f"{answer.request.method} {answer.request.url.path}"
-        raise SetupError(f"Airflow refused {asked} with {answer.status_code}", value=answer.text[:500])
-    return answer.json() if answer.content else None
+def _decoded(response: httpx.Response) -> Any:
+    if response.is_error:
+        request = f"{response.request.method} {response.request.url.path}"
+        raise SetupError(
+            "TM-DEVSTACK-AIRFLOW-REJECTED", value=response.text[:500], request=request, status=response.status_code
+        )
+    return response.json() if response.content else None

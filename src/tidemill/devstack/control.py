@@ -1,4 +1,4 @@
-"""The stack seen from another process: whether it is up, what runs, and how to take it down."""
+"""The stack seen from another process: whether it runs, its child processes, and how to stop it."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ _CONNECT_SECONDS = 2.0
 
 
 def running(settings: Settings) -> Record | None:
-    """The process that runs the stack of this state folder; None if none does."""
+    """The record of the process that runs the stack of this state folder; None if no process does."""
     record = process_records.read(settings, process_records.STACK)
     return record if record is not None and record.is_alive() else None
 
@@ -35,7 +35,7 @@ def components(settings: Settings) -> dict[str, bool]:
 
 
 def stack_facts(settings: Settings) -> dict[str, Any]:
-    """An overview of the processes of the stack alone: neither the database nor Kafka is asked."""
+    """The part of an overview that needs neither the database nor Kafka: the processes of the stack."""
     stack = running(settings)
     return {
         "stack": {"pid": stack.pid if stack else None, "components": components(settings)},
@@ -47,7 +47,7 @@ def stack_facts(settings: Settings) -> dict[str, Any]:
 
 
 def require_database(settings: Settings) -> None:
-    """Find out quickly that there is nothing to ask: no stack on this machine, and no database elsewhere.
+    """Check quickly, before any heavy import, that a stack runs on this machine or a database answers elsewhere.
 
     Raises:
         SetupError: no process runs a stack of this state folder, and nothing listens at the database's address.
@@ -61,7 +61,10 @@ def require_database(settings: Settings) -> None:
 
 
 def down(settings: Settings, report: Callable[[str], None], stop_seconds: float = _STOP_SECONDS) -> bool:
-    """Stop the stack of this state folder, or what a crashed one has left. Returns whether there was anything.
+    """Stop the stack of this state folder, or the processes that a crashed one has left.
+
+    Returns:
+        Whether there was a process to stop.
 
     Raises:
         SetupError: the stack's process belongs to another user.
@@ -72,7 +75,7 @@ def down(settings: Settings, report: Callable[[str], None], stop_seconds: float 
         report(f"asking process {process.pid} to stop the stack")
         _send(process, signal.SIGTERM)
         if processes.wait_until_gone([process], stop_seconds):
-            report(f"process {process.pid} has not stopped within {stop_seconds:.0f} seconds and is ended")
+            report(f"process {process.pid} did not stop within {stop_seconds:.0f} seconds; killing it")
             _send(process, signal.SIGKILL)
             processes.wait_until_gone([process], 10)
     left = process_records.stop_all(settings)
@@ -85,4 +88,4 @@ def _send(process: psutil.Process, number: signal.Signals) -> None:
     try:
         processes.send_signal([process], number)
     except psutil.AccessDenied:
-        raise SetupError("the stack belongs to another user", value=f"process {process.pid}") from None
+        raise SetupError("TM-DEVSTACK-OTHER-USER", value=f"process {process.pid}") from None

@@ -1,4 +1,4 @@
-"""Where the JVM parts and the Java runtime are. The launcher fetches them; nothing is fetched here."""
+"""The paths of the JVM parts and of the Java runtime. The launcher fetches them; this module fetches nothing."""
 
 from __future__ import annotations
 
@@ -14,32 +14,24 @@ def part(settings: Settings, name: str) -> list[Path]:
     """The jars of one part: ``spark``, ``broker`` or ``db``.
 
     Raises:
-        SetupError: the part is not there.
+        SetupError: the folder has no jars.
     """
-    found = sorted((settings.jars / name).glob("*.jar"))
-    if not found:
-        raise SetupError(
-            f"the JVM part '{name}' is missing",
-            value=settings.jars / name,
-            remedy="start through ./tidemill, which fetches it, or set TIDEMILL_JARS to a folder that holds it",
-        )
-    return found
+    paths = sorted((settings.jars / name).glob("*.jar"))
+    if not paths:
+        raise SetupError("TM-DEVSTACK-JARS-MISSING", value=settings.jars / name, name=name)
+    return paths
 
 
 def java_home() -> Path:
     """The Java runtime: ``JAVA_HOME``, else the one on PATH.
 
     Raises:
-        SetupError: there is none.
+        SetupError: neither names a Java runtime.
     """
-    given = os.environ.get("JAVA_HOME")
-    if given and (Path(given) / "bin" / "java").is_file():
-        return Path(given)
-    found = shutil.which("java")
-    if found is None:
-        raise SetupError(
-            "no Java runtime found",
-            value=given or "neither JAVA_HOME nor PATH has one",
-            remedy="start through ./tidemill, or install Java 17 (Debian: openjdk-17-jre-headless)",
-        )
-    return Path(found).resolve().parents[1]
+    home = os.environ.get("JAVA_HOME")
+    if home and (Path(home) / "bin" / "java").is_file():
+        return Path(home)
+    java = shutil.which("java")
+    if java is None:
+        raise SetupError("TM-DEVSTACK-JAVA-MISSING", value=home and f"JAVA_HOME={home}")
+    return Path(java).resolve().parents[1]

@@ -1,4 +1,4 @@
-"""How the running stack is shown while it runs: a screen in a terminal, plain lines in a pipe."""
+"""The overview of the stack while ``up`` runs: a live table in a terminal, plain lines in a pipe."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ LINE_SECONDS = 5.0
 
 
 class Playing(Protocol):
-    """What is shown of a feed."""
+    """The progress of a feed."""
 
     topic: str
     played: int
@@ -25,11 +25,11 @@ class Playing(Protocol):
 
 
 class Lines:
-    """For a pipe or a file: a plain line when something has changed, not more often than every few seconds."""
+    """For a pipe or a file: the lines that have changed, at most every ``LINE_SECONDS``."""
 
-    def __init__(self, say: Callable[[str], None]) -> None:
-        self.say = say
-        self._said: list[str] = []
+    def __init__(self, report: Callable[[str], None]) -> None:
+        self._report = report
+        self._reported: list[str] = []
         self._at = 0.0
 
     def __enter__(self) -> Lines:
@@ -39,17 +39,17 @@ class Lines:
         pass
 
     def update(self, facts: dict[str, Any]) -> None:
-        """Say what is new."""
+        """Report the lines that are new."""
         lines = _describe(facts)
-        if lines != self._said and time.monotonic() - self._at >= LINE_SECONDS:
+        if lines != self._reported and time.monotonic() - self._at >= LINE_SECONDS:
             for line in lines:
-                if line not in self._said:
-                    self.say(line)
-            self._said, self._at = lines, time.monotonic()
+                if line not in self._reported:
+                    self._report(line)
+            self._reported, self._at = lines, time.monotonic()
 
 
 class Live:
-    """For a terminal: a screen that stays in its place."""
+    """For a terminal: a table that is updated in its place."""
 
     def __init__(self, out: Console, feeds: Sequence[Playing]) -> None:
         self.feeds = feeds
@@ -63,7 +63,7 @@ class Live:
         self._live.stop()
 
     def update(self, facts: dict[str, Any]) -> None:
-        """Show how it is."""
+        """Show the facts."""
         grid = Table.grid(padding=(0, 2))
         for row in facts["streams"]:
             for name, value in _figures(row):

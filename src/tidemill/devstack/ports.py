@@ -1,4 +1,4 @@
-"""TCP ports on 127.0.0.1: finding free ones, and saying who holds one that is taken."""
+"""TCP ports on 127.0.0.1: free ones, and the process that holds a taken one."""
 
 from __future__ import annotations
 
@@ -30,19 +30,19 @@ def free_port() -> int:
 def is_free(port: int) -> bool:
     """Whether a server could listen on 127.0.0.1 and this port."""
     with socket.socket() as probe:
-        # As servers do: connections of an earlier server that are still winding down do not count.
+        # As servers do: connections of an earlier server in TIME_WAIT do not count.
         probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         try:
             probe.bind((LOOPBACK, port))
         except OSError as error:
             if error.errno == errno.EADDRINUSE:
                 return False
-            raise SetupError(f"port {port} cannot be listened on", value=error.strerror) from error
+            raise SetupError("TM-DEVSTACK-PORT-UNUSABLE", value=error.strerror, port=port) from error
     return True
 
 
 def holder(port: int) -> str | None:
-    """Who listens on the port, as ``name (process 123)``; None where the system does not tell."""
+    """The process that listens on the port, as ``name (process 123)``; None if this user may not see it."""
     try:
         connections = psutil.net_connections(kind="tcp")
     except psutil.AccessDenied:
@@ -57,15 +57,12 @@ def holder(port: int) -> str | None:
 
 
 def require_free(port: int, setting: str) -> None:
-    """Refuse a taken port.
+    """Reject a taken port.
 
     Raises:
-        SetupError: names the port, who holds it and the setting to change.
+        SetupError: a process listens on the port; the error names it and the setting to change.
     """
     if is_free(port):
         return
-    raise SetupError(
-        f"port {port} is taken",
-        value=f"by {holder(port) or 'a process that this user may not see'}",
-        remedy=f"stop that process or set {setting} to another port",
-    )
+    process = holder(port) or "a process that this user may not see"
+    raise SetupError("TM-DEVSTACK-PORT-TAKEN", value=process, port=port, setting=setting)

@@ -1,8 +1,8 @@
 """Which processes belong to a stack, and how they are ended.
 
-A process of the stack is recognised in two ways. What the stack started itself stands in ``<state>/run/<name>.json``
-with its process id and start time, so that a process id which the system gave to somebody else is never touched. What
-those started in turn, detached ones too, inherited ``STACK_MARK`` in their environment.
+A process of the stack is recognised in two ways. A process that the stack started itself has a record in
+``<state>/run/<name>.json`` with its process id and start time, so that a process id which the system has reused is
+never signalled. The processes that those started, detached ones too, inherit ``STACK_MARK`` in their environment.
 """
 
 from __future__ import annotations
@@ -20,11 +20,11 @@ from tidemill.config import Settings
 from tidemill.processes import carriers, end, end_session, is_running, session_members
 
 STACK_MARK = "TIDE_STACK"
-"""Environment variable that names the state folder of the stack a process belongs to. It has another prefix than the
-settings because it is none."""
+"""Environment variable with the state folder of the stack that a process belongs to. It is no setting, and so does not
+have the prefix of the settings."""
 
 STACK = "stack"
-"""The record of the process that runs the stack; the others are named after what they run."""
+"""Name of the record of the process that runs the stack; the other records have the names of the servers."""
 
 _SAME_START_SECONDS = 2.0
 """The start time of a process is computed from the boot time, which moves a little when the clock is set."""
@@ -32,7 +32,7 @@ _SAME_START_SECONDS = 2.0
 
 @dataclass(frozen=True)
 class Record:
-    """A process that the stack started: enough to find it again, and only it."""
+    """A process that the stack started: what identifies this process, and no later one with the same id."""
 
     name: str
     pid: int
@@ -45,7 +45,7 @@ class Record:
         return cls(name, pid, psutil.Process(pid).create_time())
 
     def process(self) -> psutil.Process | None:
-        """The process, if this very one still runs."""
+        """The process, if it still runs; None if another one has its id."""
         try:
             process = psutil.Process(self.pid)
             is_same = abs(process.create_time() - self.started) < _SAME_START_SECONDS
@@ -54,13 +54,13 @@ class Record:
         return process if is_same and is_running(process) else None
 
     def is_alive(self) -> bool:
-        """Whether this very process still runs."""
+        """Whether the process still runs."""
         return self.process() is not None
 
     def has_session(self) -> bool:
-        """Whether it, or what it started, still runs.
+        """Whether the process or another one of its session still runs.
 
-        While a session has members, no other process gets its leader's id, dead or not.
+        While a session has members, the system does not reuse the id of its leader.
         """
         try:
             is_other = abs(psutil.Process(self.pid).create_time() - self.started) >= _SAME_START_SECONDS
@@ -69,13 +69,13 @@ class Record:
         return not is_other and bool(session_members(self.pid))
 
     def write(self, settings: Settings) -> None:
-        """Keep it in the state folder."""
+        """Write the record to the state folder."""
         path = _path(settings, self.name)
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_text(json.dumps(asdict(self)) + "\n")
 
 
-def forget(settings: Settings, name: str) -> None:
+def remove(settings: Settings, name: str) -> None:
     """Remove the record of one name."""
     _path(settings, name).unlink(missing_ok=True)
 
@@ -83,10 +83,10 @@ def forget(settings: Settings, name: str) -> None:
 def read(settings: Settings, name: str) -> Record | None:
     """The record of one name, whether or not its process still runs."""
     try:
-        found = json.loads(_path(settings, name).read_text())
-        return Record(str(found["name"]), int(found["pid"]), float(found["started"]))
+        facts = json.loads(_path(settings, name).read_text())
+        return Record(str(facts["name"]), int(facts["pid"]), float(facts["started"]))
     except (OSError, json.JSONDecodeError, KeyError, TypeError, ValueError):
-        # A record is cut short when the machine stops in the middle; it names nobody then.
+        # A machine that stopped while it wrote may leave a part of a record, which identifies no process.
         return None
 
 
@@ -97,7 +97,7 @@ def read_all(settings: Settings) -> list[Record]:
 
 
 def marked(settings: Settings, spare: Iterable[int] = ()) -> list[psutil.Process]:
-    """Processes that carry this stack's mark, except this one, its ancestors, and the sessions in ``spare``."""
+    """Processes that have this stack's mark, except this one, its ancestors, and the sessions in ``spare``."""
     spared = set(spare)
     own = {os.getpid(), *(each.pid for each in psutil.Process().parents())}
     found = []
@@ -109,7 +109,7 @@ def marked(settings: Settings, spare: Iterable[int] = ()) -> list[psutil.Process
 
 
 def stop_all(settings: Settings, grace_seconds: float = 10) -> list[str]:
-    """Stop what a stack that is no more has left running, users of a server before the server.
+    """Stop the processes that a stack which has ended left running; users of a server stop before the server.
 
     Returns:
         A sentence for each process that was stopped.
@@ -128,8 +128,8 @@ def stop_all(settings: Settings, grace_seconds: float = 10) -> list[str]:
         stopped.append(f"{record.name} (process {record.pid})")
     for record in read_all(settings):
         if record.name != STACK:
-            forget(settings, record.name)
-    return [f"stopped {each}, left by a run that was not stopped" for each in stopped]
+            remove(settings, record.name)
+    return [f"stopped {each}, left by an earlier run" for each in stopped]
 
 
 def _named(process: psutil.Process) -> str:

@@ -1,4 +1,4 @@
-"""Starting again what ended by itself, ever more slowly while it keeps ending."""
+"""Restarts of processes that ended by themselves, with growing pauses while they keep ending."""
 
 from __future__ import annotations
 
@@ -18,63 +18,63 @@ RESTART_BACKOFF = Backoff(first_seconds=1.0, longest_seconds=30.0, jitter=0)
 
 
 @dataclass
-class _Trouble:
-    """What is known of a program that has failed."""
+class _Failures:
+    """The failures of one process."""
 
-    failures: int = 0
+    count: int = 0
     retry_at: float | None = None
-    """On the monotonic clock; None while it runs."""
+    """Time of the next start on the monotonic clock; None while the process runs."""
     starting: bool = False
-    """Started again, and not yet seen to serve."""
+    """Whether the process was restarted and is not ready yet."""
 
 
 class Watch:
-    """Watches the processes in ``children``, which may change, until ``stop``."""
+    """Restarts the processes in ``children``, which may change, until ``stop``."""
 
     def __init__(self, children: dict[str, Child], report: Callable[[str], None]) -> None:
         self._children = children
         self._report = report
-        self._troubles: dict[str, _Trouble] = {}
+        self._failures_by_name: dict[str, _Failures] = {}
         self._stopped = threading.Event()
         self._thread = threading.Thread(target=self._run, name="watch", daemon=True)
         self._thread.start()
 
     def stop(self) -> None:
-        """Start nothing any more. Returns when the thread has ended."""
+        """Restart no process any more; returns when the thread has ended."""
         self._stopped.set()
         self._thread.join()
 
     def _run(self) -> None:
         while not self._stopped.wait(_LOOK_SECONDS):
             for child in list(self._children.values()):
-                trouble = self._troubles.setdefault(child.name, _Trouble())
+                failures = self._failures_by_name.setdefault(child.name, _Failures())
                 try:
-                    self._look(child, trouble)
+                    self._look(child, failures)
                 except (TidemillError, OSError) as error:
-                    self._fail(child, trouble, str(error))
+                    self._fail(child, failures, str(error))
 
-    def _look(self, child: Child, trouble: _Trouble) -> None:
-        if trouble.retry_at is not None:
-            if time.monotonic() >= trouble.retry_at:
+    def _look(self, child: Child, failures: _Failures) -> None:
+        if failures.retry_at is not None:
+            if time.monotonic() >= failures.retry_at:
                 child.start()
-                trouble.retry_at, trouble.starting = None, True
+                failures.retry_at, failures.starting = None, True
         elif child.exit_code() is not None:
-            if not trouble.starting and time.time() - child.started > _STEADY_SECONDS:
-                trouble.failures = 0
-            self._fail(child, trouble, _because(f"{child.name} {child.ending()}", child))
-        elif trouble.starting and child.is_ready():
-            trouble.starting = False
-            self._report(f"{child.name} serves again")
-        elif trouble.starting and child.is_overdue():
-            self._fail(child, trouble, _because(f"{child.name} does not answer", child))
+            if not failures.starting and time.time() - child.started > _STEADY_SECONDS:
+                failures.count = 0
+            self._fail(child, failures, _because(f"{child.name} {child.ending()}", child))
+        elif failures.starting and child.is_ready():
+            failures.starting = False
+            self._report(f"{child.name} is ready again")
+        elif failures.starting and child.is_overdue():
+            self._fail(child, failures, _because(f"{child.name} does not answer", child))
 
-    def _fail(self, child: Child, trouble: _Trouble, what: str) -> None:
-        trouble.failures += 1
-        delay = RESTART_BACKOFF.pause_seconds(trouble.failures)
-        trouble.retry_at, trouble.starting = time.monotonic() + delay, False
-        # What the dead process had started would work on beside its successor.
+    def _fail(self, child: Child, failures: _Failures, what: str) -> None:
+        failures.count += 1
+        delay = RESTART_BACKOFF.pause_seconds(failures.count)
+        failures.retry_at, failures.starting = time.monotonic() + delay, False
+        # Processes that the dead one had started would work beside its successor.
         child.stop(grace_seconds=1)
-        self._report(f"{what}; starting it again in {delay:.0f} s")
+        self._report(f"{what}; restarting it in {delay:.0f} s")
 
 
 def _because(what: str, child: Child) -> str:

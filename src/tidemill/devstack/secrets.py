@@ -1,4 +1,4 @@
-"""The generated secrets of the embedded stack: made once, kept in ``<state>/secrets.json`` with mode 0600."""
+"""The generated secrets of the embedded stack: generated once, stored in ``<state>/secrets.json`` with mode 0600."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ NAMES = (
 
 
 def ensure(settings: Settings) -> dict[str, str]:
-    """The secrets by name, after making those that are not there yet.
+    """The secrets by name; missing ones are generated first.
 
     Raises:
         SetupError: the secrets file cannot be read as JSON.
@@ -42,11 +42,7 @@ def ensure(settings: Settings) -> dict[str, str]:
         try:
             known = json.loads(path.read_text())
         except json.JSONDecodeError as error:
-            raise SetupError(
-                "the secrets file is not JSON",
-                value=f"{path}: {error}",
-                remedy="remove it; new secrets will be made",
-            ) from error
+            raise SetupError("TM-DEVSTACK-SECRETS-NOT-JSON", value=error, path=path) from error
         path.chmod(0o600)
     missing = {name: _generate(name) for name in NAMES if name not in known}
     if missing:
@@ -56,18 +52,18 @@ def ensure(settings: Settings) -> dict[str, str]:
 
 
 def write_private(path: Path, text: str) -> None:
-    """Put ``text`` into ``path`` whole, never readable by others, not even for a moment."""
+    """Write ``text`` to ``path`` atomically, at no moment readable by other users."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    aside = path.with_name(f"{path.name}.{os.getpid()}.new")
-    aside.unlink(missing_ok=True)
-    descriptor = os.open(aside, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+    temporary = path.with_name(f"{path.name}.{os.getpid()}.new")
+    temporary.unlink(missing_ok=True)
+    descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
     with os.fdopen(descriptor, "w") as file:
         file.write(text)
-    aside.replace(path)
+    temporary.replace(path)
 
 
 def masked(text: str, settings: Settings) -> str:
-    """``text`` with every generated secret in it replaced, for log lines that are shown to a person."""
+    """``text`` with every generated secret in it replaced, for log lines that are shown."""
     try:
         known = json.loads(settings.secrets_file.read_text())
     except (OSError, json.JSONDecodeError):

@@ -27,7 +27,7 @@ from tidemill.devstack.servers import airflow, kafka, mariadb
 from tidemill.errors import SetupError
 
 ALL = ("mariadb", "kafka", "airflow")
-"""The parts, in the order in which they are stopped from the end."""
+"""The parts, in the reverse order of stopping."""
 
 _LEAST_FREE_BYTES = 2_000_000_000
 
@@ -39,14 +39,14 @@ def _silent(sentence: str) -> None:
 
 
 class Stack:
-    """Runs the parts as child processes of this process. Use it as a context manager::
+    """Runs the parts as child processes of this process. It is a context manager::
 
         with Stack(settings) as stack:
             stack.start(print)
             stack.watch(print)
             ...
 
-    Inside, SIGTERM and SIGHUP end the block as Ctrl-C does, so that everything is stopped on every way out.
+    Inside the block, SIGTERM and SIGHUP act like Ctrl-C, so that everything is stopped on every exit.
     """
 
     def __init__(self, settings: Settings, parts: Iterable[str] = ALL) -> None:
@@ -54,7 +54,7 @@ class Stack:
         self.settings = settings
         self.parts = [part for part in ALL if part in chosen]
         self.before_stop: list[Callable[[], None]] = []
-        """Called first when the stack stops, in order: here streams are told to leave, while all they need runs."""
+        """Called in order before the servers stop: ``up`` stops the streams here, while the servers still run."""
         self._children: dict[str, Child] = {}
         self._cancelled = threading.Event()
         self._lock: IO[str] | None = None
@@ -74,14 +74,15 @@ class Stack:
 
     @property
     def children(self) -> dict[str, Child]:
-        """The processes by name, as they are now."""
+        """The child processes by name."""
         return dict(self._children)
 
     def start(self, report: Report = _silent) -> None:
-        """Start the parts and wait until all of them serve.
+        """Start the parts and wait until all of them are ready.
 
         Raises:
-            SetupError: one sentence on what is missing, taken, full or broken; whatever was started is stopped.
+            SetupError: something is missing, a port is taken, the disk is full, or a server failed; every process that
+                was started is stopped.
         """
         self._report = report
         with self._stopped_on_failure():
@@ -93,10 +94,10 @@ class Stack:
             self._start_parts(self.parts)
 
     def add(self, *parts: str) -> None:
-        """Start further parts of a stack that is up; those it has already are left alone.
+        """Start further parts of a running stack; parts that it has already are not touched.
 
         Raises:
-            SetupError: as ``start`` does, and the whole stack is stopped.
+            SetupError: as in ``start``; the whole stack is stopped.
         """
         fresh = [part for part in ALL if part in parts and part not in self.parts]
         with self._stopped_on_failure():
@@ -104,16 +105,16 @@ class Stack:
         self.parts += fresh
 
     def watch(self, report: Report = _silent) -> None:
-        """From now on, in a thread of its own, start again what ends by itself, and say so."""
+        """From now on, restart every process that ends by itself, in a thread of its own, and report it."""
         self._report = report
         if self._watch is None:
             self._watch = Watch(self._children, report)
 
     def stop(self) -> None:
-        """Stop everything: what ``before_stop`` names, Airflow, what it left, Kafka, MariaDB. May be called twice."""
+        """Call ``before_stop``, then stop Airflow, the processes it left, Kafka and MariaDB. May be called twice."""
         if self._lock is None:
             return
-        with _deaf():
+        with _uninterrupted():
             self._cancelled.set()
             if self._watch is not None:
                 self._watch.stop()
@@ -124,7 +125,7 @@ class Stack:
             for part in reversed(ALL):
                 self._stop_children([name for name in self._children if name.startswith(part)])
             processes.end(lambda: process_records.marked(self.settings), grace_seconds=5)
-            process_records.forget(self.settings, process_records.STACK)
+            process_records.remove(self.settings, process_records.STACK)
             self._lock.close()
             self._lock = None
 
@@ -132,7 +133,7 @@ class Stack:
         try:
             hook()
         except Exception as error:  # noqa: BLE001 -- reported; the servers have to be stopped all the same
-            self._report(f"stopping went on after: {error}")
+            self._report(f"stopping continues after an error: {error}")
 
     def _sessions(self) -> list[int]:
         return [child.pid for child in self._children.values() if child.pid is not None]
@@ -144,18 +145,15 @@ class Stack:
                 list(pool.map(Child.stop, children))
 
     def _take_lock(self) -> None:
-        """The kernel gives the lock back however this process ends."""
+        """The kernel releases the lock, however this process ends."""
         lock = (self.settings.state / "run" / "stack.lock").open("a")
         try:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
             lock.close()
             record = process_records.read(self.settings, process_records.STACK)
-            raise SetupError(
-                "the stack is already up",
-                value=f"as process {record.pid}" if record else self.settings.state,
-                remedy="use ./tidemill status, or ./tidemill down",
-            ) from None
+            value = f"process {record.pid}" if record else self.settings.state
+            raise SetupError("TM-DEVSTACK-ALREADY-RUNNING", value=value) from None
         self._lock = lock
         Record.of(process_records.STACK, os.getpid()).write(self.settings)
 
@@ -192,12 +190,12 @@ class Stack:
                 for each in wait(futures, return_when=FIRST_EXCEPTION).done:
                     each.result()
             except BaseException:  # Ctrl-C, too, while the parts start
-                # Tells the other parts to stop waiting: the pool waits for them.
+                # The other parts stop waiting; the pool waits for them.
                 self._cancelled.set()
                 raise
 
     def _start_part(self, part: str) -> None:
-        begun = time.monotonic()
+        began = time.monotonic()
         _PREPARE[part](self.settings, self._cancelled)
         children = [Child(program, self.settings) for program in _programs(part, self.settings)]
         for child in children:
@@ -207,7 +205,7 @@ class Stack:
         for child in children:
             child.wait_ready(self._cancelled)
         if not self._cancelled.is_set():
-            self._report(f"{part} serves after {time.monotonic() - begun:.1f} s")
+            self._report(f"{part} ready after {time.monotonic() - began:.1f} s")
 
 
 _PREPARE: dict[str, Callable[[Settings, threading.Event], None]] = {
@@ -224,9 +222,9 @@ def _programs(part: str, settings: Settings) -> list[Program]:
 
 
 def write_settings(settings: Settings) -> None:
-    """Keep what the stack was started with where every later ``config.load`` of this state finds it.
+    """Write the settings of the stack to the file that every later ``config.load`` of this state reads.
 
-    What follows from the place of the project or the state is left out, so that both may be moved.
+    Paths that follow from the project's folder or the state folder are left out, so that both may be moved.
     """
     derived = {"root", "state"} | {
         name
@@ -237,18 +235,14 @@ def write_settings(settings: Settings) -> None:
         )
         if getattr(settings, name) == value
     }
-    aside = settings.settings_file.with_suffix(".new")
-    aside.write_text(json.dumps(settings.model_dump(mode="json", exclude=derived), indent=1) + "\n")
-    aside.replace(settings.settings_file)
+    temporary = settings.settings_file.with_suffix(".new")
+    temporary.write_text(json.dumps(settings.model_dump(mode="json", exclude=derived), indent=1) + "\n")
+    temporary.replace(settings.settings_file)
 
 
 def _disk_full(state: Path) -> SetupError:
     free = shutil.disk_usage(state).free / 1e9
-    return SetupError(
-        "not enough space on the disk",
-        value=f"{free:.1f} GB free at {state}",
-        remedy="free at least 2 GB, or set TIDEMILL_STATE to a folder on another disk",
-    )
+    return SetupError("TM-DEVSTACK-DISK-FULL", value=f"{free:.1f} GB free at {state}")
 
 
 def _interrupt(number: int, frame: FrameType | None) -> None:
@@ -256,8 +250,8 @@ def _interrupt(number: int, frame: FrameType | None) -> None:
 
 
 @contextmanager
-def _deaf() -> Iterator[None]:
-    """Nothing interrupts the block: stopping is bounded by itself, and half a stop would leave processes behind."""
+def _uninterrupted() -> Iterator[None]:
+    """Signals do not interrupt the block: stopping has its own deadlines, and half a stop would leave processes."""
     if threading.current_thread() is not threading.main_thread():
         yield
         return

@@ -1,4 +1,4 @@
-"""The main job: the whole trinity on this machine, on real flights, watched until told to stop."""
+"""``tidemill up``: Kafka, MariaDB, Airflow and the streams on this machine, on real flights, until an interrupt."""
 
 from __future__ import annotations
 
@@ -26,16 +26,16 @@ from tidemill.store.connection import session, translated
 
 LOOK_SECONDS = 1.0
 SCORED_SECONDS = 1200.0
-"""How long ``--until-scored`` waits for the first scores before it gives up."""
+"""The deadline of ``--until-scored`` for the first scores."""
 STREAMS_STOP_SECONDS = 60.0
 
 
-class _Ended(Exception):
-    """Ends the feed's thread from inside its progress report."""
+class _FeedEnded(Exception):
+    """Ends the thread of the feed: raised by its progress report."""
 
 
 class FeedThread(threading.Thread):
-    """Plays the feed beside everything else."""
+    """Plays the feed beside the streams."""
 
     def __init__(self, settings: Settings, topic: str, options: FeedOptions) -> None:
         super().__init__(name="feed", daemon=True)
@@ -49,20 +49,20 @@ class FeedThread(threading.Thread):
         try:
             play(self.settings, self.topic, self.options, self._progress)
             self.done = True
-        except _Ended:
+        except _FeedEnded:
             pass
         except TidemillError as error:
             self.failure = error
 
     def end(self) -> None:
-        """Stop playing; the next start goes on here."""
+        """Stop the feed; the next start continues there."""
         self._end.set()
         self.join(timeout=15)
 
     def _progress(self, played: int, total: int) -> None:
         self.played, self.total = played, total
         if self._end.is_set():
-            raise _Ended
+            raise _FeedEnded
 
 
 class Up:
@@ -78,33 +78,33 @@ class Up:
         self.client = clients.admin(settings)
         self.triggered: dict[tuple[str, str], str] = {}
         self.ended: dict[tuple[str, str], str] = {}
-        self.told: set[tuple[str, str]] = set()
+        self.reported: set[tuple[str, str]] = set()
         self.began = time.monotonic()
 
-    def say(self, sentence: str) -> None:
-        """A plain line, with the seconds since the start."""
+    def report(self, sentence: str) -> None:
+        """Print a line with the seconds since the start."""
         self.out.print(f"[{time.monotonic() - self.began:6.1f} s] {sentence}", markup=False)
 
     def run(self, *, until_scored: bool) -> None:
-        """Start everything, watch it, stop everything."""
+        """Start the stack, show its state, and stop it."""
         with Stack(self.settings) as stack:
-            stack.start(self.say)
-            stack.watch(self.say)
+            stack.start(self.report)
+            stack.watch(self.report)
             stack.before_stop += [self._end_feeds, self._stop_streams]
-            apply.apply_all(self.settings, self.pipelines.values(), self.say)
+            apply.apply_all(self.settings, self.pipelines.values(), self.report)
             for feed in self.feeds:
                 feed.start()
             with AirflowApi(self.settings) as api:
-                switch_on(api, self.settings, self.pipelines.values(), self.say)
+                switch_on(api, self.settings, self.pipelines.values(), self.report)
                 where = f"airflow_admin in {self.settings.secrets_file}"
-                self.say(f"Airflow: {self.settings.airflow_url}, user admin, password: {where}")
+                self.report(f"Airflow: {self.settings.airflow_url}, user admin, password: {where}")
                 self._watch(api, until_scored)
             if until_scored:
                 self._summarise()
 
     def _watch(self, api: AirflowApi, until_scored: bool) -> None:
         deadline = time.monotonic() + SCORED_SECONDS
-        show = Live(self.out, self.feeds) if self.out.is_terminal else Lines(self.say)
+        show = Live(self.out, self.feeds) if self.out.is_terminal else Lines(self.report)
         with show:
             while True:
                 facts = overview(self.settings, self.pipelines, self.client)
@@ -114,70 +114,63 @@ class Up:
                         raise feed.failure
                 try:
                     trouble = self._first_refresh(api, facts)
-                except SetupError as error:  # one request that Airflow did not answer; it is asked again
+                except SetupError as error:  # one request that Airflow did not answer; the next round sends it again
                     facts["problems"].append(str(error))
                     trouble = None
                 if until_scored and trouble:
                     raise trouble
                 if trouble:
-                    self.say(str(trouble))
+                    self.report(str(trouble))
                 if until_scored and self._scored(facts):
                     return
                 if until_scored and time.monotonic() > deadline:
-                    raise SetupError(
-                        "no scores were published in time",
-                        value=f"{SCORED_SECONDS:g} s",
-                        remedy="see the refresh DAG's runs in Airflow",
-                    )
+                    raise SetupError("TM-DEVSTACK-SCORES-LATE", seconds=f"{SCORED_SECONDS:g}")
                 time.sleep(LOOK_SECONDS)
 
     def _first_refresh(self, api: AirflowApi, facts: dict[str, Any]) -> ModelError | None:
-        """Ask for the first refresh of a pipeline's first model, once its table holds all that the feed has played.
+        """Trigger the first refresh of a pipeline's first model, once its table has all records that the feed played.
 
-        The other models have their schedules: two trainings at once would only make the first scores late.
+        The other models have their schedules: two trainings at once would only delay the first scores.
 
         Returns:
-            Why there are no scores, once, when such a refresh has ended without any.
+            The reason, once, when such a refresh has ended without scores.
         """
         streams = {row["stream"]: row for row in facts["streams"]}
         for row in facts["models"]:
             name = (row["pipeline"], row["model"])
             if name[1] != next(iter(self.pipelines[name[0]].models)):
                 continue
-            if row["published_version"] is not None or name in self.told:
+            if row["published_version"] is not None or name in self.reported:
                 continue
             dag, stream = "refresh__{}__{}".format(*name), streams[row["pipeline"]]
             if name in self.ended:
-                # These facts were read after the run had ended.
-                self.told.add(name)
-                failed = self.ended[name] == "failed"
-                return ModelError(
-                    f"the first refresh {'failed' if failed else 'published no scores'}",
-                    value=dag if failed else row["newest_reason"],
-                    remedy=f"see its log at {self.settings.airflow_url}/dags/{dag}"
-                    if failed
-                    else "play more flights: --limit",
-                )
+                # The facts were read after the run had ended.
+                self.reported.add(name)
+                if self.ended[name] == "failed":
+                    return ModelError(
+                        "TM-DEVSTACK-REFRESH-FAILED", value=dag, url=f"{self.settings.airflow_url}/dags/{dag}"
+                    )
+                return ModelError("TM-DEVSTACK-NO-SCORES", value=row["newest_reason"], dag=dag)
             if name in self.triggered:
                 state = api.dag_run(dag, self.triggered[name])["state"]
                 if state in ("failed", "success"):
                     self.ended[name] = state
             elif holds_everything(stream) and all(feed.done for feed in self.feeds):
                 self.triggered[name] = api.trigger(dag)
-                self.say(f"{dag} is asked for")
+                self.report(f"{dag}: triggered")
         return None
 
     def _scored(self, facts: dict[str, Any]) -> bool:
         for row in facts["streams"]:
             if row["halted"]:
-                raise StreamError(f"stream {row['stream']} is halted", value=row["halted"])
+                raise StreamError("TM-DEVSTACK-STREAM-HALTED", value=row["halted"], stream=row["stream"])
         if facts["problems"] or not facts["models"]:
             return False
         return any(row["published_version"] is not None for row in facts["models"])
 
     def _summarise(self) -> None:
         facts = overview(self.settings, self.pipelines, self.client)
-        self.say("the first scores are published")
+        self.report("the first scores are published")
         for row in facts["streams"]:
             self.out.print(f"  {describe_stream(row)}", markup=False)
             parts = ("written", "duplicate", "stale", "filtered", "quarantined", "gap", "lost")
@@ -191,7 +184,7 @@ class Up:
                 self._answer(pipeline, example.read_text())
 
     def _answer(self, pipeline: Pipeline, sql: str) -> None:
-        """Run the pipeline's example query as the application would, and show it with its answer."""
+        """Run the pipeline's example query as an application would, and print its answer."""
         reader = session(self.settings, Account.READ, schema=self.settings.db_data)
         with reader as connection, translated(), connection.cursor() as cursor:
             began = time.monotonic()
@@ -215,16 +208,16 @@ class Up:
     def _stop_streams(self) -> None:
         left = apply.stop_streams(self.settings, STREAMS_STOP_SECONDS)
         if left:
-            self.say(f"streams had not left within {STREAMS_STOP_SECONDS:g} s and are ended: {', '.join(left)}")
+            self.report(f"streams that did not stop within {STREAMS_STOP_SECONDS:g} s are killed: {', '.join(left)}")
 
 
 def holds_everything(stream: dict[str, Any]) -> bool:
-    """Whether a stream's tables hold all of Kafka, and its driver has said so: a refresh waits for that."""
+    """Whether a stream's tables have all records of Kafka, also by its driver's report: a refresh waits for that."""
     return bool(stream["records"]) and stream["lag_records"] == 0 and not stream["behind_seconds"]
 
 
 def run(settings: Settings, options: FeedOptions, *, until_scored: bool) -> None:
-    """``tidemill up``: returns once the first scores are published, or never until interrupted.
+    """``tidemill up``: returns once the first scores are published, or when it is interrupted.
 
     Raises:
         TidemillError: something could not be started, or a stream is halted.
@@ -232,31 +225,33 @@ def run(settings: Settings, options: FeedOptions, *, until_scored: bool) -> None
     try:
         Up(settings, options).run(until_scored=until_scored)
     except KeyboardInterrupt:
-        # Ctrl-C and `down` are the ordinary way out; the stack has been stopped by now.
-        sys.stdout.write("everything is stopped\n")
+        # Ctrl-C and `down` are the ordinary exit; the stack has stopped by now.
+        sys.stdout.write("the stack has stopped\n")
 
 
-def switch_on(api: AirflowApi, settings: Settings, pipelines: Collection[Pipeline], say: Callable[[str], None]) -> None:
-    """Give Airflow its connections, switch every pipeline's DAGs on, and wish the streams to run."""
+def switch_on(
+    api: AirflowApi, settings: Settings, pipelines: Collection[Pipeline], report: Callable[[str], None]
+) -> None:
+    """Create Airflow's connections, unpause every pipeline's DAGs, and request that the streams start."""
     for connection in connections(settings):
         api.put_connection(connection)
-    # What has a schedule comes first: Airflow makes up for the last time that has passed as soon as a DAG is on, which
-    # is soonest over while there is nothing to learn from. What nobody waits for comes last: Airflow may not know it
-    # yet.
+    # DAGs with a schedule come first: Airflow runs the last missed interval as soon as a DAG is unpaused, and that run
+    # is shortest while there are no rows to learn from. DAGs that `up` does not need come last: Airflow may not have
+    # parsed them yet.
     for pipeline in pipelines:
         refreshes = [f"refresh__{pipeline.name}__{model}" for model in pipeline.models]
-        _unpause(api, [*refreshes, f"stream__{pipeline.name}"], say)
+        _unpause(api, [*refreshes, f"stream__{pipeline.name}"], report)
     apply.request_start(settings, pipelines)
     for pipeline in pipelines:
-        _unpause(api, [f"replay__{pipeline.name}"], say)
-    _unpause(api, ["maintenance", "control_streams", "control_models"], say)
+        _unpause(api, [f"replay__{pipeline.name}"], report)
+    _unpause(api, ["maintenance", "control_streams", "control_models"], report)
 
 
-def _unpause(api: AirflowApi, dags: Collection[str], say: Callable[[str], None]) -> None:
+def _unpause(api: AirflowApi, dags: Collection[str], report: Callable[[str], None]) -> None:
     for dag in dags:
         api.wait_for_dag(dag)
         api.unpause(dag)
-        say(f"{dag} is on")
+        report(f"{dag}: unpaused")
 
 
 def connections(settings: Settings) -> list[Connection]:

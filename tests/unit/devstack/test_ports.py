@@ -27,7 +27,7 @@ def test_taken_port_is_refused_with_holder_and_setting(address: str) -> None:
         port = server.getsockname()[1]
         with pytest.raises(SetupError) as error:
             ports.require_free(port, "TIDEMILL_DB_PORT")
-    assert f"port {port} is taken" in str(error.value)
+    assert (error.value.code, error.value.parameters["port"]) == ("TM-DEVSTACK-PORT-TAKEN", port)
     assert f"(process {os.getpid()})" in str(error.value)
     assert "TIDEMILL_DB_PORT" in error.value.remedy
 

@@ -61,7 +61,7 @@ def test_record_survives_the_way_through_the_file(own: Settings) -> None:
     assert process_records.read_all(own) == [record]
     (own.state / "run" / "kafka.json").write_text('{"name": "kaf')
     assert process_records.read_all(own) == []
-    process_records.forget(own, "kafka")
+    process_records.remove(own, "kafka")
     assert process_records.read(own, "kafka") is None
 
 

@@ -41,7 +41,7 @@ def test_file_that_others_could_read_is_closed(own: Settings) -> None:
 def test_broken_file_is_named(own: Settings) -> None:
     """A secrets file that is not JSON is an error that names it, not a reason to make new secrets silently."""
     own.secrets_file.write_text("{")
-    with pytest.raises(SetupError, match=r"not JSON.*secrets\.json"):
+    with pytest.raises(SetupError, match=r"TM-DEVSTACK-SECRETS-NOT-JSON.*secrets\.json"):
         secrets.ensure(own)
 
 

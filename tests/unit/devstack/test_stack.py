@@ -50,7 +50,8 @@ def test_second_start_on_the_same_state_is_refused(own: Settings) -> None:
         with pytest.raises(SetupError) as error:
             Stack(own, parts=()).start()
     assert str(error.value) == (
-        f"the stack is already up: as process {running.pid}; use ./tidemill status, or ./tidemill down"
+        f"[TM-DEVSTACK-ALREADY-RUNNING] the stack is already running: process {running.pid}; "
+        "see ./tidemill status, or stop it with ./tidemill down"
     )
     assert control.running(own) is None
 
@@ -59,7 +60,7 @@ def test_full_disk_is_noticed_before_anything_starts(own: Settings, monkeypatch:
     """With less than 2 GB free the start is refused, and the sentence says how much there is and where."""
     usage = namedtuple("usage", "total used free")
     monkeypatch.setattr(shutil, "disk_usage", lambda path: usage(10, 9, 1_500_000_000))
-    with pytest.raises(SetupError, match=r"not enough space on the disk: 1\.5 GB free at .*TIDEMILL_STATE"):
+    with pytest.raises(SetupError, match=r"TM-DEVSTACK-DISK-FULL.*: 1\.5 GB free at .*TIDEMILL_STATE"):
         Stack(own, parts=["mariadb"]).start()
     assert control.running(own) is None
 
@@ -72,7 +73,7 @@ def test_write_to_a_full_disk_is_told_as_such(own: Settings, monkeypatch: pytest
 
     with monkeypatch.context() as patched:
         patched.setattr(Path, "write_text", full)
-        with pytest.raises(SetupError, match="not enough space on the disk"):
+        with pytest.raises(SetupError, match="TM-DEVSTACK-DISK-FULL"):
             Stack(own, parts=()).start()
     with Stack(own, parts=()) as stack:
         stack.start()
@@ -83,7 +84,7 @@ def test_taken_port_is_refused_before_anything_starts(own: Settings) -> None:
     with socket.socket() as server:
         server.bind(("127.0.0.1", own.db_port))
         server.listen()
-        with pytest.raises(SetupError, match=rf"port {own.db_port} is taken: by .*TIDEMILL_DB_PORT"):
+        with pytest.raises(SetupError, match=rf"port {own.db_port} is taken: .*TIDEMILL_DB_PORT"):
             Stack(own, parts=["mariadb"]).start()
     assert not (own.state / "mariadb").exists()
 

@@ -1,4 +1,4 @@
-"""How each embedded server is prepared, started and asked whether it serves.
+"""How each embedded server is prepared, started and probed.
 
 Runs in the process of ``./tidemill up`` or of a test.
 """

