@@ -31,7 +31,7 @@ PARTITIONS = 4
 
 @pytest.fixture(scope="module")
 def running(
-    stack: Stack, mariadb: Settings, kafka: Settings, tmp_path_factory: pytest.TempPathFactory
+    stack: Stack, mariadb: Settings, kafka: Settings, tmp_path_factory: pytest.TempPathFactory, run_seed: int
 ) -> Iterator[Crashing]:
     """One long-lived stream with two tables, and a driver that can be held at the failpoints."""
     folder = tmp_path_factory.mktemp("crashes")
@@ -44,7 +44,7 @@ def running(
         environment.setenv(FAILPOINTS, str(failpoints.folder))
         with session(settings, Account.STREAM) as connection:
             streams.request_state(connection, pipeline.name, "running", "a test")
-        crashing = Crashing(settings, pipeline, stack, failpoints, clients.admin(settings))
+        crashing = Crashing(settings, pipeline, stack, failpoints, clients.admin(settings), run_seed=run_seed)
         yield crashing
         failpoints.clear()
         crashing.stop_driver()

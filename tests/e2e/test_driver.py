@@ -27,7 +27,7 @@ SECONDS = 180
 
 @pytest.fixture(scope="module")
 def crashing(
-    stack: Stack, mariadb: Settings, kafka: Settings, tmp_path_factory: pytest.TempPathFactory
+    stack: Stack, mariadb: Settings, kafka: Settings, tmp_path_factory: pytest.TempPathFactory, run_seed: int
 ) -> Iterator[Crashing]:
     """One stream with one driver, which all tests of this module share; the last one stops it."""
     folder = tmp_path_factory.mktemp("driver")
@@ -36,7 +36,8 @@ def crashing(
     apply.apply_all(settings, [pipeline], lambda _: None)
     with session(settings, Account.STREAM) as connection:
         streams.request_state(connection, pipeline.name, "running", "a test")
-    crashing = Crashing(settings, pipeline, stack, Failpoints(folder / "failpoints"), clients.admin(settings))
+    failpoints = Failpoints(folder / "failpoints")
+    crashing = Crashing(settings, pipeline, stack, failpoints, clients.admin(settings), run_seed=run_seed)
     crashing.start_driver()
     crashing.produce(seed=0)
     crashing.drain()

@@ -44,13 +44,13 @@ AIRFLOW = (API, SCHEDULER, "airflow-dag-processor", TRIGGERER)
 
 
 @pytest.fixture(scope="module")
-def surf(airflow_stack: Stack) -> Iterator[Surf]:
+def surf(airflow_stack: Stack, run_seed: int) -> Iterator[Surf]:
     """The stream, fed and running, under an Airflow that found its folder by itself."""
     settings = airflow_stack.settings
     folder = settings.pipelines / NAME
     pipeline = make_pipeline(settings.pipelines, NAME, (ENTITY,), partitions=2)
     apply.apply_all(settings, [pipeline], lambda _: None)
-    feed, observer = Feed(settings, pipeline, RECORDS_PER_SECOND), Observer(settings, NAME)
+    feed, observer = Feed(settings, pipeline, RECORDS_PER_SECOND, run_seed), Observer(settings, NAME)
     with AirflowApi(settings) as api:
         surf = Surf(settings, api, NAME, airflow_stack, pipeline, feed, observer, clients.admin(settings))
         try:

@@ -72,7 +72,7 @@ def test_a_mended_transform_replayed_over_history_makes_what_a_fresh_stream_make
     assert course.content() == before
     assert course.query(f"SELECT COUNT(*) FROM commits WHERE stream = '{course.name}' AND replay_id > 0") == [(0,)]
     with ThreadPoolExecutor(1) as beside:
-        replay_id = course.ask(EVERYTHING)
+        replay_id = course.request_replay(EVERYTHING)
         send(course.settings, course.topic, 80, seed=2)
         live = beside.submit(lambda: course.load(in_spark(course.settings, course.spark), step=15))
         done = course.run(replay_id)
@@ -116,7 +116,7 @@ def test_a_window_of_time_is_what_kafka_got_in_it(stack: Stack, spark: SparkSess
     found.declare(1)
     found.load()
     begin, end = (noon + timedelta(minutes=minutes) for minutes in (15, 45))
-    replay_id = found.ask(ReplayRequest("time", since=f"{begin:%Y-%m-%dT%H:%M:%S}", until=end.isoformat()))
+    replay_id = found.request_replay(ReplayRequest("time", since=f"{begin:%Y-%m-%dT%H:%M:%S}", until=end.isoformat()))
     assert found.run(replay_id)["records"] == 20
     assert found.query(
         f"SELECT partition_id, from_offset, until_offset FROM commits WHERE replay_id = {replay_id}"
@@ -190,7 +190,7 @@ class Crash(BaseException):
 def test_a_replay_that_broke_goes_on_after_its_last_commit(course: Course, monkeypatch: pytest.MonkeyPatch) -> None:
     """Its ranges are the same, each is committed once, and the ledger counts each record once."""
     course.declare(2)
-    replay_id = course.ask(ReplayRequest("offsets", offsets="0:0-70, 1:10-9999"))
+    replay_id = course.request_replay(ReplayRequest("offsets", offsets="0:0-70, 1:10-9999"))
 
     def crash(*arguments: object) -> None:
         raise Crash
@@ -247,13 +247,13 @@ def test_records_of_the_quarantine_become_rows_once_they_can(course: Course) -> 
     assert course.query(aside + "TRUE") == rest
     assert course.verify() == []
     with pytest.raises(SpecError, match="no such unresolved record: " + str(large)):
-        course.ask(ReplayRequest("quarantine", ids=(large,)))
+        course.request_replay(ReplayRequest("quarantine", ids=(large,)))
 
 
 def test_a_record_of_a_topic_that_was_made_again_is_not_taken_for_a_new_one(course: Course) -> None:
     """It is processed under its own generation: no row of the same coordinates counts as its older self."""
     with session(course.settings, Account.STREAM) as connection, connection.cursor() as cursor:
-        cursor.execute("SELECT MAX(id) FROM commits")
+        cursor.execute("SELECT MAX(id) FROM commits WHERE stream = %s", (course.name,))
         ((newest,),) = cursor.fetchall()
         cursor.execute(
             "INSERT INTO topics (stream, topic, topic_id, generation, since_commit) SELECT stream, topic, %s, 2, 0 FROM"
@@ -314,7 +314,7 @@ def test_what_cannot_be_replayed_is_refused_with_the_reason(
 ) -> None:
     """Before anything is written down."""
     with pytest.raises(SpecError) as caught:
-        refusing.ask(asked)
+        refusing.request_replay(asked)
     assert str(caught.value).startswith(sentence)
     assert refusing.query(f"SELECT COUNT(*) FROM replays WHERE stream = '{refusing.name}'") == [(0,)]
 
@@ -336,7 +336,7 @@ def test_a_topic_made_again_since_a_replay_was_asked_for_is_not_read(refusing: C
         cursor.execute("INSERT INTO topics VALUES (%s, %s, %s, 1, 0)", (refusing.name, refusing.topic, "formerly"))
         known = f"UPDATE topics SET topic_id = %s, generation = %s WHERE stream = '{refusing.name}'"
         cursor.execute(known, (_topic_id(refusing), 1))
-        replay_id = refusing.ask(EVERYTHING)
+        replay_id = refusing.request_replay(EVERYTHING)
         for of_topic, generation in (("formerly", 1), (_topic_id(refusing), 2)):
             cursor.execute(known, (of_topic, generation))
             with pytest.raises(Fenced, match=r"was made again since the replay was asked for: .*; ask again"):
@@ -348,11 +348,11 @@ def test_a_topic_made_again_since_a_replay_was_asked_for_is_not_read(refusing: C
 
 def test_an_outdated_version_replays_nothing(refusing: Course) -> None:
     """Neither is it taken on, nor does it go on when a newer driver came meanwhile."""
-    replay_id = refusing.ask(EVERYTHING)
+    replay_id = refusing.request_replay(EVERYTHING)
     with session(refusing.settings, Account.STREAM) as connection:
         leases.acquire_lease(connection, refusing.name, refusing.version + 1, "a test")
     with pytest.raises(Fenced, match="runs a newer pipeline version"):
-        refusing.ask(EVERYTHING)
+        refusing.request_replay(EVERYTHING)
     with pytest.raises(Fenced, match="runs a newer pipeline version"):
         refusing.run(replay_id)
     row = refusing.row(replay_id)

@@ -85,12 +85,14 @@ class Crashing:
     """Partition -> what stands in it, by offset."""
     drivers: int = 0
     """How many were started."""
+    run_seed: int = 0
+    """What this run of the suite draws from."""
 
     # What is produced
 
     def produce(self, seed: int, count: int = 60) -> None:
         """Write records to all partitions: rows and their duplicates, updates, disorder, tombstones, poison."""
-        chance = random.Random(seed)
+        chance = random.Random(f"{self.run_seed}/{seed}")
         producer = clients.producer(self.settings)
         sent: list[Record] = []
         for _ in range(count):

@@ -49,7 +49,7 @@ _LOOK_SECONDS = 0.5
 class Feed(threading.Thread):
     """Produces records at a steady pace: rows, updates, late and repeated ones, tombstones, poison."""
 
-    def __init__(self, settings: Settings, pipeline: Pipeline, per_second: int) -> None:
+    def __init__(self, settings: Settings, pipeline: Pipeline, per_second: int, seed: int) -> None:
         super().__init__(name="feed", daemon=True)
         self.topic, self.partitions = pipeline.source.topic, pipeline.source.partitions
         self.logs: dict[int, list[Record]] = {partition: [] for partition in range(self.partitions)}
@@ -57,7 +57,7 @@ class Feed(threading.Thread):
         self.failure: AssertionError | KafkaError | None = None
         self._per_tick = round(per_second * _TICK_SECONDS)
         self._turn, self._ended = threading.Lock(), threading.Event()
-        self._chance, self._sent, self._made = random.Random(5), deque[Record](maxlen=1000), 0
+        self._chance, self._sent, self._made = random.Random(seed), deque[Record](maxlen=1000), 0
         # No time-out: an unavailable broker is waited for, and no record is given up.
         self._producer = clients.producer(settings, {"message.timeout.ms": 0})
 

@@ -150,7 +150,7 @@ class Course:
 
     def replay(self, asked: ReplayRequest) -> dict[str, Any]:
         """Ask for a replay and run it."""
-        return self.run(self.ask(asked))
+        return self.run(self.request_replay(asked))
 
     def run(self, replay_id: int) -> dict[str, Any]:
         """Run a replay."""
