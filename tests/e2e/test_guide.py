@@ -13,7 +13,7 @@ from typing import Any
 
 import pytest
 
-from support.paths import ROOT
+from support.guide_page import Step, steps
 from tidemill.config import Account, Settings
 from tidemill.deploy import apply
 from tidemill.devstack import child_process
@@ -24,33 +24,8 @@ from tidemill.store.connection import session
 from tidemill.store.control import ledger, streams
 from tidemill.testing import wait_until
 
-GUIDE = ROOT / "docs" / "guide" / "feedback-loop.md"
 BROKER = "127.0.0.1:19092"
 """As the page names it; the test's own is elsewhere."""
-
-
-@dataclass(frozen=True)
-class Step:
-    """Something that the page has its reader do: a ``file``, ``sh``, ``sql``, or a click in ``airflow``."""
-
-    kind: str
-    text: str
-    path: str = ""
-
-
-def steps() -> list[Step]:
-    """What the walk through the page consists of, in its order."""
-    page = GUIDE.read_text().split("\n## ")[1]
-    found = []
-    for part in re.finditer(
-        r"(?:^`([^`]+)`:\n)?^```(\w+)\n(.*?)^```$|^\*\*\d+\. In Airflow\*\*(.*?)\n\n", page, re.M | re.S
-    ):
-        path, language, text, clicks = part.groups()
-        if clicks is not None:
-            found.append(Step("airflow", clicks))
-        else:
-            found.append(Step("file", text, path) if path else Step(language, text))
-    return found
 
 
 @dataclass
