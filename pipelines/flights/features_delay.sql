@@ -1,5 +1,5 @@
 -- Grain: one row per flight that has departed. Dialect: MariaDB.
--- Purpose: the features of features.sql, whose header says why nothing in them is newer than known_at, and
+-- Purpose: the features of features.sql, whose header explains why nothing in them is newer than known_at, and
 -- `delay_minutes`, how late the flight arrives, in minutes; negative if early. A test keeps the two queries together.
 SELECT
     f.id,

@@ -1,5 +1,5 @@
 -- Grain: one row per record of the feed, so several per flight; the table keeps the newest by updated_at.
--- Purpose: the flight as the feed tells it, with the names of airline and destination, the age of its plane in the
+-- Purpose: the flight as the feed describes it, with the names of airline and destination, the age of its plane in the
 -- year of the flight, and the weather observed at its origin in the hour it is scheduled for. Times are UTC.
 SELECT
     r.id,

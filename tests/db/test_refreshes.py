@@ -23,6 +23,7 @@ from tidemill.ml.refresh import (
     reopen_refresh,
     running_refreshes,
 )
+from tidemill.ml.registry.decisions import Decision, record_decision
 from tidemill.store.connection import connect
 
 
@@ -51,8 +52,9 @@ def row(shop: Shop, refresh_id: int) -> dict[str, Any]:
 def test_a_second_run_is_refused_while_one_is_under_way(shop: Shop) -> None:
     """The sentence names the run that is; when that has ended, the next one may begin."""
     first = begin(shop, "the scheduled run")
-    with pytest.raises(ModelError, match=r"being refreshed by another run: the scheduled run; wait until it has ended"):
+    with pytest.raises(ModelError) as raised:
         begin(shop, "a run by hand")
+    assert (raised.value.code, raised.value.value) == ("TM-ML-REFRESH-RUNNING", "the scheduled run")
     end_refresh(shop.connection, first, "failed", reason="no rows")
     assert begin(shop, "a run by hand") > first
 
@@ -113,8 +115,9 @@ def test_a_repeated_step_opens_a_refresh_that_had_failed(shop: Shop) -> None:
     lost = begin(shop, "a lost run")
     end_refresh(shop.connection, lost, "failed")
     begin(shop, "another run")
-    with pytest.raises(ModelError, match="another run: another run"):
+    with pytest.raises(ModelError) as raised:
         reopen_refresh(shop.connection, shop.pipeline, shop.model, lost)
+    assert (raised.value.code, raised.value.value) == ("TM-ML-REFRESH-RUNNING", "another run")
 
 
 def test_a_refused_scoring_is_not_repeated_before_something_changes(shop: Shop) -> None:
@@ -129,9 +132,5 @@ def test_a_refused_scoring_is_not_repeated_before_something_changes(shop: Shop) 
     assert action() is Action.SCORE
     end_refresh(shop.connection, refresh, "refused", reason="it drifted")
     assert action() is Action.SKIP
-    with shop.connection.cursor() as cursor:
-        cursor.execute(
-            "INSERT INTO decisions (pipeline, model, version, verdict, reason, decided_by)"
-            " VALUES ('shop', %s, 1, 'rolled back', 'a test', 'a test')", (shop.model,)
-        )  # fmt: skip
+    record_decision(shop.connection, ("shop", shop.model), 1, Decision("rolled back", "a test", "a test"))
     assert action() is Action.SCORE

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+import re
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -13,11 +14,12 @@ from pyspark.ml import PipelineModel
 from pyspark.sql import DataFrame, SparkSession
 
 from tidemill.errors import ModelError
-from tidemill.ml.data.sample import Sample, labelled
+from tidemill.ml.data.sample import Sample, build_sample
 from tidemill.ml.data.vectorizer import VECTOR
 from tidemill.ml.registry import artifacts
 from tidemill.ml.registry.versions import BASELINE, ModelVersion
-from tidemill.ml.serving import drift
+from tidemill.ml.serving import drift, feature_bins
+from tidemill.ml.serving.drift import training_distribution
 from tidemill.ml.training.details import importance, slots_of
 from tidemill.ml.training.estimators import score_column
 from tidemill.ml.training.evaluate import CHALLENGER, evaluate, load_model
@@ -82,7 +84,7 @@ def rows_of(problem: Problem) -> list[tuple[Any, ...]]:
 def samples(spark: SparkSession) -> Iterator[dict[Problem, Sample]]:
     """Rows for each problem, cut in time."""
     found = {
-        problem: labelled(
+        problem: build_sample(
             spark.createDataFrame(rows_of(problem), SCHEMA),
             declare(next(name for name, its in ESTIMATORS.items() if its is problem)),
         )
@@ -154,7 +156,7 @@ def test_the_seed_is_the_models(samples: dict[Problem, Sample]) -> None:
 def test_the_order_of_the_read_does_not_matter(spark: SparkSession, samples: dict[Problem, Sample]) -> None:
     """The database gives rows in no order: a forest, which draws rows by chance, is the same whatever it was."""
     model = declare("random_forest_classifier")
-    turned = labelled(spark.createDataFrame(rows_of(Problem.CLASSIFICATION)[::-1], SCHEMA), model)
+    turned = build_sample(spark.createDataFrame(rows_of(Problem.CLASSIFICATION)[::-1], SCHEMA), model)
     sample = samples[Problem.CLASSIFICATION]
     first, second = (fit(model, FEATURES, each.train, Path("shop")).model for each in (sample, turned))
     turned.rows.unpersist()
@@ -201,46 +203,39 @@ def test_importance_is_of_features(
 
 
 @pytest.mark.parametrize(
-    ("estimator", "changed", "sentence"),
+    ("estimator", "parameters", "code", "value"),
     [
-        pytest.param("kmeans", {"parameters": {"k": 1}}, r"kmeans cannot be fitted: IllegalArgument.* k given", id="k"),
+        pytest.param("kmeans", {"k": 1}, "TM-ML-NOT-FITTED", r"IllegalArgument.* k given", id="k"),
+        pytest.param("gbt_regressor", {"maxDepth": 99}, "TM-ML-NOT-FITTED", r".+", id="depth"),
+        pytest.param("gbt_classifier", {"labelCol": "id"}, "TM-ML-PARAMETER-UNKNOWN", r"labelCol$", id="ours"),
+        pytest.param("gbt_classifier", {"maxBins": "x"}, "TM-ML-PARAMETER-REJECTED", r"'x'$", id="bins"),
+        pytest.param("als", {"itemCol": "ware"}, "TM-ML-ALS-ID-FEATURE", r"None$", id="user"),
         pytest.param(
-            "gbt_regressor", {"parameters": {"maxDepth": 99}}, r"gbt_regressor cannot be fitted: .*", id="depth"
-        ),
-        pytest.param(
-            "gbt_classifier", {"parameters": {"labelCol": "id"}}, r"has no such parameter: labelCol", id="ours"
-        ),
-        pytest.param("gbt_classifier", {"parameters": {"maxBins": "x"}}, r"not take this maxBins: 'x'; ", id="bins"),
-        pytest.param(
-            "als",
-            {"parameters": {"itemCol": "ware"}},
-            r"als needs a feature of whole numbers as userCol; name one of",
-            id="user",
-        ),
-        pytest.param(
-            "als",
-            {"parameters": {"userCol": "city", "itemCol": "ware"}},
-            r"as userCol: city; name one of: amount, buyer, ware",
-            id="user-of-text",
+            "als", {"userCol": "city", "itemCol": "ware"}, "TM-ML-ALS-ID-FEATURE", r"city$", id="user-of-text"
         ),
     ],
 )
-def test_what_mllib_does_not_take_is_a_sentence(
-    samples: dict[Problem, Sample], estimator: str, changed: dict[str, Any], sentence: str
+def test_errors_of_parameters(
+    samples: dict[Problem, Sample], estimator: str, parameters: dict[str, Any], code: str, value: str
 ) -> None:
-    """A value that only the JVM refuses, or a column that is not the author's to set, is one line."""
-    model = declare(estimator, **changed)
-    with pytest.raises(ModelError, match=sentence) as raised:
+    """A value that only the JVM rejects, or a column that the author cannot set, is one line with a code."""
+    model = declare(estimator, parameters=parameters)
+    with pytest.raises(ModelError) as raised:
         fit(model, FEATURES, samples[problem_of(model)].train, Path("shop"))
+    assert raised.value.code == code
+    assert re.match(value, str(raised.value.value))
+    assert raised.value.parameters.get("known") in (None, "amount, buyer, ware") or code == "TM-ML-PARAMETER-UNKNOWN"
     assert "\n" not in str(raised.value)
 
 
-def test_ids_too_large_for_als_are_a_sentence(samples: dict[Problem, Sample]) -> None:
+def test_ids_too_large_for_als_are_rejected(samples: dict[Problem, Sample]) -> None:
     """A user's number beyond 32 bits is refused in training, and not cut to another user's."""
     train = samples[Problem.RECOMMENDATION].train
     large = train.withColumn("buyer", train["buyer"] + 2**33)
-    with pytest.raises(ModelError, match=r"als takes numbers of 32 bits, and buyer has larger ones: 85899346\d\d; "):
+    with pytest.raises(ModelError) as raised:
         fit(declare("als"), FEATURES, large, Path("shop"))
+    assert raised.value.code == "TM-ML-ALS-ID-TOO-LARGE"
+    assert str(raised.value.value).startswith("85899346")
 
 
 OWN = """
@@ -277,36 +272,38 @@ def test_an_estimator_of_ones_own(spark: SparkSession, samples: dict[Problem, Sa
 
 
 @pytest.mark.parametrize(
-    ("change", "sentence"),
+    ("change", "code", "value"),
     [
-        pytest.param(("_label", "tag"), r"estimator mine:build cannot be fitted: \w+: .*tag", id="fit-raises"),
-        pytest.param(
-            ("**parameters", "probabilityCol='p'"), r"has no column of the score: probability; ", id="no-score"
-        ),
+        pytest.param(("_label", "tag"), "TM-ML-CUSTOM-NOT-FITTED", r"\w+: .*tag", id="fit-raises"),
+        pytest.param(("**parameters", "probabilityCol='p'"), "TM-ML-NO-SCORE-COLUMN", r"probability$", id="no-score"),
         pytest.param(
             ("filled.getOutputCols()", "numbers"),
-            r"estimator mine:build cannot be fitted: SparkException: Encountered null while",
+            "TM-ML-CUSTOM-NOT-FITTED",
+            r"SparkException: Encountered null while",
             id="takes-no-missing-values",
         ),
         pytest.param(
             ('outputCol="features"', 'outputCol="features", handleInvalid="skip"'),
-            r"estimator mine:build gives no score: for 20 of 101 held-out rows; let its stages keep rows",
+            "TM-ML-CHALLENGER-DROPS-ROWS",
+            r"20$",
             id="skips-rows",
         ),
     ],
 )
-def test_an_estimator_of_ones_own_that_does_not_fit_is_a_sentence(
-    samples: dict[Problem, Sample], tmp_path: Path, change: tuple[str, str], sentence: str
+def test_errors_of_custom_estimators(
+    samples: dict[Problem, Sample], tmp_path: Path, change: tuple[str, str], code: str, value: str
 ) -> None:
-    """One that cannot be fitted, does not say a score, or says it of some rows only is refused in one line."""
+    """One that cannot be fitted, has no score, or has a score for some rows only is rejected in one line."""
     text = OWN.replace(*change)
     if "skip" in change[1]:
         text = text.replace("filled.getOutputCols()", "numbers")
     (tmp_path / "mine.py").write_text(text)
     model = declare("mine:build", problem="classification")
     sample = samples[Problem.CLASSIFICATION]
-    with pytest.raises(ModelError, match=sentence) as raised:
+    with pytest.raises(ModelError) as raised:
         evaluate(model, sample, fit(model, FEATURES, sample.train, tmp_path).model, None)
+    assert raised.value.code == code
+    assert re.match(value, str(raised.value.value))
     assert "\n" not in str(raised.value)
 
 
@@ -318,39 +315,45 @@ def test_stages_in_python_are_refused(samples: dict[Problem, Sample], tmp_path: 
         "def build(features, parameters):\n    return Pipeline(stages=[Odd()])\n"
     )
     model = declare("mine:build", problem="regression")
-    with pytest.raises(ModelError, match=r"has a stage that is not MLlib's own: Odd; express it"):
+    with pytest.raises(ModelError) as raised:
         fit(model, FEATURES, samples[Problem.REGRESSION].train, tmp_path)
+    assert (raised.value.code, raised.value.value) == ("TM-ML-ESTIMATOR-PYTHON-STAGE", "Odd")
 
 
 def test_a_range_of_time_is_learned_from(spark: SparkSession) -> None:
     """Only rows within the asked range count, on both sides of the cut: its end is not part of it."""
     rows = spark.createDataFrame(rows_of(Problem.REGRESSION), SCHEMA)
-    sample = labelled(rows, declare("linear_regression"), Options(from_us=2 * DAY, until_us=35 * DAY))
-    assert (sample.cut.start, sample.cut.end) == (2 * DAY, 35 * DAY - DAY // 10)
+    sample = build_sample(rows, declare("linear_regression"), Options(from_us=2 * DAY, until_us=35 * DAY))
+    assert (sample.split.start, sample.split.end) == (2 * DAY, 35 * DAY - DAY // 10)
     assert sample.train_rows + sample.holdout_rows == 330
     sample.rows.unpersist()
-    with pytest.raises(ModelError, match=r"no row has a label yet: label; .*a wider range of time"):
-        labelled(rows, declare("linear_regression"), Options(from_us=99 * DAY))
+    with pytest.raises(ModelError) as raised:
+        build_sample(rows, declare("linear_regression"), Options(from_us=99 * DAY))
+    assert (raised.value.code, raised.value.value) == ("TM-ML-NO-LABELS", "label")
 
 
-def test_labels_that_say_nothing_are_a_sentence(spark: SparkSession) -> None:
+def test_errors_of_labels_of_a_regression(spark: SparkSession) -> None:
     """A regression's label may not be text, nor the same in all rows."""
     rows = spark.createDataFrame(rows_of(Problem.REGRESSION), SCHEMA)
-    with pytest.raises(ModelError, match=r"label label is not a number: string; "):
-        labelled(rows.withColumn("_label", rows["city"]), declare("linear_regression"))
-    with pytest.raises(ModelError, match=r"all 299 labelled rows to train on have one value: 1; "):
-        labelled(rows.withColumn("_label", rows["id"] * 0 + 1), declare("linear_regression"))
+    with pytest.raises(ModelError) as raised:
+        build_sample(rows.withColumn("_label", rows["city"]), declare("linear_regression"))
+    assert (raised.value.code, raised.value.value) == ("TM-ML-LABEL-NOT-NUMBER", "string")
+    with pytest.raises(ModelError) as raised:
+        build_sample(rows.withColumn("_label", rows["id"] * 0 + 1), declare("linear_regression"))
+    assert (raised.value.code, raised.value.value) == ("TM-ML-LABELS-EQUAL", "1")
+    assert raised.value.parameters == {"count": 299, "part": "to train on"}
 
 
 def test_the_distribution_of_training_is_kept(samples: dict[Problem, Sample]) -> None:
     """Rows like those of training have not moved; a city that takes over, or amounts that vanish, have."""
     train, holdout = samples[Problem.REGRESSION].train, samples[Problem.REGRESSION].holdout
-    found = drift.reference(train, FEATURES)
+    found = training_distribution(train, FEATURES)
     assert set(found) == set(FEATURES)
-    assert found["city"]["values"][0] in ("Ulm", "Bonn", "Kiel")
-    assert found["amount"]["shares"][-1] == pytest.approx(0.2, abs=0.01), "missing ones are a bin"
-    assert len(found["amount"]["shares"]) == len(found["amount"]["edges"]) + 2 == 11
-    assert all(sum(bins["shares"]) == pytest.approx(1) for bins in found.values())
+    assert feature_bins.from_json(feature_bins.to_json(found)) == found
+    assert found["city"].values[0] in ("Ulm", "Bonn", "Kiel")
+    assert found["amount"].shares[-1] == pytest.approx(0.2, abs=0.01), "missing ones are a bin"
+    assert len(found["amount"].shares) == len(found["amount"].edges) + 2 == 11
+    assert all(sum(bins.shares) == pytest.approx(1) for bins in found.values())
     assert drift.measure(train, found) == (dict.fromkeys(FEATURES, 0.0), train.count())
     later, rows = drift.measure(holdout, found)
     assert rows == 101
@@ -365,9 +368,9 @@ def test_the_distribution_of_training_is_kept(samples: dict[Problem, Sample]) ->
 @pytest.mark.parametrize("as_uri", [False, True], ids=["folder", "uri"])
 def test_a_damaged_artifact_is_refused(fits: dict[str, FittedModel], tmp_path: Path, as_uri: bool) -> None:
     """An artifact is what was written, whether it lies in a folder or behind a URI, and a copy of it is as well."""
-    place = artifacts.below(tmp_path.as_uri() if as_uri else tmp_path, "models", ".new")
+    place = artifacts.location_below(tmp_path.as_uri() if as_uri else tmp_path, "models", ".new")
     fits["linear_regression"].model.write().overwrite().save(artifacts.for_spark(place))
-    named = artifacts.below(place.rpartition("/")[0], "1")
+    named = artifacts.location_below(place.rpartition("/")[0], "1")
     left = tmp_path / "models" / "1" / "metadata"
     left.mkdir(parents=True)
     (left / "left-by-an-interrupted-training").touch()
@@ -380,12 +383,12 @@ def test_a_damaged_artifact_is_refused(fits: dict[str, FittedModel], tmp_path: P
     assert artifacts.checksum(named) == written, "a copy may lack Hadoop's own checksums"
     part = next(path for path in (tmp_path / "models" / "1").rglob("part-*") if path.parent.name == "metadata")
     part.write_bytes(part.read_bytes() + b" ")
-    with pytest.raises(
-        ModelError, match=r"the artifact of model version 1 is damaged: .*/models/1; restore the folder"
-    ):
+    with pytest.raises(ModelError) as raised:
         load_model(version)
-    with pytest.raises(ModelError, match=r"the artifact of model version 1 is gone: .*/models/2; "):
+    assert (raised.value.code, raised.value.value) == ("TM-ML-ARTIFACT-DAMAGED", named)
+    with pytest.raises(ModelError) as raised:
         load_model(_version(named[:-1] + "2", written))
+    assert (raised.value.code, raised.value.value) == ("TM-ML-ARTIFACT-MISSING", named[:-1] + "2")
 
 
 def _version(place: str, checksum: str) -> ModelVersion:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -66,8 +67,10 @@ def test_drifted_rows_are_refused_until_a_person_decides(jdbc: SparkSession, sho
 
     shop.commit(moved(300, first=6_000))
     third = begin_refresh(shop.connection, shop.pipeline, shop.model, "many")
-    with pytest.raises(ModelError, match=r"have drifted .* more than 0\.3: .*amount \d+\.\d\d.*\(300 rows\); look at"):
+    with pytest.raises(ModelError) as raised:
         score(jdbc, shop.settings, shop.pipeline, shop.model, third)
+    assert (raised.value.code, raised.value.parameters) == ("TM-ML-DRIFT", {"bound": "0.3", "rows": 300})
+    assert re.search(r"\bamount \d+\.\d\d\b", str(raised.value.value))
     assert shop.control(f"SELECT state FROM refreshes WHERE id = {third}") == [("refused",)]
     kept = {name: (psi, allowed) for name, psi, allowed, rows in _drift(shop, third) if rows == 300}
     assert kept["amount"][0] > kept["amount"][1] == 0.3

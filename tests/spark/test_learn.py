@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import datetime as dt
-import json
 import shutil
 from collections.abc import Callable, Iterator
 from dataclasses import replace
@@ -21,7 +20,9 @@ from tidemill.errors import ModelError
 from tidemill.ml.data.reader import read_features
 from tidemill.ml.refresh import begin_refresh
 from tidemill.ml.registry import versions
+from tidemill.ml.registry.details import VersionDetails
 from tidemill.ml.registry.promotion import promote_or_reject
+from tidemill.ml.serving import feature_bins
 from tidemill.ml.serving.publish import publish
 from tidemill.ml.serving.score import score
 from tidemill.ml.training.evaluate import load_model
@@ -84,7 +85,7 @@ def test_from_rows_to_published_scores(jdbc: SparkSession, shop: Shop) -> None:
     assert champion.holdout_from == champion.holdout_until - dt.timedelta(days=10)
     assert (champion.train_rows, champion.holdout_rows) == (1249, 251)
     measured = versions.read_evaluations(shop.connection, refresh, "areaUnderROC")
-    assert measured[champion.version] > measured[versions.BASELINE] > 0
+    assert measured[champion.version].value > measured[versions.BASELINE].value > 0
     assert train(jdbc, shop.settings, shop.pipeline, shop.model, refresh) == champion.version
 
     assert scored(jdbc, shop, refresh) == ORDERS + len(ODD)
@@ -134,7 +135,8 @@ def test_the_same_rows_give_the_same_model(
     shop.settings = settings
     second = trained(jdbc, shop, "second")
     measured = versions.read_evaluations(shop.connection, second, "areaUnderROC")
-    assert measured[1] == pytest.approx(measured[2], abs=1e-12)
+    assert measured[1].value == pytest.approx(measured[2].value, abs=1e-12)
+    assert measured[1].difference == (0, 0), "of the same model there is no difference"
     assert shop.control("SELECT version, state FROM model_versions ORDER BY version") == [
         (1, "champion"),
         (2, "rejected"),
@@ -154,14 +156,14 @@ def _all_is_known(shop: Shop, refresh: int) -> None:
     assert all(low <= value <= high for _, _, value, low, high in measured)
     lost = versions.newest_version(shop.connection, "shop", shop.model)
     assert lost is not None
-    details = json.loads(lost.details or "")
-    assert details["differences"]["1"]["areaUnderROC"] == [0, 0], "of the same model there is no difference"
-    assert (details["problem"], details["seed"], details["options"]) == ("classification", 20130101, {})
-    assert details["parameters"] == {"maxIter": 4, "maxDepth": 3, "maxBins": 32, "seed": 20130101}
-    assert set(details["seconds"]) == {"read", "check", "fit", "measure"}
-    assert set(details["importance"]) == set(details["drift"]) == {"amount", "city", "distance"}
-    assert (details["measured_rows"], details["champion_saw"]) == (251, False)
-    assert sum(part["rows"] for part in details["calibration"]) == 251
+    details = VersionDetails.from_json(lost.details)
+    assert (details.problem, details.seed, details.options) == ("classification", 20130101, {})
+    assert details.parameters == {"maxIter": 4, "maxDepth": 3, "maxBins": 32, "seed": 20130101}
+    assert set(details.seconds) == {"read", "check", "fit", "measure"}
+    assert set(details.importance) == {"amount", "city", "distance"}
+    assert set(feature_bins.from_json(lost.training_distribution)) == {"amount", "city", "distance"}
+    assert (details.measured_rows, lost.champion_saw_holdout) == (251, False)
+    assert sum(part["rows"] for part in details.calibration) == 251
     assert shop.control("SELECT version FROM portable_models ORDER BY version") == [(1,), (2,)]
 
 
@@ -184,16 +186,18 @@ def test_a_form_asks_for_a_range_and_parameters(jdbc: SparkSession, shop: Shop) 
     assert found is not None
     assert (found.train_from, found.holdout_from) == (BEGIN + dt.timedelta(days=10), found.holdout_until - TEN_DAYS)
     assert found.holdout_until < end
-    details = json.loads(found.details or "")
-    assert (details["options"], details["parameters"]["maxIter"]) == (asked, 2)
+    details = VersionDetails.from_json(found.details)
+    assert (details.options, details.parameters["maxIter"]) == (asked, 2)
+    assert found.champion_saw_holdout
     assert (
         "which was trained on some of these rows"
         in promote_or_reject(shop.connection, shop.pipeline, shop.model, refresh).reason
     )
     outdate(shop.connection)
     wrong = begin_refresh(shop.connection, shop.pipeline, shop.model, "another", {"parameters": {"depth": 2}})
-    with pytest.raises(ModelError, match=r"gbt_classifier has no such parameter: depth; there are: "):
+    with pytest.raises(ModelError) as raised:
         train(jdbc, shop.settings, shop.pipeline, shop.model, wrong)
+    assert (raised.value.code, raised.value.value) == ("TM-ML-PARAMETER-UNKNOWN", "depth")
 
 
 def test_clusters_are_scored_and_published(jdbc: SparkSession, shop: Shop, tmp_path: Path) -> None:
@@ -210,7 +214,7 @@ def test_clusters_are_scored_and_published(jdbc: SparkSession, shop: Shop, tmp_p
     refresh = trained(jdbc, clusters)
     clusters.commit(ODD)
     measured = versions.read_evaluations(clusters.connection, refresh, "silhouette")
-    assert measured[1] > measured[versions.BASELINE] == 0
+    assert measured[1].value > measured[versions.BASELINE].value == 0
     assert scored(jdbc, clusters, refresh) == ORDERS + len(ODD)
     publish(clusters.connection, clusters.settings, clusters.pipeline, clusters.model, refresh)
     numbers = {score for (score,) in clusters.query("SELECT DISTINCT score FROM orders_scored")}
@@ -236,7 +240,7 @@ def test_a_champion_of_other_features_gives_way(jdbc: SparkSession, shop: Shop, 
     trained(jdbc, shop)
     poorer = shop.changed(tmp_path, features=FEATURES.replace(" o.city,", ""))
     second = trained(jdbc, poorer, "second")
-    assert versions.read_evaluations(shop.connection, second, "areaUnderROC")[1] is None
+    assert versions.read_evaluations(shop.connection, second, "areaUnderROC")[1].value is None
     champion = versions.read_champion(shop.connection, "shop", shop.model)
     assert champion is not None
     assert champion.version == 2
@@ -299,61 +303,66 @@ def test_keys_that_are_no_numbers(
 
 
 @pytest.mark.parametrize(
-    ("change", "sentence"),
+    ("change", "code", "value"),
     [
-        pytest.param(
-            {"parameters": {"depth": 3}}, r"gbt_classifier has no such parameter: depth; there are: ", id="name"
-        ),
-        pytest.param({"parameters": {"maxIter": "many"}}, r"does not take this maxIter: 'many'; ", id="value"),
+        pytest.param({"parameters": {"depth": 3}}, "TM-ML-PARAMETER-UNKNOWN", "depth", id="name"),
+        pytest.param({"parameters": {"maxIter": "many"}}, "TM-ML-PARAMETER-REJECTED", "'many'", id="value"),
         pytest.param(
             {"features": FEATURES.replace("o.city", "o.ordered_at AS placed_at")},
-            r"feature placed_at is neither a number nor text: timestamp\w*; cast it",
+            "TM-ML-FEATURE-TYPE",
+            "timestamp",
             id="time-as-feature",
         ),
-        pytest.param({"baseline": "city"}, r"the baseline is not a number: city; ", id="baseline-of-text"),
+        pytest.param({"baseline": "city"}, "TM-ML-BASELINE-NOT-NUMBER", "city", id="baseline-of-text"),
     ],
 )
-def test_what_the_author_got_wrong_is_a_sentence(
-    jdbc: SparkSession, shop: Shop, tmp_path: Path, change: dict[str, object], sentence: str
+def test_errors_of_a_declaration_that_only_spark_sees(
+    jdbc: SparkSession, shop: Shop, tmp_path: Path, change: dict[str, object], code: str, value: str
 ) -> None:
-    """What only Spark can know is said in the author's words, and leaves no version behind."""
+    """Each condition has its code, and the training records no version."""
     wrong = shop.changed(tmp_path, **change)
-    with pytest.raises(ModelError, match=sentence):
+    with pytest.raises(ModelError) as raised:
         train(jdbc, wrong.settings, wrong.pipeline, wrong.model, begin(wrong))
+    assert raised.value.code == code
+    assert str(raised.value.value).startswith(value)
     assert shop.control("SELECT COUNT(*) FROM model_versions") == [(0,)]
 
 
-def test_what_cannot_be_learned_from_is_a_sentence(jdbc: SparkSession, empty: Shop, tmp_path: Path) -> None:
-    """No label yet, too few rows, labels of more than two classes, or of one class only: each is said as that."""
+def test_errors_of_rows_that_cannot_be_learned(jdbc: SparkSession, empty: Shop, tmp_path: Path) -> None:
+    """No label yet, too few rows, labels of more than two classes, or of one class only: each has its code."""
 
-    def fails(sentence: str) -> None:
-        with pytest.raises(ModelError, match=sentence):
-            train(jdbc, empty.settings, empty.pipeline, empty.model, begin(empty))
+    def fails(shop: Shop, code: str, **parameters: object) -> object:
+        with pytest.raises(ModelError) as raised:
+            train(jdbc, shop.settings, shop.pipeline, shop.model, begin(shop))
+        assert (raised.value.code, raised.value.parameters) == (code, parameters)
+        return raised.value.value
 
     empty.commit(unlabelled(some_orders(10)))
-    fails(r"no row has a label yet: returned; ")
+    assert fails(empty, "TM-ML-NO-LABELS") == "returned"
     empty.commit(some_orders(50))
-    fails(r"too few labelled rows to train on: 41; ")
+    assert fails(empty, "TM-ML-TOO-FEW-ROWS", part="to train on", least=100) == 41
     odd = empty.changed(tmp_path, features=FEATURES.replace("o.returned = 1 AS", "o.returned * 2 AS"))
     empty.commit(some_orders(ORDERS))
-    with pytest.raises(ModelError, match=r"\d+ labels to train on are neither 0 nor 1; select a comparison"):
-        train(jdbc, odd.settings, odd.pipeline, odd.model, begin(odd))
+    assert int(str(fails(odd, "TM-ML-LABELS-NOT-BINARY", part="to train on"))) > 0
     empty.changed(tmp_path)
     empty.commit([replace(order, returned=1) for order in some_orders(ORDERS)])
-    fails(r"all 1249 labelled rows to train on are of one class: 1; ")
+    assert fails(empty, "TM-ML-LABELS-EQUAL", part="to train on", count=1249) == "1"
 
 
 def test_scoring_needs_a_champion_and_its_artifact(jdbc: SparkSession, shop: Shop) -> None:
     """Without a champion, or without the files of the one there is, scoring says so and completes nothing."""
     refresh = begin(shop)
-    with pytest.raises(ModelError, match=r"shop\.returns has no champion to score with; train first"):
+    with pytest.raises(ModelError) as raised:
         scored(jdbc, shop, refresh)
+    assert raised.value.code == "TM-ML-NO-CHAMPION"
     trained(jdbc, shop)
     with shop.connection.cursor() as cursor:
         cursor.execute("DELETE FROM portable_models")  # with the portable form the database alone would do
     shutil.rmtree(shop.settings.models / "shop" / "returns" / "1")
-    with pytest.raises(ModelError, match=r"the artifact of model version 1 is gone: .*/shop/returns/1; restore"):
+    with pytest.raises(ModelError) as raised:
         scored(jdbc, shop, refresh)
+    assert raised.value.code == "TM-ML-ARTIFACT-MISSING"
+    assert str(raised.value.value).endswith("/shop/returns/1")
     assert shop.control("SELECT scored_version FROM refreshes") == [(None,)]
 
 

@@ -13,7 +13,7 @@ from pyspark.ml.functions import array_to_vector
 from pyspark.sql import DataFrame, SparkSession
 from pyspark.sql import functions as F
 
-from tidemill.ml.training.metrics import Rows
+from tidemill.ml.training.metrics import ScoredRows
 
 COUNT = 500
 DICE = np.random.default_rng(17)
@@ -36,18 +36,18 @@ def rows(spark: SparkSession) -> DataFrame:
 def test_areas_are_mllibs(rows: DataFrame, metric: str) -> None:
     """Areas under the curves, with ties, are those of MLlib's evaluator without down-sampling."""
     theirs = BinaryClassificationEvaluator(rawPredictionCol="score", metricName=metric, numBins=0).evaluate(rows)
-    assert Rows(LABEL, SCORE).measure(metric) == pytest.approx(theirs, abs=1e-9)
+    assert ScoredRows(LABEL, SCORE).measure(metric) == pytest.approx(theirs, abs=1e-9)
 
 
 def test_the_loss_is_mllibs(rows: DataFrame) -> None:
     """The logarithmic loss is MLlib's, at probabilities of 0 and 1 as well."""
     assert {0.0} <= set(SCORE)
     theirs = MulticlassClassificationEvaluator(metricName="logLoss").evaluate(rows)
-    assert Rows(LABEL, SCORE).measure("logLoss") == pytest.approx(theirs, abs=1e-9)
+    assert ScoredRows(LABEL, SCORE).measure("logLoss") == pytest.approx(theirs, abs=1e-9)
 
 
 @pytest.mark.parametrize("metric", ["rmse", "mae", "r2"])
 def test_errors_are_mllibs(rows: DataFrame, metric: str) -> None:
     """Errors of predictions are those of MLlib's evaluator."""
     theirs = RegressionEvaluator(predictionCol="score", metricName=metric).evaluate(rows)
-    assert Rows(LABEL, SCORE).measure(metric) == pytest.approx(theirs, abs=1e-9)
+    assert ScoredRows(LABEL, SCORE).measure(metric) == pytest.approx(theirs, abs=1e-9)

@@ -17,6 +17,8 @@ import yaml
 from pymysql.connections import Connection
 
 from tidemill.config import Account, Settings
+from tidemill.ml.data.split import as_datetime
+from tidemill.ml.registry.versions import NewVersion
 from tidemill.spec import Pipeline, load_pipeline
 from tidemill.store.connection import connect, session
 from tidemill.store.migrations import apply_pipeline, migrate_control
@@ -99,6 +101,14 @@ def some_orders(count: int, days: int = 60, first: int = 1) -> list[Order]:
             )
         )
     return orders
+
+
+def new_version(version: int, refresh_id: int = 1, **changes: Any) -> NewVersion:
+    """A version as a training records it, of which a test names only what it is about."""
+    times = dict.fromkeys(("train_from", "holdout_from", "holdout_until"), as_datetime(0))
+    numbers = dict.fromkeys(("pipeline_version", "as_of_commit", "train_rows", "holdout_rows"), 1)
+    values = {"artifact": "-", "checksum": None, "train_seconds": 1.0, **times, **numbers} | changes
+    return NewVersion(version=version, refresh_id=refresh_id, **values)
 
 
 def unlabelled(orders: Iterable[Order]) -> list[Order]:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import shutil
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -20,9 +19,11 @@ from airflow.sdk.exceptions import AirflowException
 from airflow.utils.session import create_session
 from sqlalchemy import select
 
+from support.models import new_version
 from support.paths import TIDES
 from tidemill.config import Account, Settings
 from tidemill.ml.registry import versions
+from tidemill.ml.registry.versions import Estimate
 from tidemill.spec import Pipeline
 from tidemill.store.connection import session
 from tidemill.store.migrations import pipeline_version
@@ -153,15 +154,12 @@ class Jobs:
         with versions.transaction(connection):
             version = versions.next_version(connection, "surges", "flood")
             champion = versions.read_champion(connection, "surges", "flood")
-            times = dict.fromkeys(("train_from", "holdout_from", "holdout_until"), datetime(2026, 1, 1))
             applied = pipeline_version(connection, self.surges.pipeline)
-            described = {"artifact": "-", "as_of_commit": 1, "pipeline_version": applied, "train_seconds": 1.0}
-            rows = {"version": version, "refresh_id": refresh, "train_rows": 1, "holdout_rows": 1}
-            versions.insert_version(
-                connection, "surges", "flood", {**rows, **described, **times, "details": json.dumps({})}
-            )
+            new = new_version(version, refresh, pipeline_version=applied, train_from=datetime(2026, 1, 1))
+            versions.insert_version(connection, "surges", "flood", new)
             values = {0: 0.6, version: self.metric} | ({champion.version: 0.8} if champion else {})
-            versions.write_evaluations(connection, refresh, METRIC, values)
+            estimates = {number: Estimate(value) for number, value in values.items()}
+            versions.write_evaluations(connection, refresh, METRIC, estimates)
 
 
 def answer(dag: DAG, chosen: str, person: str) -> None:

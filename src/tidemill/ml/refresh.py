@@ -1,4 +1,4 @@
-"""Whether the feedback loop has something to do, and the row that its run leaves behind."""
+"""Refreshes of a model: the decision what a run of the feedback loop does, and the row that records the run."""
 
 from __future__ import annotations
 
@@ -22,133 +22,134 @@ from tidemill.store.control.ledger import last_commit, totals
 from tidemill.store.control.streams import read_stream
 from tidemill.store.migrations import pipeline_version
 
-_IDS_LOOKED_BACK = 10_000
-"""How far below the newest commit one may still be open."""
+_OPEN_COMMIT_IDS = 10_000
+"""How far below the newest commit's id a transaction is looked for that is still open."""
 RUNNING_HOURS = 24
-"""A refresh that has run for longer keeps no other from beginning: whoever ran it is gone, or waits for a person."""
+"""A refresh that began longer ago does not count as running: its process has ended, or it waits for a person."""
+_REASON_CHARACTERS = 1000
+"""Size of the column ``reason``."""
 
 
 class Action(StrEnum):
-    """What a refresh should do now."""
+    """What a refresh does."""
 
     SKIP = "skip"
-    """Nothing changed since the last one."""
+    """Nothing, because nothing changed since the last one."""
     WAIT = "wait"
-    """The tables are not fresh enough to learn from or to score."""
+    """Nothing yet, because the tables are too far behind the topic."""
     SCORE = "score"
     """The champion scores what changed."""
     TRAIN = "train"
-    """A challenger is trained and judged first."""
+    """A challenger is trained and compared with the champion; then the champion scores."""
 
 
 @dataclass(frozen=True)
 class RefreshInputs:
-    """All that the decision rests on. Times are naive UTC, by the database's clock."""
+    """All that :func:`decide_refresh` decides by. Times are naive UTC, by the database's clock."""
 
     now: datetime
     last_commit: int
-    """Newest commit of the stream, 0 if there is none."""
+    """Newest commit of the stream; 0 if it has none."""
     is_to_run: bool
     """Whether the desired state of the stream is running. The tables of a stopped stream change no more."""
     behind_seconds: float | None
     """For how long at most the tables have not held everything that Kafka held; None if no driver measured it yet."""
     behind_allowed_seconds: float
     published_commit: int
-    """``as_of_commit`` of the newest published refresh, 0 if there is none."""
+    """``as_of_commit`` of the newest published refresh; 0 if none was published."""
     champion_version: int | None
     published_version: int | None
     pipeline_version: int | None
-    """The folder's version as applied, None if it was not."""
+    """The version that the folder's content was applied as; None if it has unapplied changes."""
     trained_at: datetime | None
-    """When the newest version was made, whatever became of it; None if there is none."""
+    """When the newest version was trained, in whatever state it is; None if the model has no version."""
     trained_commit: int
     trained_pipeline_version: int | None
     train_schedule: str
     """Cron, in UTC."""
     refused_commit: int = 0
-    """``as_of_commit`` of the newest refresh that was refused since the champion was chosen, 0 if there is none."""
+    """``as_of_commit`` of the newest refresh that was refused for drift since the champion was promoted; 0 if none."""
     force: bool = False
+    """Whether a person requested a training."""
 
 
 @dataclass(frozen=True)
 class RefreshDecision:
-    """What to do and why, as a sentence for the log."""
+    """What to do, and why, as a clause for the log."""
 
     action: Action
     reason: str
 
 
-def decide_refresh(facts: RefreshInputs) -> RefreshDecision:
-    """Decide what a refresh should do.
+def decide_refresh(inputs: RefreshInputs) -> RefreshDecision:
+    """Decide what a refresh does.
 
     Raises:
         ModelError: the training schedule is not a cron expression.
     """
-    if facts.last_commit == 0:
-        return RefreshDecision(Action.SKIP, "nothing was ever committed")
-    stale = _stale(facts)
-    if stale is not None:
-        return RefreshDecision(Action.WAIT, stale)
-    if facts.force:
-        return RefreshDecision(Action.TRAIN, "training was asked for")
-    if facts.champion_version is None:
-        return _first(facts)
-    if facts.last_commit <= facts.published_commit and facts.champion_version == facts.published_version:
-        return RefreshDecision(Action.SKIP, f"nothing was committed since commit {facts.published_commit}")
-    return _due(facts) or _rescore(facts)
+    if inputs.last_commit == 0:
+        return RefreshDecision(Action.SKIP, "the stream has committed nothing yet")
+    not_fresh = _why_not_fresh(inputs)
+    if not_fresh is not None:
+        return RefreshDecision(Action.WAIT, not_fresh)
+    if inputs.force:
+        return RefreshDecision(Action.TRAIN, "a training was requested")
+    if inputs.champion_version is None:
+        return _decide_without_champion(inputs)
+    if inputs.last_commit <= inputs.published_commit and inputs.champion_version == inputs.published_version:
+        return RefreshDecision(Action.SKIP, f"nothing was committed since commit {inputs.published_commit}")
+    return _training_due(inputs) or _decide_scoring(inputs)
 
 
-def _stale(facts: RefreshInputs) -> str | None:
-    if not facts.is_to_run:
+def _why_not_fresh(inputs: RefreshInputs) -> str | None:
+    if not inputs.is_to_run:
         return None
-    if facts.behind_seconds is None:
+    if inputs.behind_seconds is None:
         return "no driver of the stream has measured yet how far behind the tables are"
-    if facts.behind_seconds > facts.behind_allowed_seconds:
-        return f"the tables are {facts.behind_seconds:.0f} s behind, {facts.behind_allowed_seconds:g} s are allowed"
+    if inputs.behind_seconds > inputs.behind_allowed_seconds:
+        return f"the tables are {inputs.behind_seconds:.0f} s behind, {inputs.behind_allowed_seconds:g} s are allowed"
     return None
 
 
-def _first(facts: RefreshInputs) -> RefreshDecision:
-    same = facts.trained_commit >= facts.last_commit and facts.trained_pipeline_version == facts.pipeline_version
-    if facts.trained_at is not None and same:
-        sentence = f"nothing was committed since the challenger of commit {facts.trained_commit} was rejected"
-        return RefreshDecision(Action.SKIP, sentence)
-    return RefreshDecision(Action.TRAIN, "there is no champion yet")
+def _decide_without_champion(inputs: RefreshInputs) -> RefreshDecision:
+    same_rows = inputs.trained_commit >= inputs.last_commit
+    if inputs.trained_at is not None and same_rows and inputs.trained_pipeline_version == inputs.pipeline_version:
+        reason = f"nothing was committed since the challenger of commit {inputs.trained_commit} was rejected"
+        return RefreshDecision(Action.SKIP, reason)
+    return RefreshDecision(Action.TRAIN, "the model has no champion yet")
 
 
-def _due(facts: RefreshInputs) -> RefreshDecision | None:
-    if facts.trained_at is None:
+def _training_due(inputs: RefreshInputs) -> RefreshDecision | None:
+    if inputs.trained_at is None:
         return None
-    if facts.pipeline_version is not None and facts.pipeline_version != facts.trained_pipeline_version:
-        sentence = f"pipeline version {facts.pipeline_version} has not been trained on"
-        return RefreshDecision(Action.TRAIN, sentence)
-    tick = next_tick(facts.train_schedule, facts.trained_at)
-    if tick <= facts.now:
-        return RefreshDecision(Action.TRAIN, f"the schedule {facts.train_schedule} ticked at {tick} UTC")
+    if inputs.pipeline_version is not None and inputs.pipeline_version != inputs.trained_pipeline_version:
+        reason = f"no version was trained with pipeline version {inputs.pipeline_version}"
+        return RefreshDecision(Action.TRAIN, reason)
+    tick = next_tick(inputs.train_schedule, inputs.trained_at)
+    if tick <= inputs.now:
+        return RefreshDecision(Action.TRAIN, f"the schedule {inputs.train_schedule} was due at {tick} UTC")
     return None
 
 
-def _rescore(facts: RefreshInputs) -> RefreshDecision:
-    if facts.last_commit <= facts.refused_commit:
-        # The same rows would be refused again; a newer champion or another commit may change that.
-        sentence = f"nothing was committed since scoring was refused at commit {facts.refused_commit}"
-        return RefreshDecision(Action.SKIP, sentence)
-    return RefreshDecision(Action.SCORE, f"commit {facts.last_commit} is newer than the scores")
+def _decide_scoring(inputs: RefreshInputs) -> RefreshDecision:
+    if inputs.last_commit <= inputs.refused_commit:
+        # The same rows would be refused again; another champion or another commit may change that.
+        reason = f"nothing was committed since scoring was refused at commit {inputs.refused_commit}"
+        return RefreshDecision(Action.SKIP, reason)
+    return RefreshDecision(Action.SCORE, f"commit {inputs.last_commit} is newer than the scores")
 
 
 def next_tick(schedule: str, after: datetime) -> datetime:
-    """The first time after ``after`` that a cron expression names, in UTC.
+    """The first time after ``after`` at which a cron expression is due, in UTC.
 
     Raises:
         ModelError: it is not a cron expression.
     """
     try:
-        found: datetime = croniter(schedule, after).get_next(datetime)
+        tick: datetime = croniter(schedule, after).get_next(datetime)
     except (ValueError, KeyError) as error:
-        raise ModelError(
-            "train.schedule is not a cron expression", value=schedule, remedy="write for example @daily or 0 3 * * *"
-        ) from error
-    return found
+        raise ModelError("TM-ML-SCHEDULE-NOT-CRON", value=schedule) from error
+    return tick
 
 
 _FACTS = """
@@ -168,18 +169,17 @@ FROM models AS m WHERE m.pipeline = %s AND m.model = %s
 def read_refresh_inputs(
     connection: Connection[Any], pipeline: Pipeline, model: str, *, force: bool = False
 ) -> RefreshInputs:
-    """Read what :func:`decide_refresh` decides on. The stream has the pipeline's name.
+    """Read what :func:`decide_refresh` decides by. The stream has the pipeline's name.
 
     Raises:
-        ModelError: the pipeline has no such model, or was never applied.
+        ModelError: the pipeline has no such model, or was not applied with it.
     """
     schedule = declared_model(pipeline, model).train.schedule
     with translated(), connection.cursor(DictCursor) as cursor:
         cursor.execute(_FACTS, (pipeline.name, model))
         row = cursor.fetchone()
     if row is None:
-        value = f"{pipeline.name}.{model}"
-        raise ModelError("the database does not know the model", value=value, remedy="run ./tidemill apply")
+        raise ModelError("TM-ML-MODEL-NOT-APPLIED", value=f"{pipeline.name}.{model}")
     trained = newest_version(connection, pipeline.name, model)
     ledger = totals(connection, pipeline.name)
     stream = read_stream(connection, pipeline.name)
@@ -207,21 +207,22 @@ def begin_refresh(
 ) -> int:
     """Open the refresh of a run, or open it again if the run is repeated; returns its id.
 
-    It is as of the newest commit before which none is open: everything up to there will be seen.
+    Its ``as_of_commit`` is the newest commit without an open one before it: all rows up to there are visible.
 
     Args:
-        connection: autocommit; the stream account.
-        pipeline: whose.
+        connection: as the stream account, in autocommit mode.
+        pipeline: the pipeline of the model.
         model: which of its models.
-        run: what asks for it, such as a DAG run.
-        options: ``from`` and ``until`` (ISO times or None) and ``parameters`` of the training, if anything was asked.
+        run: the run that requests it, such as a DAG run's id.
+        options: what the form of the run requested: ``from`` and ``until`` (ISO times or None), and ``parameters`` of
+            the training; None for nothing.
 
     Raises:
-        ModelError: another run refreshes the model just now; only one may.
+        ModelError: another run is refreshing the model; only one may at a time.
     """
     declared_model(pipeline, model)
     as_of = last_complete_commit(connection, pipeline.name)
-    asked = json.dumps(options) if options else None
+    document = json.dumps(options) if options else None
     with transaction(connection):
         _refuse_overlap(connection, pipeline.name, model, run)
         with translated(), connection.cursor() as cursor:
@@ -230,23 +231,23 @@ def begin_refresh(
                 " ON DUPLICATE KEY UPDATE id = LAST_INSERT_ID(id), state = 'running', options = VALUES(options),"
                 " as_of_commit = VALUES(as_of_commit), scored_version = NULL, scored_rows = NULL, reason = NULL,"
                 " started_at = UTC_TIMESTAMP(6), ended_at = NULL",
-                (pipeline.name, model, run, asked, as_of),
+                (pipeline.name, model, run, document, as_of),
             )
             return int(cursor.lastrowid)
 
 
 def reopen_refresh(connection: Connection[Any], pipeline: Pipeline, model: str, refresh_id: int) -> None:
-    """Open a refresh again that was closed unfinished, for a step of it that is repeated. A published one stays so.
+    """Open a failed or refused refresh again, for a step of it that is repeated. A published one stays published.
 
     Raises:
-        ModelError: another run refreshes the model just now.
+        ModelError: another run is refreshing the model.
     """
     with transaction(connection), translated(), connection.cursor() as cursor:
         cursor.execute("SELECT run FROM refreshes WHERE id = %s AND state IN ('failed', 'refused')", (refresh_id,))
-        found = cursor.fetchone()
-        if found is None:
+        row = cursor.fetchone()
+        if row is None:
             return
-        _refuse_overlap(connection, pipeline.name, model, str(found[0]))
+        _refuse_overlap(connection, pipeline.name, model, str(row[0]))
         cursor.execute(
             "UPDATE refreshes SET state = 'running', reason = NULL, ended_at = NULL, started_at = UTC_TIMESTAMP(6)"
             " WHERE id = %s",
@@ -255,7 +256,7 @@ def reopen_refresh(connection: Connection[Any], pipeline: Pipeline, model: str, 
 
 
 def running_refreshes(connection: Connection[Any], pipeline: str, model: str) -> dict[str, int]:
-    """Refreshes of a model that somebody works on: run -> id. Those that began too long ago do not count."""
+    """Refreshes of a model that are running: run -> id. Those that began :data:`RUNNING_HOURS` ago do not count."""
     with translated(), connection.cursor() as cursor:
         cursor.execute(
             "SELECT run, id FROM refreshes WHERE pipeline = %s AND model = %s AND state = 'running'"
@@ -266,23 +267,22 @@ def running_refreshes(connection: Connection[Any], pipeline: str, model: str) ->
 
 
 def _refuse_overlap(connection: Connection[Any], pipeline: str, model: str, run: str) -> None:
-    """Only in a transaction: the model's row is held, so that of two that begin at once the second sees the first."""
+    """Lock the model's row, so that of two runs that begin at once the second sees the first; then look for others."""
     lock_model(connection, pipeline, model)
     others = [other for other in running_refreshes(connection, pipeline, model) if other != run]
     if others:
-        raise ModelError(
-            f"{pipeline}.{model} is being refreshed by another run", value=others[0], remedy="wait until it has ended"
-        )
+        raise ModelError("TM-ML-REFRESH-RUNNING", value=others[0], pipeline=pipeline, model=model)
 
 
 def last_complete_commit(connection: Connection[Any], stream: str) -> int:
-    """The newest commit of a stream such that no older one is still open, 0 if there is none.
+    """The newest commit of a stream such that no older one is still open; 0 if it has none.
 
-    Ids are given out when a transaction begins to write, so a lower one may appear after a higher one. What is open
-    shows to a reader of uncommitted rows, who must look last: what he sees more is, or was just now, open.
+    A commit gets its id when its transaction begins to write, so a lower id may become visible after a higher one. The
+    second query reads uncommitted rows, after the first: the ids that only it returns are of open transactions, or of
+    transactions that were open a moment before.
     """
     newest_id = last_commit(connection, stream)
-    since = f"FROM commits WHERE stream = %s AND id BETWEEN {newest_id - _IDS_LOOKED_BACK} AND {newest_id}"
+    since = f"FROM commits WHERE stream = %s AND id BETWEEN {newest_id - _OPEN_COMMIT_IDS} AND {newest_id}"
     with translated(), connection.cursor() as cursor:
         cursor.execute(f"SELECT id {since}", (stream,))
         ended = {int(row[0]) for row in cursor.fetchall()}
@@ -299,20 +299,20 @@ def end_refresh(
     scored_rows: int | None = None,
     reason: str | None = None,
 ) -> None:
-    """Close a refresh as ``published``, ``skipped`` or ``failed``. A published one stays published."""
+    """Close a running refresh as ``published``, ``skipped``, ``failed`` or ``refused``; a closed one stays as it is."""
     with translated(), connection.cursor() as cursor:
         cursor.execute(
             "UPDATE refreshes SET state = %s, scored_rows = COALESCE(%s, scored_rows), reason = %s,"
             " ended_at = UTC_TIMESTAMP(6) WHERE id = %s AND state = 'running'",
-            (state, scored_rows, None if reason is None else reason[:1000], refresh_id),
+            (state, scored_rows, None if reason is None else reason[:_REASON_CHARACTERS], refresh_id),
         )
 
 
 def fail_run(connection: Connection[Any], pipeline: str, model: str, run: str, reason: str) -> None:
-    """Close what a run that has ended left open, however long ago it began; nothing if it left nothing."""
+    """Close the refresh that an ended run left open as failed, however long ago it began."""
     with translated(), connection.cursor() as cursor:
         cursor.execute(
             "UPDATE refreshes SET state = 'failed', reason = %s, ended_at = UTC_TIMESTAMP(6)"
             " WHERE pipeline = %s AND model = %s AND run = %s AND state = 'running'",
-            (reason[:1000], pipeline, model, run),
+            (reason[:_REASON_CHARACTERS], pipeline, model, run),
         )

@@ -17,11 +17,11 @@ _CONF = {
     "spark.ui.showConsoleProgress": "false",
 }
 _LAUNCHED = "PYSPARK_GATEWAY_PORT"
-"""Set by spark-submit: the JVM runs already, and master, memory and jars were spark-submit's to say."""
+"""Set by spark-submit: the JVM runs already, with the master, the memory and the jars that spark-submit was given."""
 
 
 def ml_session(name: str, settings: Settings) -> SparkSession:
-    """A quiet session for one job, under spark-submit or without it."""
+    """A session for one job of the feedback loop, under spark-submit or without it."""
     builder = SparkSession.builder.appName(f"tidemill {name}")
     conf = dict(_CONF)
     if _LAUNCHED not in os.environ:

@@ -1,4 +1,4 @@
-"""Rows to learn from: the feature query read in parallel, cut by time, sampled and made into vectors.
+"""Rows to train on: the feature query read in parallel, split by time, cached and turned into vectors.
 
 Runs in the training and scoring jobs; ``leakage`` is plain Python over the database.
 """

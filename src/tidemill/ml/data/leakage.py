@@ -1,15 +1,19 @@
-"""The proof by time: a feature that was known at ``known_at`` has the same value ever after.
+"""Checks that no feature knows what became known after its row's time.
 
-What is known in advance cannot change when the future arrives. So the features of a row are kept as they are when the
-row's time comes, and compared with what the same query says later. A feature that reads the outcome, or an aggregate
-that goes on counting after the row's time, differs; no reading of SQL would find the second kind.
+Two checks compare values, because reading the SQL does not show an aggregate that goes on counting:
 
-The proof is as good as the table is faithful to time: it finds what was not yet in the database when the row's time
-came. Values of a dimension that are copied into a row ahead of their time are in the database, and pass.
+- :func:`refuse_look_ahead` runs in every training. It computes the features of rows from before the holdout again,
+  without the rows that became known later, and refuses a query whose features differ.
+- :func:`snapshot_features` is for tests. It stores features when their rows' time comes and compares them with what the
+  same query returns in the end. A value that was known at ``known_at`` does not change afterwards.
+
+Both depend on tables that are faithful to time: they find what was not in the database yet when the row's time came.
+Values of a dimension that are copied into a row ahead of their time are in the database, and are not found.
 """
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -26,13 +30,15 @@ from tidemill.store.connection import dialect_of, session, translated
 from tidemill.store.maintenance.rollup_backfill import incomplete_rollups
 from tidemill.store.sql import Dialect
 
+logger = logging.getLogger(__name__)
+
 ROWS = "(rows)"
-"""Stands for the choice of rows: rows that came to the query, or left it, after their time."""
+"""In place of a column's name: rows that the query began or ceased to return after their time."""
 
 
 @dataclass(frozen=True)
 class Leak:
-    """A column of the feature query that knew less at the row's own time than it says now."""
+    """A column of the feature query that had another value at the row's own time than it has now."""
 
     column: str
     rows: int
@@ -40,7 +46,7 @@ class Leak:
 
 
 @dataclass
-class FeatureWatch:
+class FeatureSnapshot:
     """Features as they were when their rows' time came, in a temporary table of this connection."""
 
     connection: Connection[Any]
@@ -48,22 +54,22 @@ class FeatureWatch:
     name: str
     model: Model
     until: datetime | None = None
-    """The time of the last ``take``."""
+    """The time of the last :meth:`extend`."""
     late: int = 0
-    """Rows that a ``take`` found and an earlier one should have."""
+    """Rows that an :meth:`extend` stored and an earlier one should have."""
 
     @property
     def dialect(self) -> Dialect:
-        """Makes its statements."""
+        """The dialect of the connection's database."""
         return dialect_of(self.connection)
 
-    def take(self, known_until: datetime) -> int:
-        """Keep the features, as they are now, of rows that were not kept yet and whose time is not after this.
+    def extend(self, known_until: datetime) -> int:
+        """Store the present features of rows that are not stored yet and whose time is not after this.
 
         Call it in rising order of time, when the tables hold all that was known at ``known_until`` and no more.
 
         Returns:
-            Rows kept by this call.
+            Rows stored by this call.
         """
         self.late += self._missing()
         with translated(), self.connection.cursor() as cursor:
@@ -72,16 +78,16 @@ class FeatureWatch:
             return int(cursor.rowcount)
 
     def leaks(self) -> list[Leak]:
-        """The columns that say something else now than they did when they were kept; none is the proof."""
+        """The columns whose present value is not the stored one; none if no feature leaks."""
         columns = (self.model.known_at, *self.model.query.features)
         with translated(), self.connection.cursor() as cursor:
             cursor.execute(self.dialect.compare_snapshot(self.schema, self.name, self.model, columns))
-            *changed, gone = map(int, cursor.fetchone())
-        found = dict(zip(columns, changed, strict=True)) | {ROWS: gone + self.late + self._missing()}
-        return [Leak(column, rows) for column, rows in found.items() if rows]
+            *changed, removed = map(int, cursor.fetchone())
+        differing = dict(zip(columns, changed, strict=True)) | {ROWS: removed + self.late + self._missing()}
+        return [Leak(column, rows) for column, rows in differing.items() if rows]
 
     def _missing(self) -> int:
-        """Rows whose time is not after the last ``take``, and which it did not find."""
+        """Rows whose time is not after the last :meth:`extend`, and which are not stored."""
         if self.until is None:
             return 0
         with translated(), self.connection.cursor() as cursor:
@@ -90,47 +96,54 @@ class FeatureWatch:
 
 
 @contextmanager
-def watch_features(settings: Settings, pipeline: Pipeline, model_name: str) -> Iterator[FeatureWatch]:
-    """Begin the proof for one model, with nothing kept yet. It ends with the block."""
+def snapshot_features(settings: Settings, pipeline: Pipeline, model_name: str) -> Iterator[FeatureSnapshot]:
+    """An empty snapshot of one model's features; it is dropped after the block."""
     model = declared_model(pipeline, model_name)
     with session(settings, Account.STREAM, schema=settings.db_data) as connection:
         with connection.cursor() as cursor:
             for statement in dialect_of(connection).create_snapshot(settings.db_data, model_name, model):
                 cursor.execute(statement)
-        yield FeatureWatch(connection, settings.db_data, model_name, model)
+        yield FeatureSnapshot(connection, settings.db_data, model_name, model)
 
 
-_LOOKED_AT_ROWS = 2_000
-_LOOKED_AT_DAYS = 7
-"""Of the rows before the cut the last ones are looked at: what leaks over it leaks into them first."""
+_COMPARED_ROWS = 2_000
+_COMPARED_DAYS = 7
+"""The last rows before the holdout are compared: what leaks over the split leaks into them first."""
 
 
-def refuse_look_ahead(settings: Settings, pipeline: Pipeline, model_name: str, cut: datetime) -> None:
-    """Refuse a feature query whose rows from before a cut change by what became known after it.
+def refuse_look_ahead(settings: Settings, pipeline: Pipeline, model_name: str, split: datetime) -> None:
+    """Refuse a feature query whose rows from before the holdout change by what became known in it.
 
-    Such a query gives its training rows a look at the holdout: an average over a whole table, say, or a rollup that
-    goes on counting. What a dimension holds ahead of time is not found: the engine knows no time of it.
+    The training rows of such a query would contain information of the holdout: for example an average over a whole
+    table, or a rollup that goes on counting. Values that a dimension holds ahead of time are not found, because the
+    database knows no time of them. A check that cannot be carried out is reported as a warning, and training goes on.
 
     Args:
         settings: where the database is.
-        pipeline: whose model.
-        model_name: which.
-        cut: between training and holdout, naive UTC.
+        pipeline: the pipeline of the model.
+        model_name: which of its models.
+        split: the time between training and holdout, naive UTC.
 
     Raises:
-        ModelError: naming the first feature that differs.
+        ModelError: a feature looks ahead; it is the first one of the query that does.
     """
     model = declared_model(pipeline, model_name)
     features = [name for name in model.query.features if name not in model.train.known_ahead]
+    if not features:
+        return
     with session(settings, Account.STREAM) as connection:
-        if incomplete_rollups(connection, pipeline):
-            return  # a rollup that does not count all rows yet differs whatever the query
+        incomplete = incomplete_rollups(connection, pipeline)
+    if incomplete:
+        _warn(model, f"these rollups do not count all rows yet: {', '.join(sorted(incomplete))}")
+        return
+    for reason in _unchecked(pipeline, model):
+        _warn(model, reason)
     with session(settings, Account.READ, schema=settings.db_data) as connection:
         d = dialect_of(connection)
-        hidden = d.without_later(settings.db_data, pipeline, model, cut)
-        if hidden is None or not features:
+        hidden = d.without_later(settings.db_data, pipeline, model, split)
+        if hidden is None:
             return
-        window = (cut - timedelta(days=_LOOKED_AT_DAYS), cut, _LOOKED_AT_ROWS)
+        window = (split - timedelta(days=_COMPARED_DAYS), split, _COMPARED_ROWS)
         try:
             with translated(), connection.cursor() as cursor:
                 cursor.execute(d.compare_look_ahead(hidden, model, features, window))
@@ -138,13 +151,34 @@ def refuse_look_ahead(settings: Settings, pipeline: Pipeline, model_name: str, c
         except StoreError as error:
             if isinstance(error, Transient):
                 raise
-            # The query itself is sound: it has just been read. What we made of it is not, and proves nothing.
-            print(f"whether features look beyond the cut cannot be told: {error}", flush=True)  # noqa: T201 -- the job's log
+            # The author's query is valid, for it has just been read; the statement that is made of it is not.
+            _warn(model, str(error))
             return
-    found = next(((name, rows) for name, rows in differing.items() if rows), None)
-    if found:
+    leaking = next(((name, rows) for name, rows in differing.items() if rows), None)
+    if leaking:
+        feature, rows = leaking
         raise ModelError(
-            f"{model.features}: feature {found[0]} of rows known before {cut} changes by rows known later",
-            value=f"{found[1]} of the last rows before the holdout",
-            remedy=f"read only what was known at {model.known_at}; if it was known ahead, name it in train.known_ahead",
+            "TM-ML-LOOK-AHEAD",
+            value=rows,
+            file=model.features,
+            feature=feature,
+            split=split,
+            known_at=model.known_at,
         )
+
+
+def _unchecked(pipeline: Pipeline, model: Model) -> Iterator[str]:
+    """Why the check leaves out the query, or one of the tables in it."""
+    row_source = next((each.name for each in model.query.tables if each.is_row_source), None)
+    if row_source is None:
+        yield f"{model.known_at} is computed from more than one row or table"
+        return
+    timed = {row_source, *(name for name, rollup in pipeline.rollups.items() if rollup.of == row_source)}
+    for each in model.query.tables:
+        has_more = each.schema_name or each.has_hint or each.has_partition
+        if each.name in timed and not each.is_row_source and has_more:
+            yield f"{each.name} is read with a schema name, an index hint or a partition"
+
+
+def _warn(model: Model, reason: str) -> None:
+    logger.warning("the features of %s are not checked for look-ahead: %s", model.features, reason)

@@ -14,7 +14,7 @@ from tidemill.store.sql import dialect
 LABEL, KNOWN_US = "_label", "_known_us"
 """Beside key, features and ``_commit``: the label, and the row's time in µs since 1970."""
 _DECLARED = "__CHAR_VARCHAR_TYPE_STRING"
-"""Under this key Spark keeps the type of a column that it shows as STRING."""
+"""Under this key Spark keeps the declared type of a column whose type it shows as STRING."""
 
 
 def jdbc_options(settings: Settings) -> dict[str, str]:
@@ -45,16 +45,17 @@ def read_features(
     unscored_by: int | None = None,
     since_commit: int | None = None,
 ) -> DataFrame:
-    """The rows of the feature query: ``<key>, _known_us, <features>, _label, _commit``, and no order.
+    """The rows of the feature query: ``<key>, _known_us, <features>, _label, _commit``, in no order.
 
-    Each row is as it is at some moment of the read; which one, its ``_commit`` says.
+    The read is no snapshot: each row has its content at some moment of the read, and ``_commit`` names the commit that
+    wrote it.
 
     Args:
         spark: session.
         settings: where the database is.
-        pipeline: whose model.
-        model_name: which.
-        unscored_by: only rows that this version has not scored as they are now.
+        pipeline: the pipeline of the model.
+        model_name: which of its models.
+        unscored_by: only rows that this version has not scored in their present content.
         since_commit: only rows that a later commit has written.
     """
     model = declared_model(pipeline, model_name)
@@ -77,7 +78,7 @@ def read_features(
 
 
 def _unpadded(frame: DataFrame) -> DataFrame:
-    """Without the blanks that Spark adds to a CHAR: no other client of the database sees them."""
+    """Remove the blanks that Spark adds to a CHAR, and that no other client of the database sees."""
     return frame.select(
         *(
             F.rtrim(F.col(f"`{each.name}`")).alias(each.name)
@@ -89,10 +90,10 @@ def _unpadded(frame: DataFrame) -> DataFrame:
 
 
 def _slices(settings: Settings, pipeline: Pipeline, model: Model) -> list[str]:
-    """Conditions that cut the read into parts of about the same number of rows, one a connection.
+    """Conditions that divide the read into parts of about the same number of rows, one for each connection.
 
-    A whole-number key is cut where so many rows lie before it, and the database reads each range by its key. Where
-    one value of it has most of the rows, and for every other key, a digest of the whole key cuts.
+    A whole-number key is divided into ranges of about the same number of rows, which the database reads by the key.
+    Where one value of it has most of the rows, and for every other key, a digest of the whole key divides the rows.
     """
     d, parts = dialect(settings.db_dialect), model.read_parallelism
     if parts == 1:

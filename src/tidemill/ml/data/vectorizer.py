@@ -1,4 +1,4 @@
-"""From the columns of a feature query to one vector: stages that survive NULLs and values never seen before."""
+"""From the columns of a feature query to one vector: stages that accept NULLs and values that training never saw."""
 
 from __future__ import annotations
 
@@ -20,26 +20,26 @@ _INDEX, _HOT, _VALUE, _MISSING = "_index_", "_hot_", "_value_", "_missing_"
 
 @dataclass(frozen=True)
 class Preparation:
-    """What turns the columns of a feature query into the vector ``_features``, not fitted yet.
+    """The unfitted stages that turn the columns of a feature query into the vector ``_features``.
 
-    Inputs enter the vector in this order: of each number its value, then its flag if it has one; then each text, as
-    its category's number or, one-hot, as a column a category.
+    Inputs enter the vector in this order: the value of each number, followed by its flag if it has one; then each text,
+    as its category's number or, one-hot, as a column for each category.
     """
 
     stages: tuple[Transformer | Estimator, ...]  # type: ignore[type-arg]  # generic in the stubs only
     numbers: Mapping[str, tuple[float, bool]]
-    """Feature -> what stands for a missing value, and whether a column of its own says that it was missing."""
+    """Feature -> the value that replaces a missing one, and whether a flag column marks that it was missing."""
     texts: tuple[str, ...]
     one_hot: bool
 
 
 def is_number(kind: DataType) -> bool:
-    """Whether columns of a type are features that are numbers."""
+    """Whether columns of a type are number features."""
     return isinstance(kind, (NumericType, BooleanType))
 
 
 def is_text(kind: DataType) -> bool:
-    """Whether columns of a type are features that are text."""
+    """Whether columns of a type are text features."""
     return isinstance(kind, (StringType, CharType, VarcharType))
 
 
@@ -57,30 +57,26 @@ def split_by_type(frame: DataFrame, features: Sequence[str]) -> tuple[list[str],
         elif is_text(kind):
             texts.append(name)
         else:
-            raise ModelError(
-                f"feature {name} is neither a number nor text",
-                value=kind.simpleString(),
-                remedy="cast it in the feature query, for example a time to HOUR(…)",
-            )
+            raise ModelError("TM-ML-FEATURE-TYPE", value=kind.simpleString(), feature=name)
     return numbers, texts
 
 
 def preparation(train: DataFrame, features: Sequence[str], *, one_hot: bool) -> Preparation:
     """The stages before the estimator, whose output is the column ``_features``.
 
-    A missing number becomes the median of the training rows, and a column of its own says that it was missing. A
-    missing or never seen text becomes one category more.
+    A missing number becomes the median of the training rows, and a flag column marks that it was missing. Missing and
+    unseen texts become one more category.
 
     Args:
-        train: training rows; medians are taken from them.
+        train: training rows; medians are computed from them.
         features: columns to use, in this order within numbers and texts.
-        one_hot: whether the estimator takes categories for numbers, so that each needs a column of its own.
+        one_hot: whether the estimator treats a category's number as a quantity, so that each category needs a column.
 
     Raises:
         ModelError: there is no feature, or one is neither number nor text.
     """
     if not features:
-        raise ModelError("the feature query selects no feature", remedy="select one beside key, time and label")
+        raise ModelError("TM-ML-NO-FEATURES")
     numbers, texts = split_by_type(train, features)
     filled = medians(train, numbers) if numbers else {}
     stages: list[Transformer | Estimator] = []  # type: ignore[type-arg]  # generic in the stubs only
@@ -100,10 +96,10 @@ def preparation(train: DataFrame, features: Sequence[str], *, one_hot: bool) -> 
 
 
 def medians(frame: DataFrame, names: Sequence[str]) -> dict[str, tuple[float, bool]]:
-    """Column -> its median (0 if it holds nothing but NULL) and whether any row lacks it."""
-    asked = [F.median(F.col(name).cast("double")) for name in names]
+    """Column -> its median (0 if every value is NULL), and whether any value is NULL."""
+    medians_of = [F.median(F.col(name).cast("double")) for name in names]
     gaps = [F.count(F.when(F.col(name).isNull(), 1)) for name in names]
-    row = frame.agg(*asked, *gaps).first()
+    row = frame.agg(*medians_of, *gaps).first()
     assert row is not None  # an aggregate without groups is one row
     values, missing = row[: len(names)], row[len(names) :]
     return {
@@ -113,7 +109,7 @@ def medians(frame: DataFrame, names: Sequence[str]) -> dict[str, tuple[float, bo
 
 
 def _numbers(filled: Mapping[str, tuple[float, bool]]) -> tuple[str, list[str]]:
-    """The statement that makes numbers complete, and the columns it adds."""
+    """The statement that replaces missing numbers, and the columns that it adds."""
     added = {}
     for name, (median, has_gaps) in filled.items():
         added[_VALUE + name] = f"COALESCE(CAST(`{name}` AS DOUBLE), CAST('{median!r}' AS DOUBLE))"

@@ -1,7 +1,7 @@
-"""Where fitted models lie, in Spark's own format: a folder of this machine, or a URI of any file system of Hadoop's.
+"""The artifacts of models: Spark's own format, in a folder of this machine or behind a URI that Hadoop's client reads.
 
-Everything here runs in the Spark job, which has Hadoop's client; a URI such as ``hdfs://…`` or ``s3a://…`` needs the
-credentials and jars that Spark itself needs for it.
+Runs in the Spark jobs, whose JVM has Hadoop's client. A URI such as ``hdfs://…`` or ``s3a://…`` needs the credentials
+and jars that Spark itself needs for it. PySpark is imported when the first URI is met.
 """
 
 from __future__ import annotations
@@ -14,32 +14,30 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from pyspark.sql import SparkSession
-
 from tidemill.config import is_uri
 from tidemill.errors import ModelError
 
 
-def below(models: Path | str, *parts: str) -> str:
-    """A place below the folder or the URI of all models."""
+def location_below(models: Path | str, *parts: str) -> str:
+    """A location below the folder or the URI of all models."""
     return "/".join([str(models).rstrip("/"), *parts])
 
 
-def for_spark(place: str) -> str:
-    """A place as Spark is to be told: without a scheme it would look in the cluster's default file system."""
-    return place if is_uri(place) else Path(place).absolute().as_uri()
+def for_spark(location: str) -> str:
+    """A location as a URI: Spark looks up one without a scheme in the cluster's default file system."""
+    return location if is_uri(location) else Path(location).absolute().as_uri()
 
 
-def exists(place: str) -> bool:
-    """Whether a fitted model lies there, by the folder that every one has."""
-    inside = below(place, "metadata")
-    if is_uri(place):
-        return bool(_files(place).exists(_path(inside)))
+def exists(location: str) -> bool:
+    """Whether a location holds a fitted model, by the folder ``metadata`` that every one has."""
+    inside = location_below(location, "metadata")
+    if is_uri(location):
+        return bool(_files(location).exists(_path(inside)))
     return Path(inside).is_dir()
 
 
 def rename(old: str, new: str) -> None:
-    """Give a fitted model its name, in place of what an interrupted training may have left under it.
+    """Move a fitted model to its final location, and replace what an interrupted training may have left there.
 
     Raises:
         ModelError: the file system refuses.
@@ -51,27 +49,27 @@ def rename(old: str, new: str) -> None:
     files = _files(old)
     files.delete(_path(new), True)
     if not files.rename(_path(old), _path(new)):
-        raise ModelError("a fitted model cannot be given its name", value=new, remedy="see the log of its file system")
+        raise ModelError("TM-ML-ARTIFACT-NOT-MOVED", value=old, location=new)
 
 
-def checksum(place: str) -> str:
+def checksum(location: str) -> str:
     """SHA-256 over names and contents of a model's files, in order of name.
 
-    Left out is what a copy may lack: Hadoop's own checksums and its marks of success.
+    It leaves out the files that a copy may lack: Hadoop's own checksums and ``_SUCCESS``.
     """
-    with at_hand(place) as folder:
+    with local_copy(location) as folder:
         return _checksum(folder)
 
 
 @contextmanager
-def at_hand(place: str) -> Iterator[Path]:
-    """A folder of this machine with a model's files: where they lie, or a copy of them for as long as it is needed."""
-    if not is_uri(place):
-        yield Path(place)
+def local_copy(location: str) -> Iterator[Path]:
+    """A folder of this machine with a model's files: their own, or a copy that is removed after the block."""
+    if not is_uri(location):
+        yield Path(location)
         return
     with tempfile.TemporaryDirectory(prefix="tidemill-model-") as local:
         copy = Path(local, "model")
-        _files(place).copyToLocalFile(False, _path(place), _path(copy.as_uri()), True)
+        _files(location).copyToLocalFile(False, _path(location), _path(copy.as_uri()), True)
         yield copy
 
 
@@ -86,15 +84,21 @@ def _checksum(folder: Path) -> str:
     return digest.hexdigest()
 
 
+def _spark() -> Any:
+    from pyspark.sql import SparkSession  # noqa: PLC0415 -- Airflow and the command line import the registry, too
+
+    return SparkSession.active()
+
+
 def _jvm() -> Any:
-    return SparkSession.active().sparkContext._jvm
+    return _spark().sparkContext._jvm
 
 
-def _path(place: str) -> Any:
-    return _jvm().org.apache.hadoop.fs.Path(place)
+def _path(location: str) -> Any:
+    return _jvm().org.apache.hadoop.fs.Path(location)
 
 
-def _files(place: str) -> Any:
+def _files(location: str) -> Any:
     """The file system that a URI names, with Spark's configuration of it."""
-    context: Any = SparkSession.active().sparkContext
-    return _path(place).getFileSystem(context._jsc.hadoopConfiguration())
+    context = _spark().sparkContext
+    return _path(location).getFileSystem(context._jsc.hadoopConfiguration())

@@ -1,8 +1,8 @@
-"""What is known of one model: its versions with what they were measured at, what was decided, how its input moves."""
+"""The history of one model: its versions with their metrics, the decisions about them, and the drift of its input."""
 
 from __future__ import annotations
 
-import json
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any
@@ -10,7 +10,8 @@ from typing import Any
 from pymysql.connections import Connection
 from pymysql.cursors import DictCursor
 
-from tidemill.ml.registry.versions import BASELINE, ModelVersion, newest_version
+from tidemill.ml.registry.details import VersionDetails
+from tidemill.ml.registry.versions import BASELINE, newest_version
 from tidemill.store.connection import translated
 
 VERSIONS_SHOWN = 5
@@ -28,7 +29,7 @@ class MetricValue:
     high: float | None
     baseline: float | None
     champion: float | None
-    """Of the champion of that day; None if there was none."""
+    """The value of the champion at that time; None if there was none."""
 
 
 @dataclass(frozen=True)
@@ -45,11 +46,11 @@ class VersionRecord:
     train_rows: int
     holdout_rows: int
     measures: list[MetricValue]
-    parameters: dict[str, Any] = field(default_factory=dict)
-    importance: dict[str, float] = field(default_factory=dict)
-    """Feature -> its part, the largest first; empty where the estimator does not say."""
-    calibration: list[dict[str, float]] = field(default_factory=list)
-    """``predicted``, ``observed``, ``rows`` of each tenth; empty unless it classifies."""
+    parameters: Mapping[str, Any] = field(default_factory=dict)
+    importance: Mapping[str, float] = field(default_factory=dict)
+    """Feature -> its share, the largest first; empty where the estimator has none."""
+    calibration: Sequence[Mapping[str, float]] = ()
+    """``predicted``, ``observed``, ``rows`` of each tenth; empty unless the model classifies."""
 
 
 @dataclass(frozen=True)
@@ -59,12 +60,12 @@ class FeatureDrift:
     feature: str
     psi: float
     allowed: float | None
-    """Above it nothing is scored; None for a feature that may move."""
+    """The bound above which nothing is scored; None for a feature that may move freely."""
     drift_rows: int
 
     @property
     def is_beyond(self) -> bool:
-        """Whether it keeps rows from being scored."""
+        """Whether this feature prevents the rows from being scored."""
         return self.allowed is not None and self.psi > self.allowed
 
 
@@ -81,26 +82,26 @@ class DecisionRecord:
 
 @dataclass(frozen=True)
 class ModelHistory:
-    """All of it."""
+    """All of one model."""
 
     pipeline: str
     model: str
     metric: str
-    """That the judge goes by."""
+    """The metric that decides the promotion."""
     champion_version: int | None
     published_version: int | None
     waiting_version: int | None
-    """The version that a person is to approve or reject."""
+    """The version that waits for a person to approve or reject it."""
     versions: list[VersionRecord]
     """The newest ones, and the champion."""
     drift: list[FeatureDrift]
-    """The furthest first."""
+    """The largest first."""
     decisions: list[DecisionRecord]
     """The newest first."""
 
 
 def read_history(connection: Connection[Any], pipeline: str, model: str, metric: str) -> ModelHistory:
-    """Read what is known of a model; without versions where it was never trained."""
+    """Read the history of a model; it has no versions where the model was never trained."""
     this = {"pipeline": pipeline, "model": model}
     pointers = next(iter(_query(connection, _POINTERS, this)), {"champion_version": None, "published_version": None})
     rows = _query(connection, _VERSIONS, {**this, "champion": pointers["champion_version"]})
@@ -111,16 +112,16 @@ def read_history(connection: Connection[Any], pipeline: str, model: str, metric:
         champion_version=pointers["champion_version"],
         published_version=pointers["published_version"],
         waiting_version=waiting_version(connection, pipeline, model),
-        versions=[_fitted(connection, row, metric) for row in rows],
+        versions=[_version(connection, row, metric) for row in rows],
         drift=[FeatureDrift(**row) for row in _query(connection, _DRIFT, this)],
         decisions=[DecisionRecord(**row) for row in _query(connection, _DECISIONS, this)],
     )
 
 
 def waiting_version(connection: Connection[Any], pipeline: str, model: str) -> int | None:
-    """The version that a person is to approve or reject; None if none waits. Only the newest version may."""
-    found: ModelVersion | None = newest_version(connection, pipeline, model)
-    return found.version if found is not None and found.state == "waiting" else None
+    """The version that waits for a person; None if none does. Only the newest version can wait."""
+    newest = newest_version(connection, pipeline, model)
+    return newest.version if newest is not None and newest.state == "waiting" else None
 
 
 _POINTERS = "SELECT champion_version, published_version FROM models WHERE pipeline = %(pipeline)s AND model = %(model)s"
@@ -156,12 +157,12 @@ WHERE pipeline = %(pipeline)s AND model = %(model)s ORDER BY id DESC LIMIT {DECI
 """
 
 
-def _fitted(connection: Connection[Any], row: dict[str, Any], metric: str) -> VersionRecord:
+def _version(connection: Connection[Any], row: dict[str, Any], metric: str) -> VersionRecord:
     of = {"refresh_id": row.pop("refresh_id"), "version": row["version"], "metric": metric, "baseline": BASELINE}
-    details = json.loads(row.pop("details") or "{}")
-    known = {name: details.get(name) for name in ("parameters", "importance", "calibration")}
+    details = VersionDetails.from_json(row.pop("details"))
     measures = [MetricValue(**each) for each in _query(connection, _MEASURES, of)]
-    return VersionRecord(**row, measures=measures, **{name: value for name, value in known.items() if value})
+    shown = {name: getattr(details, name) for name in ("parameters", "importance", "calibration")}
+    return VersionRecord(**row, measures=measures, **shown)
 
 
 def _query(connection: Connection[Any], statement: str, values: dict[str, Any]) -> list[dict[str, Any]]:

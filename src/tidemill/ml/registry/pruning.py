@@ -1,8 +1,8 @@
-"""Model versions that nobody will read again: their scores, and their artifacts on disk.
+"""Remove the scores and the artifacts of model versions that are no longer needed.
 
-The champion, the published version, what waits for a person and the newest few stay; so does every row of
-``model_versions``. A model with a refresh under way is left alone. So are artifacts behind a URI that is not ``file:``:
-only Spark reaches those, and nothing here starts one.
+The champion, the published version, versions that wait for a person and the newest few are kept, and so is every row of
+``model_versions``. A model with a running refresh is skipped. Artifacts behind a URI that is not ``file:`` are kept,
+too: only a Spark job reaches them, and pruning starts none.
 """
 
 from __future__ import annotations
@@ -15,6 +15,7 @@ from typing import Any
 from pymysql.connections import Connection
 
 from tidemill.config import Settings, folder_of
+from tidemill.ml.refresh import running_refreshes
 from tidemill.ml.registry.versions import lock_model
 from tidemill.spec.schema import Model, Pipeline
 from tidemill.store.connection import dialect_of, translated
@@ -22,64 +23,58 @@ from tidemill.store.sql import identifiers
 from tidemill.store.steps import pause_for_others, run_step
 
 NEWEST_KEPT = 3
-"""Versions that stay whatever became of them."""
+"""The newest versions are kept in whatever state they are."""
 BATCH_SCORES = 5_000
-_REFRESH_HOURS = 24
-"""A refresh that has been running for longer is none any more: each of its tasks may take two hours."""
 
 
 @dataclass
 class PruneCounts:
-    """What was removed of a pipeline's models, or would be."""
+    """How much was removed of a pipeline's models, or would be in a dry run."""
 
     scores: int = 0
     pending_scores: int = 0
-    """Of versions that are no longer champion: nobody will publish them."""
+    """Of versions that are no longer champion, which are not published any more."""
     artifacts: int = 0
+    """Folders."""
 
 
 def prune_versions(
     connection: Connection[Any], settings: Settings, pipeline: Pipeline, *, dry_run: bool = False
 ) -> PruneCounts:
-    """Remove what is left of the versions that a pipeline's models no longer need.
+    """Remove scores and artifacts of the versions that a pipeline's models no longer need.
 
     Args:
         connection: as the stream account, in autocommit mode, in the control schema.
-        settings: schemas, and where artifacts are.
-        pipeline: whose models.
+        settings: schemas, and the folder of the artifacts.
+        pipeline: the pipeline of the models.
         dry_run: only count.
     """
-    done = PruneCounts()
+    counts = PruneCounts()
     for name, model in pipeline.models.items():
         needed = _needed(connection, pipeline.name, name)
         if needed is None:
             continue
-        waiting = identifiers.pending(model.score.table)
-        sweep = _Sweep(connection, settings.db_data, (pipeline.name, name), model, dry_run)
-        done.scores += sweep.remove(model.score.table, needed)
-        done.pending_scores += sweep.remove(waiting, needed, champion_only=True)
-        done.artifacts += _remove_artifacts(connection, settings, (pipeline.name, name), dry_run=dry_run)
-    return done
+        pending = identifiers.pending(model.score.table)
+        pruner = _ScorePruner(connection, settings.db_data, (pipeline.name, name), model, dry_run)
+        counts.scores += pruner.remove(model.score.table, needed)
+        counts.pending_scores += pruner.remove(pending, needed, champion_only=True)
+        counts.artifacts += _remove_artifacts(connection, settings, (pipeline.name, name), dry_run=dry_run)
+    return counts
 
 
 @dataclass(frozen=True)
 class _Needed:
-    """The versions of a model that somebody reads or may want back."""
+    """The versions of a model that are read, or that a person may roll back to."""
 
     champion: int | None
     all: frozenset[int]
 
 
 def _needed(connection: Connection[Any], pipeline: str, model: str) -> _Needed | None:
-    """None while a refresh is under way, or where nothing was ever trained."""
+    """None while a refresh is running, or where nothing was ever trained."""
+    if running_refreshes(connection, pipeline, model):
+        return None
     with translated(), connection.cursor() as cursor:
-        busy = cursor.execute(
-            "SELECT 1 FROM refreshes WHERE pipeline = %s AND model = %s AND state = 'running'"
-            " AND started_at > UTC_TIMESTAMP(6) - INTERVAL %s HOUR LIMIT 1",
-            (pipeline, model, _REFRESH_HOURS),
-        )
-        if busy:
-            return None
         cursor.execute(
             "SELECT champion_version, published_version FROM models WHERE pipeline = %s AND model = %s",
             (pipeline, model),
@@ -101,8 +96,8 @@ def _needed(connection: Connection[Any], pipeline: str, model: str) -> _Needed |
 
 
 @dataclass(frozen=True)
-class _Sweep:
-    """Scores of one model that leave in small transactions, each of which holds the model's row."""
+class _ScorePruner:
+    """Removes scores of one model in small transactions, each of which locks the model's row."""
 
     connection: Connection[Any]
     schema: str
@@ -127,7 +122,7 @@ class _Sweep:
         statement = dialect_of(self.connection).remove_scores(self.schema, table, self.model)
 
         def remove(cursor: Any) -> int:
-            # Publication and judgement hold the same row: what they make of a version is asked each time.
+            # Publication and promotion lock the same row and may change what is needed: each transaction reads it.
             champion, published = lock_model(self.connection, *self.of)
             if version == champion or (version == published and not champion_only):
                 return 0
@@ -136,9 +131,9 @@ class _Sweep:
         removed = 0
         while True:
             began = time.monotonic()
-            gone = run_step(self.connection, remove)
-            removed += gone
-            if gone < BATCH_SCORES:
+            batch = run_step(self.connection, remove)
+            removed += batch
+            if batch < BATCH_SCORES:
                 return removed
             pause_for_others(began)
 
@@ -146,7 +141,7 @@ class _Sweep:
 def _remove_artifacts(
     connection: Connection[Any], settings: Settings, of: tuple[str, str], *, dry_run: bool = False
 ) -> int:
-    """Folders of versions that are not needed, and of trainings that never came to a version."""
+    """Remove folders of versions that are not needed, and of trainings that ended before they recorded a version."""
     models = settings.models_folder
     if models is None:
         return 0
@@ -159,9 +154,9 @@ def _remove_artifacts(
         cursor.execute("SELECT version, artifact FROM model_versions WHERE pipeline = %s AND model = %s", of)
         own = models / of[0] / of[1]
         old = [folder_of(artifact) for version, artifact in cursor.fetchall() if int(version) not in needed.all]
-        # Only in our own folder: an artifact may have been put elsewhere by hand.
-        found = [path for path in (*old, *own.glob(".refresh-*")) if path is not None]
-        folders = [path for path in found if path.parent == own and path.is_dir()]
+        candidates = [path for path in (*old, *own.glob(".refresh-*")) if path is not None]
+        # Only in the model's own folder: a person may have recorded an artifact that is elsewhere.
+        folders = [path for path in candidates if path.parent == own and path.is_dir()]
         if not dry_run:
             for folder in folders:
                 shutil.rmtree(folder, ignore_errors=True)

@@ -1,4 +1,4 @@
-"""What a person may do about a model: approve or reject what waits, or go back to an earlier version."""
+"""What a person decides about a model: approve or reject the challenger that waits, or roll back."""
 
 from __future__ import annotations
 
@@ -22,12 +22,12 @@ def find_model(settings: Settings, name: str) -> tuple[Pipeline, str]:
     """A pipeline and one of its models, by ``<pipeline>.<model>``.
 
     Raises:
-        SpecError: there is no such pipeline.
-        ModelError: there is no such model, or the name is not of that form.
+        SpecError: no pipeline has that name.
+        ModelError: the pipeline has no such model, or the name is not of that form.
     """
     pipeline, dot, model = name.partition(".")
     if not dot:
-        raise ModelError("a model is named with its pipeline", value=name, remedy="write <pipeline>.<model>")
+        raise ModelError("TM-ML-NAME-WITHOUT-PIPELINE", value=name)
     spec = find_pipeline(settings, pipeline).pipeline
     declared_model(spec, model)
     return spec, model
@@ -36,28 +36,28 @@ def find_model(settings: Settings, name: str) -> tuple[Pipeline, str]:
 def apply_action(
     connection: Connection[Any], settings: Settings, name: str, action: str, version: int | None, by: str
 ) -> str:
-    """Do it; returns what was done, as a sentence.
+    """Carry out a person's decision; returns what was done, as a line for that person.
 
     Args:
         connection: as the stream account.
         settings: where the pipelines and the schemas are.
         name: ``<pipeline>.<model>``.
         action: one of :data:`ACTIONS`.
-        version: which one; None for the one that waits, or for the one published before.
-        by: who decides.
+        version: which one; None for the one that waits, or for the one that was published before.
+        by: the person who decides.
 
     Raises:
-        SpecError: there is no such pipeline.
-        ModelError: there is no such model or action, nothing waits, or there is nothing to go back to.
+        SpecError: no pipeline has that name.
+        ModelError: the pipeline has no such model, the action is unknown, no version waits, or none can be restored.
     """
     spec, model = find_model(settings, name)
     if action == "rollback":
         return f"{name}: version {rollback(connection, settings, spec, model, version, by)} is champion and published"
     if action not in ACTIONS:
-        raise ModelError("no such action", value=action, remedy=f"one of: {', '.join(ACTIONS)}")
+        raise ModelError("TM-ML-ACTION-UNKNOWN", value=action, known=", ".join(ACTIONS))
     chosen = version if version is not None else waiting_version(connection, spec.name, model)
     if chosen is None:
-        raise ModelError("no version waits for a person", value=name, remedy="see ./tidemill models show")
+        raise ModelError("TM-ML-NO-VERSION-WAITS", value=name)
     if action == "approve":
         approve(connection, spec, model, chosen, by)
         return f"{name}: version {chosen} is champion; its refresh scores and publishes"

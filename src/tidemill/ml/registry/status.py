@@ -1,4 +1,4 @@
-"""Where the models of a pipeline stand, for the command line and the console."""
+"""The status of a pipeline's models, for the command line and the embedded stack."""
 
 from __future__ import annotations
 
@@ -17,16 +17,16 @@ from tidemill.store.connection import dialect_of, translated
 
 @dataclass(frozen=True)
 class ModelStatus:
-    """One model. Times are naive UTC; what is None has not happened yet."""
+    """One model. Times are naive UTC; a field is None as long as it has no value."""
 
     pipeline: str
     model: str
     metric: str
     champion_version: int | None
     metric_value: float | None
-    """The champion's on the rows held out when it was promoted."""
+    """The champion's value on the rows held out when it was promoted."""
     baseline_value: float | None
-    """The baseline's on the same rows."""
+    """The baseline's value on the same rows."""
     champion_reason: str | None
     trained_at: datetime | None
     holdout_from: datetime | None
@@ -61,7 +61,7 @@ WHERE m.pipeline = %(pipeline)s AND m.model = %(model)s
 
 def model_status(connection: Connection[Any], settings: Settings, pipeline: Pipeline) -> list[ModelStatus]:
     """Every applied model of a pipeline, in the order of its file."""
-    found = []
+    statuses = []
     for name, model in pipeline.models.items():
         values = {"metric": model.promotion.metric, "baseline": BASELINE, "pipeline": pipeline.name, "model": name}
         with translated(), connection.cursor(DictCursor) as cursor:
@@ -69,8 +69,8 @@ def model_status(connection: Connection[Any], settings: Settings, pipeline: Pipe
             row = cursor.fetchone()
         if row is not None:
             scored = _scored(connection, settings, model, row["published_version"])
-            found.append(ModelStatus(**row, scored_rows=scored))
-    return found
+            statuses.append(ModelStatus(**row, scored_rows=scored))
+    return statuses
 
 
 def _scored(connection: Connection[Any], settings: Settings, model: Model, version: int | None) -> int:

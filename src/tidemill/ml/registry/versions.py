@@ -1,4 +1,4 @@
-"""The control plane's rows about models: versions, who is champion, what was measured, one refresh."""
+"""The control plane's rows about models: versions, the champion, evaluations, one refresh."""
 
 from __future__ import annotations
 
@@ -6,7 +6,6 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import datetime
-from types import MappingProxyType
 from typing import Any
 
 from pymysql.connections import Connection
@@ -21,8 +20,8 @@ BASELINE = 0
 
 
 @dataclass(frozen=True)
-class ModelVersion:
-    """One fitted model. Times are naive UTC."""
+class NewVersion:
+    """A fitted model as training records it. Times are naive UTC."""
 
     version: int
     refresh_id: int
@@ -30,7 +29,7 @@ class ModelVersion:
     artifact: str
     """Folder or URI of the fitted Spark pipeline."""
     checksum: str | None
-    """SHA-256 of it as it was written; None of versions older than that."""
+    """SHA-256 of the artifact as it was written; None if it was not computed, and then it is not compared."""
     as_of_commit: int
     train_from: datetime
     holdout_from: datetime
@@ -38,11 +37,35 @@ class ModelVersion:
     train_rows: int
     holdout_rows: int
     train_seconds: float
-    details: str | None
-    """JSON: what else is known of it (``tidemill.ml.training.details``); None of versions older than that."""
+    champion_saw_holdout: bool = False
+    """Whether the champion was trained on rows that are held out here."""
+    training_distribution: str | None = None
+    """JSON: the bins of each feature in training (:mod:`tidemill.ml.serving.feature_bins`); None if the drift of this
+    model cannot be measured."""
+    details: str | None = None
+    """JSON: what is shown of it (:mod:`tidemill.ml.registry.details`)."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class ModelVersion(NewVersion):
+    """A recorded version, with what was decided about it."""
+
     state: str
+    """``challenger``, ``champion``, ``rejected``, ``retired`` or ``waiting``."""
     reason: str | None
     created_at: datetime
+
+
+@dataclass(frozen=True)
+class Estimate:
+    """What one metric of one candidate is on the held-out rows of a refresh."""
+
+    value: float | None
+    """None: the candidate could not be measured, because it cannot read these features."""
+    interval: tuple[float, float] | None = None
+    """The middle 95 % of the values on resampled rows."""
+    difference: tuple[float, float] | None = None
+    """The middle 95 % of the challenger's value minus this candidate's, on the same resamples."""
 
 
 @dataclass(frozen=True)
@@ -57,7 +80,7 @@ class Refresh:
     scored_version: int | None
     scored_rows: int | None
     options: str | None = None
-    """JSON: what the form of the run asked for."""
+    """JSON: what the form of the run requested."""
 
 
 _COLUMNS = ", ".join(f"v.{name}" for name in ModelVersion.__dataclass_fields__)
@@ -65,27 +88,27 @@ _COLUMNS = ", ".join(f"v.{name}" for name in ModelVersion.__dataclass_fields__)
 
 @contextmanager
 def transaction(connection: Connection[Any]) -> Iterator[None]:
-    """All of the block, or nothing of it."""
+    """Commit the statements of the block together, or roll all of them back."""
     with translated():
         connection.begin()
         try:
             yield
             connection.commit()
-        except BaseException:  # Ctrl-C, too: all of the block, or nothing of it
+        except BaseException:  # also for Ctrl-C: half of the block must not stay open
             if connection.open:
                 connection.rollback()
             raise
 
 
 def declared_model(pipeline: Pipeline, name: str) -> Model:
-    """A pipeline's model by name.
+    """The declaration of a pipeline's model.
 
     Raises:
-        ModelError: there is none of that name.
+        ModelError: the pipeline declares no model of that name.
     """
     if name not in pipeline.models:
         known = ", ".join(pipeline.models) or "none"
-        raise ModelError(f"pipeline {pipeline.name} has no such model", value=name, remedy=f"there are: {known}")
+        raise ModelError("TM-ML-MODEL-UNKNOWN", value=name, pipeline=pipeline.name, known=known)
     return pipeline.models[name]
 
 
@@ -103,14 +126,12 @@ def read_refresh(connection: Connection[Any], refresh_id: int, pipeline: Pipelin
         )
         row = cursor.fetchone()
     if row is None or (row["pipeline"], row["model"]) != (pipeline.name, model):
-        raise ModelError(
-            f"no such refresh of {pipeline.name}.{model}", value=refresh_id, remedy="begin one with begin_refresh"
-        )
+        raise ModelError("TM-ML-REFRESH-UNKNOWN", value=refresh_id, pipeline=pipeline.name, model=model)
     return Refresh(**row)
 
 
 def read_champion(connection: Connection[Any], pipeline: str, model: str) -> ModelVersion | None:
-    """The version that scores, or None as long as none was promoted."""
+    """The version that scores; None until one is promoted."""
     return _read(
         connection,
         "JOIN models AS m ON m.pipeline = v.pipeline AND m.model = v.model AND m.champion_version = v.version"
@@ -120,7 +141,7 @@ def read_champion(connection: Connection[Any], pipeline: str, model: str) -> Mod
 
 
 def version_of_refresh(connection: Connection[Any], pipeline: str, model: str, refresh_id: int) -> ModelVersion | None:
-    """The version that a refresh trained, if it trained one."""
+    """The version that a refresh trained; None if it trained none."""
     return _read(
         connection,
         "WHERE v.pipeline = %s AND v.model = %s AND v.refresh_id = %s ORDER BY v.version DESC LIMIT 1",
@@ -129,7 +150,7 @@ def version_of_refresh(connection: Connection[Any], pipeline: str, model: str, r
 
 
 def newest_version(connection: Connection[Any], pipeline: str, model: str) -> ModelVersion | None:
-    """The version trained last, whatever became of it."""
+    """The version that was trained last, in whatever state it is."""
     return _read(
         connection, "WHERE v.pipeline = %s AND v.model = %s ORDER BY v.version DESC LIMIT 1", (pipeline, model)
     )
@@ -139,13 +160,11 @@ def read_version(connection: Connection[Any], pipeline: str, model: str, version
     """One version.
 
     Raises:
-        ModelError: there is none of that number.
+        ModelError: the model has no version of that number.
     """
     found = _read(connection, "WHERE v.pipeline = %s AND v.model = %s AND v.version = %s", (pipeline, model, version))
     if found is None:
-        raise ModelError(
-            f"{pipeline}.{model} has no such version", value=version, remedy="./tidemill models says which it has"
-        )
+        raise ModelError("TM-ML-VERSION-UNKNOWN", value=version, pipeline=pipeline, model=model)
     return found
 
 
@@ -153,14 +172,16 @@ def _read(connection: Connection[Any], which: str, values: tuple[object, ...]) -
     with translated(), connection.cursor(DictCursor) as cursor:
         cursor.execute(f"SELECT {_COLUMNS} FROM model_versions AS v {which}", values)
         row = cursor.fetchone()
-    return ModelVersion(**row) if row else None
+    if row is None:
+        return None
+    return ModelVersion(**row | {"champion_saw_holdout": bool(row["champion_saw_holdout"])})
 
 
 def lock_model(connection: Connection[Any], pipeline: str, model: str) -> tuple[int | None, int | None]:
-    """Hold a model's row until the transaction ends; returns its champion and its published version.
+    """Lock a model's row until the transaction ends; returns its champion and its published version.
 
     Raises:
-        ModelError: the pipeline was never applied.
+        ModelError: the pipeline was not applied with this model.
     """
     with translated(), connection.cursor() as cursor:
         cursor.execute(
@@ -169,25 +190,23 @@ def lock_model(connection: Connection[Any], pipeline: str, model: str) -> tuple[
         )
         row = cursor.fetchone()
     if row is None:
-        raise ModelError(
-            "the database does not know the model", value=f"{pipeline}.{model}", remedy="run ./tidemill apply"
-        )
+        raise ModelError("TM-ML-MODEL-NOT-APPLIED", value=f"{pipeline}.{model}")
     return row[0], row[1]
 
 
 def next_version(connection: Connection[Any], pipeline: str, model: str) -> int:
-    """The number after the newest version's. Only with the model's row locked."""
+    """The number of the next version. The caller holds the lock of the model's row."""
     found = newest_version(connection, pipeline, model)
     return 1 if found is None else found.version + 1
 
 
-def insert_version(connection: Connection[Any], pipeline: str, model: str, values: Mapping[str, object]) -> None:
-    """Record a fitted model; ``values`` are columns of ``model_versions``."""
-    columns = ["pipeline", "model", *values]
+def insert_version(connection: Connection[Any], pipeline: str, model: str, new: NewVersion) -> None:
+    """Record a fitted model as a challenger."""
+    values = {"pipeline": pipeline, "model": model} | vars(new)
     with translated(), connection.cursor() as cursor:
         cursor.execute(
-            f"INSERT INTO model_versions ({', '.join(columns)}) VALUES ({', '.join(['%s'] * len(columns))})",
-            (pipeline, model, *values.values()),
+            f"INSERT INTO model_versions ({', '.join(values)}) VALUES ({', '.join(['%s'] * len(values))})",
+            tuple(values.values()),
         )
 
 
@@ -201,36 +220,43 @@ def insert_portable_model(connection: Connection[Any], pipeline: str, model: str
 
 
 def write_evaluations(
-    connection: Connection[Any],
-    refresh_id: int,
-    metric: str,
-    values: Mapping[int, float | None],
-    intervals: Mapping[int, tuple[float, float]] = MappingProxyType({}),
+    connection: Connection[Any], refresh_id: int, metric: str, estimates: Mapping[int, Estimate]
 ) -> None:
-    """Record what a refresh measured.
+    """Record one metric of the candidates of a refresh, in place of what was recorded before.
 
     Args:
-        connection: the stream account's.
+        connection: as the stream account.
         refresh_id: which refresh.
-        metric: its name.
-        values: version -> value, None where it could not be measured.
-        intervals: version -> the middle 95 % of what resampled rows say, of those that have it.
+        metric: name of the metric.
+        estimates: version -> what was measured; :data:`BASELINE` is the baseline.
     """
+    none = (None, None)
     with translated(), connection.cursor() as cursor:
         cursor.executemany(
-            "INSERT INTO evaluations (refresh_id, version, metric, value, low, high) VALUES (%s, %s, %s, %s, %s, %s)"
-            " ON DUPLICATE KEY UPDATE value = VALUES(value), low = VALUES(low), high = VALUES(high)",
+            "INSERT INTO evaluations (refresh_id, version, metric, value, low, high, difference_low, difference_high)"
+            " VALUES (%s, %s, %s, %s, %s, %s, %s, %s)"
+            " ON DUPLICATE KEY UPDATE value = VALUES(value), low = VALUES(low), high = VALUES(high),"
+            " difference_low = VALUES(difference_low), difference_high = VALUES(difference_high)",
             [
-                (refresh_id, version, metric, value, *intervals.get(version, (None, None)))
-                for version, value in values.items()
+                (refresh_id, version, metric, each.value, *(each.interval or none), *(each.difference or none))
+                for version, each in estimates.items()
             ],
         )
 
 
-def read_evaluations(connection: Connection[Any], refresh_id: int, metric: str) -> dict[int, float | None]:
-    """What a refresh measured: version -> value."""
+def read_evaluations(connection: Connection[Any], refresh_id: int, metric: str) -> dict[int, Estimate]:
+    """One metric of every candidate that a refresh measured: version -> what was measured."""
     with translated(), connection.cursor() as cursor:
         cursor.execute(
-            "SELECT version, value FROM evaluations WHERE refresh_id = %s AND metric = %s", (refresh_id, metric)
+            "SELECT version, value, low, high, difference_low, difference_high FROM evaluations"
+            " WHERE refresh_id = %s AND metric = %s",
+            (refresh_id, metric),
         )
-        return {int(version): value for version, value in cursor.fetchall()}
+        return {
+            int(version): Estimate(value, _interval(low, high), _interval(difference_low, difference_high))
+            for version, value, low, high, difference_low, difference_high in cursor.fetchall()
+        }
+
+
+def _interval(low: float | None, high: float | None) -> tuple[float, float] | None:
+    return None if low is None or high is None else (low, high)

@@ -22,10 +22,10 @@ def export(fitted: FittedModel, model: Model, artifact: str) -> bytes | None:
     """The portable form of a fitted model; None for one that only Spark can evaluate.
 
     Args:
-        fitted: as it was trained.
+        fitted: the fitted model.
         model: its declaration.
-        artifact: where it is saved already: trees are read from there, because asking the JVM for one node after
-            another takes minutes for a large forest.
+        artifact: where it is saved already: trees are read from there, because to request one node after another from
+            the JVM takes minutes for a large forest.
     """
     if fitted.preparation is None or model.estimator not in LIVE:
         return None
@@ -36,7 +36,7 @@ def export(fitted: FittedModel, model: Model, artifact: str) -> bytes | None:
         {
             "problem": problem_of(model).value,
             "inputs": _inputs(fitted),
-            # A constant input has no deviation, and MLlib makes it 0.
+            # A constant input has no standard deviation, and MLlib scales it to 0.
             "scale": None if scale is None else [1.0 / std if std else 0.0 for std in scale.toArray().tolist()],
             "form": _form(model.estimator, last, artifact),
         }
@@ -45,7 +45,7 @@ def export(fitted: FittedModel, model: Model, artifact: str) -> bytes | None:
 
 def _inputs(fitted: FittedModel) -> list[dict[str, Any]]:
     prepared = fitted.preparation
-    assert prepared is not None  # export asks for nothing else
+    assert prepared is not None  # export returns before
     indexer = next((found for found in fitted.model.stages if isinstance(found, StringIndexerModel)), None)
     labels = [] if indexer is None else [list(found) for found in indexer.labelsArray]
     numbers = [
@@ -68,7 +68,7 @@ def _form(estimator: str, last: Any, artifact: str) -> dict[str, Any]:
 
 
 def _trees(estimator: str, last: Any, artifact: str) -> dict[str, Any]:
-    """The nodes of all trees, as Spark has written them: NodeData of ``treeModels.scala``."""
+    """The nodes of all trees, as Spark writes them: NodeData of ``treeModels.scala``."""
     spark = SparkSession.active()
     rows = spark.read.parquet(f"{artifact}/stages/*_{last.uid}/data").select("treeID", "nodeData.*").collect()
     trees: dict[int, list[Any]] = {}
@@ -82,7 +82,7 @@ def _trees(estimator: str, last: Any, artifact: str) -> dict[str, Any]:
 
 
 def _tree(nodes: list[Any], *, votes: bool) -> dict[str, Any]:
-    """Ids are given depth first from 0 without a gap, so a node's id is its place."""
+    """Spark numbers nodes depth first from 0 without a gap, so a node's id is its index."""
     categories, thresholds = {}, []
     for node in nodes:
         split = node["split"]

@@ -1,4 +1,4 @@
-"""Make new scores visible, all at once."""
+"""Make new scores visible to readers in one transaction, and roll back to an earlier version."""
 
 from __future__ import annotations
 
@@ -18,22 +18,22 @@ from tidemill.store.sql import identifiers
 from tidemill.store.steps import run_step
 
 PART_ROWS = 20_000
-"""Scores that one step moves."""
+"""Scores that one step moves before the publication."""
 __all__ = ["ModelStatus", "model_status", "publish", "rollback"]
 
 
 def publish(connection: Connection[Any], settings: Settings, pipeline: Pipeline, model: str, refresh_id: int) -> int:
     """Merge the pending scores of the champion, point readers at it and close the refresh, in one transaction.
 
-    Readers of ``<table>_scored`` see all of it or nothing. Publishing a published refresh again changes nothing. As
-    long as readers see another version, its scores move in small steps before: the transaction holds the model's row,
-    for which commits of a stream that scores live wait.
+    Readers of ``<table>_scored`` see all of the scores or none. Publishing a published refresh again changes nothing.
+    While readers still see another version, the scores are moved in small transactions first: the last transaction
+    locks the model's row, for which the commits of a stream with live scoring wait.
 
     Returns:
         Rows whose score became visible.
 
     Raises:
-        ModelError: the scoring of this refresh is not complete, or another version became champion since.
+        ModelError: the scoring of this refresh is not complete, or another version became the champion since.
     """
     declared, d = declared_model(pipeline, model), dialect_of(connection)
     before = read_refresh(connection, refresh_id, pipeline, model)
@@ -44,12 +44,13 @@ def publish(connection: Connection[Any], settings: Settings, pipeline: Pipeline,
         if refresh.state == "published":
             return refresh.scored_rows or 0
         if refresh.scored_version is None:
-            raise ModelError("the scoring of this refresh is not complete", value=refresh_id, remedy="score first")
+            raise ModelError("TM-ML-SCORING-INCOMPLETE", value=refresh_id)
         if refresh.scored_version != champion:
             raise ModelError(
-                f"another version became champion since refresh {refresh_id} scored",
-                value=f"{refresh.scored_version}, now {champion}",
-                remedy="score again",
+                "TM-ML-CHAMPION-CHANGED",
+                value=champion,
+                refresh_id=refresh_id,
+                scored_version=refresh.scored_version,
             )
         values = {"version": champion, "pipeline": pipeline.name, "model": model}
         with translated(), connection.cursor() as cursor:
@@ -72,7 +73,7 @@ def publish(connection: Connection[Any], settings: Settings, pipeline: Pipeline,
 
 
 def _move_ahead(connection: Connection[Any], settings: Settings, refresh: Refresh, declared: Model) -> int:
-    """Move pending scores of a champion that readers do not see yet, in small transactions; returns how many."""
+    """Move pending scores of a champion that readers do not see yet, in small transactions; returns their number."""
     d, moved = dialect_of(connection), 0
     if not d.deletes_in_order:
         return 0
@@ -87,26 +88,26 @@ def _move_ahead(connection: Connection[Any], settings: Settings, refresh: Refres
         cursor.execute(part, values)
         return int(cursor.execute(remove, values))
 
-    while gone := run_step(connection, move):
-        moved += gone
+    while rows := run_step(connection, move):
+        moved += rows
     return moved
 
 
 def rollback(
     connection: Connection[Any], settings: Settings, pipeline: Pipeline, model: str, version: int | None, by: str
 ) -> int:
-    """Let readers see an earlier version's scores again, at once, and let that version score from now on.
+    """Publish an earlier version's scores again, and make that version the champion.
 
-    Champion and pointer move in one transaction; no score is written. Rows that changed since the version last scored
-    show what it said of them then, or nothing if they are newer, until the next refresh.
+    Both change in one transaction; no score is written. Rows that changed since the version scored them keep its old
+    score, and newer rows have none, until the next refresh.
 
     Args:
         connection: as the stream account.
         settings: schemas.
-        pipeline: whose model.
-        model: which.
+        pipeline: the pipeline of the model.
+        model: which of its models.
         version: which one; None for the newest before the published one that was published and still has its scores.
-        by: who wishes it.
+        by: the person who requests it.
 
     Returns:
         The version that is published now.
@@ -119,10 +120,12 @@ def rollback(
     with transaction(connection):
         champion, published = lock_model(connection, *this)
         if published is None:
-            raise ModelError("nothing is published yet", value=f"{pipeline.name}.{model}", remedy="run its refresh")
-        target = _earlier(connection, this, _scored_versions(connection, settings.db_data, scores), published, version)
+            raise ModelError("TM-ML-NOTHING-PUBLISHED", value=f"{pipeline.name}.{model}")
+        target = _earlier_version(
+            connection, this, _scored_versions(connection, settings.db_data, scores), published, version
+        )
         if (target, target) != (champion, published):
-            _move_back(connection, this, target)
+            _point_back(connection, this, target)
             record_decision(connection, this, target, Decision("rolled back", f"readers saw version {published}", by))
     return target
 
@@ -133,10 +136,10 @@ def _scored_versions(connection: Connection[Any], schema: str, scores: str) -> s
         return {int(row[0]) for row in cursor.fetchall()}
 
 
-def _earlier(
+def _earlier_version(
     connection: Connection[Any], this: tuple[str, str], scored: set[int], published: int, version: int | None
 ) -> int:
-    """The version to go back to."""
+    """The version to roll back to."""
     with translated(), connection.cursor() as cursor:
         cursor.execute(
             "SELECT version FROM model_versions WHERE pipeline = %s AND model = %s"
@@ -147,14 +150,14 @@ def _earlier(
     target = version if version is not None else next((each for each in known if each < published), None)
     if target is None or target not in known:
         raise ModelError(
-            "no such version has scores that readers could see",
+            "TM-ML-VERSION-WITHOUT-SCORES",
             value=f"none before {published}" if target is None else target,
-            remedy=f"there are: {', '.join(map(str, sorted(known))) or 'none'}",
+            known=", ".join(map(str, sorted(known))) or "none",
         )
     return target
 
 
-def _move_back(connection: Connection[Any], this: tuple[str, str], target: int) -> None:
+def _point_back(connection: Connection[Any], this: tuple[str, str], target: int) -> None:
     with translated(), connection.cursor() as cursor:
         cursor.execute(
             "UPDATE model_versions SET state = IF(version = %s, 'champion', 'retired')"

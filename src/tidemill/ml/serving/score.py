@@ -1,4 +1,4 @@
-"""Let the champion score what changed, into the table where scores wait to be published."""
+"""The champion scores the rows that changed, into the table of pending scores, from which they are published."""
 
 from __future__ import annotations
 
@@ -34,44 +34,41 @@ _BACKOFF = Backoff(first_seconds=0.2, longest_seconds=3.2, attempts=6)
 
 @dataclass(frozen=True)
 class ScoreTarget:
-    """Where scores go, and what all of them carry."""
+    """The table that scores are written to, and what every score row carries."""
 
     settings: Settings
     statement: str
-    """LOAD DATA of the dialect."""
+    """The dialect's LOAD DATA of the table of pending scores."""
     key: tuple[str, ...]
     version: int
     as_of_commit: int
 
 
 def score(spark: SparkSession, settings: Settings, pipeline: Pipeline, model_name: str, refresh_id: int) -> int:
-    """Score every row that the champion has not scored as it now is. After a promotion that is all of them.
+    """Score every row that the champion has not scored in its present content; after a promotion that is every row.
 
-    Scoring again scores what is still missing, so a run that died halfway is simply run again. A champion that the
-    database holds in its portable form scores as streams do, to the last bit; any other is evaluated by Spark.
+    A repeated call scores the rows that are still missing, so an interrupted run is simply repeated. A champion that
+    the database holds in its portable form scores as streams do, to the last bit; Spark evaluates any other.
 
     Returns:
         Rows scored by this run.
 
     Raises:
-        ModelError: there is no champion, or the rows have drifted from those that it was trained on.
+        ModelError: the model has no champion, or the rows have drifted from those that it was trained on.
     """
     model = versions.declared_model(pipeline, model_name)
     with session(settings, Account.STREAM) as connection:
         refresh = versions.read_refresh(connection, refresh_id, pipeline, model_name)
         champion = versions.read_champion(connection, pipeline.name, model_name)
         if champion is None:
-            raise ModelError(
-                f"{pipeline.name}.{model_name} has no champion to score with",
-                remedy="train first, and beat the baseline",
-            )
+            raise ModelError("TM-ML-NO-CHAMPION", pipeline=pipeline.name, model=model_name)
         of = (pipeline.name, model_name, champion.version)
         scorer = scorer_of(connection, of)
     check_drift(spark, settings, pipeline, refresh, champion)
     rows = read_features(spark, settings, pipeline, model_name, unscored_by=champion.version)
     columns = [*model.key, *identifiers.SCORE_COLUMNS]
-    waiting = identifiers.pending(model.score.table)
-    statement = dialect(settings.db_dialect).load(settings.db_data, waiting, columns)
+    pending = identifiers.pending(model.score.table)
+    statement = dialect(settings.db_dialect).load(settings.db_data, pending, columns)
     target = ScoreTarget(settings, statement, model.key, champion.version, refresh.as_of_commit)
     if scorer is None:
         predicted = load_model(champion).transform(rows)
@@ -80,17 +77,17 @@ def score(spark: SparkSession, settings: Settings, pipeline: Pipeline, model_nam
         rows = rows.select(*model.key, *scorer.features, COMMIT)
     write = writer(target, None if scorer is None else of)
     written = sum(int(row["rows"]) for row in rows.mapInArrow(write, "rows long").collect())
-    _complete(settings, refresh_id, champion.version, written)
+    _record_scoring(settings, refresh_id, champion.version, written)
     return written
 
 
 def writer(
     target: ScoreTarget, portable: tuple[str, str, int] | None = None
 ) -> Callable[[Iterable[pa.RecordBatch]], Iterator[pa.RecordBatch]]:
-    """A function for ``mapInArrow``: loads batches, says how many rows each had.
+    """A function for ``mapInArrow`` that writes batches and yields how many rows each had.
 
     Args:
-        target: where to.
+        target: the table to write to.
         portable: pipeline, model and version that score ``<key>, <features>, _commit``; without it the batches are
             ``<key>, score, _commit``.
     """
@@ -105,43 +102,43 @@ def writer(
 
 
 def _scorer(target: ScoreTarget, portable: tuple[str, str, int]) -> Scorer:
-    """The code that streams score with."""
-    scorer = _again(target.settings, lambda connection: scorer_of(connection, portable))
+    """The portable model, evaluated by the same code that streams score with."""
+    scorer = _with_retry(target.settings, lambda connection: scorer_of(connection, portable))
     if scorer is None:
-        raise ModelError("a model version is gone from the database", value=portable[2], remedy="run the refresh again")
+        raise ModelError("TM-ML-PORTABLE-MODEL-MISSING", value=portable[2], pipeline=portable[0], model=portable[1])
     return scorer
 
 
 def load(target: ScoreTarget, rows: pa.Table, scores: Any) -> None:
-    """Write one batch of scores, replacing pending ones of the same rows. Tried again if it may help.
+    """Write one batch of scores in place of pending ones of the same rows. Transient errors are retried.
 
     Args:
-        target: where to.
+        target: the table to write to.
         rows: with the key and ``_commit``.
-        scores: of each row, in the same order.
+        scores: one for each row, in the same order.
 
     Raises:
-        StoreError: the database refuses them, or stays away.
+        StoreError: the database refuses the scores, or stays unavailable.
     """
     table = scored_rows(target.key, rows, scores, target.version, target.as_of_commit)
     columns = [*target.key, *identifiers.SCORE_COLUMNS]
-    _again(target.settings, lambda connection: bulk_load(connection, target.statement, table, columns))
+    _with_retry(target.settings, lambda connection: bulk_load(connection, target.statement, table, columns))
 
 
-def _again(settings: Settings, ask: Callable[[Connection[Any]], T]) -> T:
-    """What a question to the database gives, over this process's own connection; tried again if it may help."""
+def _with_retry(settings: Settings, work: Callable[[Connection[Any]], T]) -> T:
+    """Do some work over this process's own connection, and retry it on a new one after a transient error."""
 
     def attempt() -> T:
         try:
-            return ask(worker_connection(settings))
-        except BaseException:  # a task that is killed, too: the connection may be in the middle of an answer
+            return work(worker_connection(settings))
+        except BaseException:  # also when the task is killed: an answer may be unread on the connection
             drop_worker_connection(settings)
             raise
 
     return _BACKOFF.run(attempt)
 
 
-def _complete(settings: Settings, refresh_id: int, version: int, rows: int) -> None:
+def _record_scoring(settings: Settings, refresh_id: int, version: int, rows: int) -> None:
     with session(settings, Account.STREAM) as connection, translated(), connection.cursor() as cursor:
         cursor.execute(
             "UPDATE refreshes SET scored_version = %s, scored_rows = COALESCE(scored_rows, 0) + %s WHERE id = %s",

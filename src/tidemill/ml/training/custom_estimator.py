@@ -1,4 +1,4 @@
-"""An estimator of the author's: ``module:function``, which returns an unfitted MLlib Pipeline."""
+"""Custom estimators: ``module:function`` names a function that returns an unfitted MLlib Pipeline."""
 
 from __future__ import annotations
 
@@ -17,64 +17,57 @@ from tidemill.errors import ModelError
 
 
 def custom_pipeline(estimator: str, folder: Path, features: Sequence[str], parameters: Mapping[str, Any]) -> Pipeline:
-    """Ask an author's function for its Pipeline.
+    """Call the author's function and return its Pipeline.
 
-    The module is looked for in the pipeline's folder, whose digest makes it part of the version, then among the
-    installed packages.
+    The module is imported from the pipeline's folder, where its content is part of the pipeline version, or else from
+    the installed packages.
 
     Args:
         estimator: ``module:function``, called as ``function(features: list[str], parameters: dict)``.
-        folder: the pipeline's.
+        folder: the pipeline's folder.
         features: columns of the feature query. The label is the column ``_label``.
         parameters: as in pipeline.yaml.
 
     Raises:
-        ModelError: it cannot be imported, raises, or returns something else.
+        ModelError: the function cannot be imported, raises, or returns something else.
     """
     module, _, function = estimator.partition(":")
     with _first_on_path(folder):
         try:
-            found = getattr(importlib.import_module(module), function)
+            build = getattr(importlib.import_module(module), function)
         except Exception as error:
             raise ModelError(
-                f"estimator {estimator} cannot be imported",
-                value=said(error),
-                remedy=f"put {module} into {folder.name}/ or install it, with a function {function} in it",
+                "TM-ML-ESTIMATOR-NOT-IMPORTED",
+                value=summary_of(error),
+                estimator=estimator,
+                module=module,
+                folder=folder.name,
+                function=function,
             ) from error
         try:
-            made = found(list(features), dict(parameters))
+            pipeline = build(list(features), dict(parameters))
         except Exception as error:
-            raise ModelError(
-                f"estimator {estimator} raises", value=said(error), remedy="mend it: it takes features and parameters"
-            ) from error
-    if not isinstance(made, Pipeline):
-        raise ModelError(
-            f"estimator {estimator} does not return a Pipeline",
-            value=type(made).__name__,
-            remedy="return an unfitted pyspark.ml.Pipeline",
-        )
-    return made
+            raise ModelError("TM-ML-ESTIMATOR-RAISES", value=summary_of(error), estimator=estimator) from error
+    if not isinstance(pipeline, Pipeline):
+        raise ModelError("TM-ML-ESTIMATOR-NO-PIPELINE", value=type(pipeline).__name__, estimator=estimator)
+    return pipeline
 
 
-def check_kept(estimator: str, fitted: PipelineModel) -> None:
-    """Check that a fitted Pipeline of the author's can be written and read where his module is not.
+def check_persistable(estimator: str, fitted: PipelineModel) -> None:
+    """Check that a fitted custom Pipeline can be saved, and loaded where the author's module is not installed.
 
     Raises:
-        ModelError: one of its stages is in Python.
+        ModelError: one of its stages is implemented in Python.
     """
     for stage in fitted.stages:
         if isinstance(stage, PipelineModel):
-            check_kept(estimator, stage)
+            check_persistable(estimator, stage)
         elif not isinstance(stage, JavaMLWritable):
-            raise ModelError(
-                f"estimator {estimator} has a stage that is not MLlib's own",
-                value=type(stage).__name__,
-                remedy="express it by MLlib's stages, for example by an SQLTransformer",
-            )
+            raise ModelError("TM-ML-ESTIMATOR-PYTHON-STAGE", value=type(stage).__name__, estimator=estimator)
 
 
-def said(error: BaseException) -> str:
-    """An error of somebody else's in one line; of Java's the cause that all others wrap."""
+def summary_of(error: BaseException) -> str:
+    """An error of the author's code, of Spark or of MLlib in one line; of a Java error its innermost cause."""
     kind, text = type(error).__name__, str(error)
     root = getattr(error, "java_exception", None)
     if root is not None:
@@ -86,14 +79,14 @@ def said(error: BaseException) -> str:
 
 @contextmanager
 def _first_on_path(folder: Path) -> Iterator[None]:
-    """Let modules of the folder be imported, and forget them afterwards: another version's have the same names."""
+    """Import from the folder first, and unload its modules afterwards: those of another version have the same names."""
     before = dict(sys.modules)
     hidden = {name for name in before if _is_in(folder, name.partition(".")[0])}
     for name in hidden:
         del sys.modules[name]
     sys.path.insert(0, str(folder))
     importlib.invalidate_caches()
-    # No __pycache__ in the folder, which is compared with what was applied.
+    # No __pycache__ in the folder, whose content is compared with what was applied.
     bytecode, sys.dont_write_bytecode = sys.dont_write_bytecode, True
     try:
         yield

@@ -21,31 +21,31 @@ from tidemill.ml.data.sample import Sample
 from tidemill.ml.data.vectorizer import medians, split_by_type
 from tidemill.ml.registry import artifacts
 from tidemill.ml.registry.versions import BASELINE, ModelVersion
-from tidemill.ml.training.custom_estimator import said
+from tidemill.ml.training.custom_estimator import summary_of
 from tidemill.ml.training.estimators import SCALED, score_column
-from tidemill.ml.training.metrics import Floats, Rows, calibration, interval, resample
+from tidemill.ml.training.metrics import Floats, ScoredRows, calibration, interval, resample
 from tidemill.spec.estimators import Problem, metrics_of, problem_of
 from tidemill.spec.schema import Model
 
 MOST_ROWS = 200_000
-"""Of more held-out rows so many are measured: those whose keys have the lowest digests, always the same ones."""
+"""Of more held-out rows only this many are measured: those whose keys have the lowest digests, always the same."""
 CHALLENGER = -1
-"""Stands for the challenger until it has a number."""
+"""The number of the challenger until it has its version."""
 _DIGESTS = 2.0**64
 
 
 @dataclass(frozen=True)
 class Evaluation:
-    """What was measured. Outer keys are versions, inner ones metrics."""
+    """The metrics of all candidates. Outer keys are versions, inner keys metrics."""
 
     values: Mapping[int, Mapping[str, float | None]]
-    """None: it could not be measured, because it cannot read these features."""
+    """None: the candidate could not be measured, because it cannot read these features."""
     intervals: Mapping[int, Mapping[str, tuple[float, float]]] = field(default_factory=dict)
     """The middle 95 % of resampled values."""
     differences: Mapping[int, Mapping[str, tuple[float, float]]] = field(default_factory=dict)
-    """The same of the challenger's value minus that of the version, on the same resamples."""
+    """The middle 95 % of the challenger's value minus the version's, on the same resamples."""
     calibration: list[dict[str, float]] | None = None
-    """The challenger's, of a classification."""
+    """Of the challenger, if the model classifies."""
     rows: int = 0
     """Held-out rows that were measured."""
 
@@ -54,46 +54,38 @@ def load_model(version: ModelVersion) -> PipelineModel:
     """A version's fitted pipeline.
 
     Raises:
-        ModelError: its artifact is gone, or is not what was written.
+        ModelError: its artifact is missing, or its files are not those that were written.
     """
     if not artifacts.exists(version.artifact):
-        raise ModelError(
-            f"the artifact of model version {version.version} is gone",
-            value=version.artifact,
-            remedy="restore the folder",
-        )
+        raise ModelError("TM-ML-ARTIFACT-MISSING", value=version.artifact, version=version.version)
     if version.checksum is not None and artifacts.checksum(version.artifact) != version.checksum:
-        raise ModelError(
-            f"the artifact of model version {version.version} is damaged: its files are not those that were written",
-            value=version.artifact,
-            remedy="restore the folder, or train again",
-        )
+        raise ModelError("TM-ML-ARTIFACT-DAMAGED", value=version.artifact, version=version.version)
     return PipelineModel.load(artifacts.for_spark(version.artifact))
 
 
 def evaluate(model: Model, sample: Sample, challenger: PipelineModel, champion: ModelVersion | None) -> Evaluation:
-    """Measure all of them by every metric of the problem.
+    """Measure challenger, champion and baseline by every metric of the problem.
 
     Raises:
-        ModelError: the baseline is not a number, the champion's artifact is gone, or the challenger leaves rows out.
+        ModelError: the baseline is not a number, the champion's artifact is missing, or the challenger drops rows.
     """
     models = {CHALLENGER: challenger} | ({} if champion is None else {champion.version: load_model(champion)})
     problem = problem_of(model)
     if problem is Problem.CLUSTERING:
         return _clusters(sample, models)
     truth = _columns(sample.holdout, F.col(LABEL), sample)
-    scores = _challengers(model, challenger, sample, truth)
-    found = {number: _scored(each, problem, sample) for number, each in models.items() if number != CHALLENGER}
-    able = {number: each for number, each in found.items() if each is not None and _complete(each, truth)}
-    candidates = {number: Rows(truth, each) for number, each in {CHALLENGER: scores, **able}.items()}
+    scores = _challengers_scores(model, challenger, sample, truth)
+    rivals = {number: _rivals_scores(each, problem, sample) for number, each in models.items() if number != CHALLENGER}
+    able = {number: each for number, each in rivals.items() if each is not None and _complete(each, truth)}
+    candidates = {number: ScoredRows(truth, each) for number, each in {CHALLENGER: scores, **able}.items()}
     candidates[BASELINE] = _baseline(model, problem, sample, truth)
-    done = _measured(candidates, metrics_of(problem), model.seed)
-    unable = {number: dict.fromkeys(metrics_of(problem)) for number in found if number not in candidates}
+    measured = _measured(candidates, metrics_of(problem), model.seed)
+    unable = {number: dict.fromkeys(metrics_of(problem)) for number in rivals if number not in candidates}
     calibrated = calibration(truth, scores) if problem is Problem.CLASSIFICATION else None
-    return Evaluation({**done.values, **unable}, done.intervals, done.differences, calibrated, len(truth))
+    return Evaluation({**measured.values, **unable}, measured.intervals, measured.differences, calibrated, len(truth))
 
 
-def _measured(candidates: Mapping[int, Rows], metrics: tuple[str, ...], seed: int) -> Evaluation:
+def _measured(candidates: Mapping[int, ScoredRows], metrics: tuple[str, ...], seed: int) -> Evaluation:
     resampled = resample(candidates, metrics, seed)
     own = resampled[CHALLENGER]
     return Evaluation(
@@ -108,31 +100,24 @@ def _measured(candidates: Mapping[int, Rows], metrics: tuple[str, ...], seed: in
 
 
 def _intervals(by_metric: Mapping[str, Floats]) -> dict[str, tuple[float, float]]:
-    found = {metric: interval(values) for metric, values in by_metric.items()}
-    return {metric: ends for metric, ends in found.items() if ends is not None}
+    intervals = {metric: interval(values) for metric, values in by_metric.items()}
+    return {metric: ends for metric, ends in intervals.items() if ends is not None}
 
 
 def _finite(value: float) -> float | None:
     return value if np.isfinite(value) else None
 
 
-def _challengers(model: Model, challenger: PipelineModel, sample: Sample, truth: Floats) -> Floats:
+def _challengers_scores(model: Model, challenger: PipelineModel, sample: Sample, truth: Floats) -> Floats:
     """The challenger's scores of the held-out rows."""
     try:
         predicted = challenger.transform(sample.holdout)
         scores = _columns(predicted, score_column(problem_of(model), predicted), sample)
     except (PySparkException, Py4JError) as error:
-        raise ModelError(
-            f"estimator {model.estimator} cannot score the held-out rows",
-            value=said(error),
-            remedy="let its stages keep the key, and rows with missing and unseen values",
-        ) from error
+        raise ModelError("TM-ML-CHALLENGER-CANNOT-SCORE", value=summary_of(error), estimator=model.estimator) from error
     if not _complete(scores, truth):
-        raise ModelError(
-            f"estimator {model.estimator} gives no score",
-            value=f"for {len(truth) - int(np.isfinite(scores).sum())} of {len(truth)} held-out rows",
-            remedy="let its stages keep rows with missing and unseen values",
-        )
+        missing = len(truth) - int(np.isfinite(scores).sum())
+        raise ModelError("TM-ML-CHALLENGER-DROPS-ROWS", value=missing, estimator=model.estimator, rows=len(truth))
     return scores
 
 
@@ -140,7 +125,7 @@ def _complete(scores: Floats, truth: Floats) -> bool:
     return len(scores) == len(truth) and bool(np.isfinite(scores).all())
 
 
-def _scored(model: PipelineModel, problem: Problem, sample: Sample) -> Floats | None:
+def _rivals_scores(model: PipelineModel, problem: Problem, sample: Sample) -> Floats | None:
     """A champion's scores of the held-out rows; None if it cannot read these features."""
     try:
         predicted = model.transform(sample.holdout)
@@ -150,11 +135,11 @@ def _scored(model: PipelineModel, problem: Problem, sample: Sample) -> Floats | 
 
 
 def _columns(frame: DataFrame, value: Column, sample: Sample) -> Floats:
-    """One value of each row in an order that rests on the keys alone, so that several of them are of the same rows."""
+    """One value of each row, in an order that only the keys determine, so that results of several calls match."""
     digest = F.xxhash64(*sample.key)
     chosen = frame.select(digest.alias("digest"), value.cast("double").alias("value"))
     if sample.holdout_rows > MOST_ROWS:
-        # A few more than wanted cross to here, and those that are too many fall away after sorting.
+        # A few more than needed are collected, and those beyond MOST_ROWS are dropped after sorting.
         share = min(1.0, 1.05 * MOST_ROWS / sample.holdout_rows)
         chosen = chosen.where(F.col("digest") < int(-_DIGESTS / 2 + share * _DIGESTS))
     table = chosen.toArrow()
@@ -162,25 +147,26 @@ def _columns(frame: DataFrame, value: Column, sample: Sample) -> Floats:
     return np.asarray(ordered.to_numpy(), dtype=np.float64)
 
 
-def _baseline(model: Model, problem: Problem, sample: Sample, truth: Floats) -> Rows:
-    """One bare feature, where it is missing its median in training; without one the mean of the training rows.
+def _baseline(model: Model, problem: Problem, sample: Sample, truth: Floats) -> ScoredRows:
+    """One bare feature, its median in training where it is missing; without one the mean of the training rows.
 
-    A feature ranks but is no probability: the loss of a classification is that of the share of 1 in training.
+    A feature ranks rows but is no probability: the loss of a classification is computed from the share of 1 in
+    training.
     """
     mean = (sample.train.agg(F.avg(LABEL)).first() or [0.0])[0]
     constant = np.full(len(truth), float(mean))
     if model.baseline is None:
-        return Rows(truth, constant)
+        return ScoredRows(truth, constant)
     numbers, _ = split_by_type(sample.train, [model.baseline])
     if not numbers:
-        raise ModelError("the baseline is not a number", value=model.baseline, remedy="name a feature that is one")
+        raise ModelError("TM-ML-BASELINE-NOT-NUMBER", value=model.baseline)
     median, _ = medians(sample.train, numbers)[model.baseline]
     bare = _columns(sample.holdout, F.coalesce(F.col(model.baseline).cast("double"), F.lit(median)), sample)
-    return Rows(truth, bare, constant if problem is Problem.CLASSIFICATION else None)
+    return ScoredRows(truth, bare, constant if problem is Problem.CLASSIFICATION else None)
 
 
 def _clusters(sample: Sample, models: Mapping[int, PipelineModel]) -> Evaluation:
-    """Silhouettes, each in the space in which its model measures distances; no structure at all is 0."""
+    """Silhouettes, each in the space in which its model measures distances; the baseline, no structure, is 0."""
     values: dict[int, Mapping[str, float | None]] = {BASELINE: {"silhouette": 0.0}}
     values |= {number: {"silhouette": _silhouette(model, sample)} for number, model in models.items()}
     return Evaluation(values, rows=sample.holdout_rows)
@@ -194,12 +180,8 @@ def _silhouette(model: PipelineModel, sample: Sample) -> float | None:
         return None
     space = SCALED if SCALED in predicted.columns else "features"
     if space not in predicted.columns:
-        raise ModelError(
-            "the estimator's output has no column of the vectors that it clusters",
-            value=space,
-            remedy="keep MLlib's default name of it",
-        )
-    named: Any = predicted.select(space, score_column(Problem.CLUSTERING, predicted).alias("cluster"))
-    if named.select("cluster").distinct().count() < 2:
+        raise ModelError("TM-ML-NO-VECTOR-COLUMN", value=space)
+    clustered: Any = predicted.select(space, score_column(Problem.CLUSTERING, predicted).alias("cluster"))
+    if clustered.select("cluster").distinct().count() < 2:
         return None
-    return float(ClusteringEvaluator(predictionCol="cluster", featuresCol=space).evaluate(named))
+    return float(ClusteringEvaluator(predictionCol="cluster", featuresCol=space).evaluate(clustered))

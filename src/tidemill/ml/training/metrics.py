@@ -1,12 +1,12 @@
-"""What predictions are worth, and how sure that is: metrics over numpy arrays, and the bootstrap of their intervals.
+"""Metrics of predictions over numpy arrays, and the bootstrap of their confidence intervals.
 
 The definitions are MLlib's (``BinaryClassificationMetrics`` without down-sampling, ``MulticlassMetrics.logLoss``,
-``RegressionMetrics``), and the tests hold them against it. Every metric takes weights, because a resample with
-replacement is nothing but a weight for each row; so rows are put in order once and not once a resample.
+``RegressionMetrics``), and tests compare the values with MLlib's. Every metric takes weights, because a resample with
+replacement is a weight for each row; so rows are sorted once, and not once for each resample.
 
-Intervals are percentiles of the bootstrap (Efron, 1979): the middle 95 % of what 200 resamples of the held-out rows
-say. Rows are drawn one by one, as if they were independent; rows of one day are not quite, so a true interval may be
-wider.
+Intervals are percentiles of the bootstrap (Efron, 1979): the middle 95 % of the values on 200 resamples of the held-out
+rows. Rows are drawn one by one, as if they were independent. Rows of one day are not quite independent, so the true
+interval may be wider.
 """
 
 from __future__ import annotations
@@ -23,26 +23,26 @@ RESAMPLES = 200
 CALIBRATION_BINS = 10
 _MIDDLE = (2.5, 97.5)
 _LEAST_PROBABILITY = 1e-15
-"""As MLlib has it: a probability of 0 for what then happens would be an infinite loss."""
+"""As in MLlib: a probability of 0 for the label that occurred would be an infinite loss."""
 
 
 @dataclass(frozen=True, eq=False)
-class Rows:
+class ScoredRows:
     """Held-out rows as one candidate scored them. The arrays are of equal length."""
 
     label: Floats
     score: Floats
     probability: Floats | None = None
-    """What the loss is measured of, where the score is a ranking and no probability."""
+    """What the loss is computed from where the score is a ranking and no probability."""
 
     @cached_property
     def _order(self) -> NDArray[np.intp]:
-        """From the largest score down."""
+        """Indexes of the rows from the largest score down."""
         return np.argsort(-self.score, kind="stable")
 
     @cached_property
     def _starts(self) -> NDArray[np.intp]:
-        """Where each distinct score begins in that order: equal scores are one threshold."""
+        """Where each distinct score begins in that order: equal scores share one threshold."""
         ordered = self.score[self._order]
         return np.flatnonzero(np.concatenate(([True], ordered[1:] != ordered[:-1])))
 
@@ -53,8 +53,8 @@ class Rows:
     @cached_property
     def _losses(self) -> Floats:
         """The loss of each row."""
-        given = self.score if self.probability is None else self.probability
-        of_label = np.where(self.label == 1.0, given, 1.0 - given)
+        probability = self.score if self.probability is None else self.probability
+        of_label = np.where(self.label == 1.0, probability, 1.0 - probability)
         return np.asarray(-np.log(np.clip(of_label, _LEAST_PROBABILITY, 1 - _LEAST_PROBABILITY)), dtype=np.float64)
 
     def _curve(self, weights: Floats) -> tuple[Floats, Floats]:
@@ -66,9 +66,9 @@ class Rows:
 
     def measure(self, metric: str, weights: Floats | None = None) -> float:
         """One metric, by its name in ``tidemill.spec.estimators``; NaN where the rows do not define it."""
-        given = np.ones(len(self.label)) if weights is None else weights
+        each = np.ones(len(self.label)) if weights is None else weights
         with np.errstate(divide="ignore", invalid="ignore"):
-            return float(getattr(self, f"_{metric}")(given))
+            return float(getattr(self, f"_{metric}")(each))
 
     def _areaUnderROC(self, weights: Floats) -> float:
         true, false = self._curve(weights)
@@ -76,7 +76,7 @@ class Rows:
 
     def _areaUnderPR(self, weights: Floats) -> float:
         true, false = self._curve(weights)
-        reached = true + false > 0  # rows that a resample left out are no thresholds
+        reached = true + false > 0  # the scores of rows that a resample leaves out are no thresholds
         true, false = true[reached], false[reached]
         precision = true / (true + false)
         return _area(np.concatenate(([0.0], true / true[-1])), np.concatenate((precision[:1], precision)))
@@ -104,15 +104,15 @@ def _mean(values: Floats, weights: Floats) -> float:
 
 
 def resample(
-    candidates: Mapping[int, Rows], metrics: Sequence[str], seed: int, rounds: int = RESAMPLES
+    candidates: Mapping[int, ScoredRows], metrics: Sequence[str], seed: int, rounds: int = RESAMPLES
 ) -> dict[int, dict[str, Floats]]:
-    """Candidate -> metric -> its values in each resample. All are measured on the same resamples, so they pair.
+    """Candidate -> metric -> its values, one for each resample. All candidates have the same resamples, so they pair.
 
     Args:
         candidates: the same rows in the same order, as each scored them.
         metrics: names.
-        seed: the same gives the same resamples.
-        rounds: how many.
+        seed: the same seed gives the same resamples.
+        rounds: how many resamples.
     """
     dice = np.random.default_rng(seed)
     rows = len(next(iter(candidates.values())).label)
@@ -135,7 +135,7 @@ def interval(values: Floats) -> tuple[float, float] | None:
 
 
 def calibration(label: Floats, probability: Floats, bins: int = CALIBRATION_BINS) -> list[dict[str, float]]:
-    """Rows in bins of equal count, from the least likely up: what was predicted of them, and what share came true."""
+    """Rows in bins of equal count, from the least likely up: their mean prediction, and the share that came true."""
     order = np.argsort(probability, kind="stable")
     return [
         {"predicted": float(probability[part].mean()), "observed": float(label[part].mean()), "rows": len(part)}

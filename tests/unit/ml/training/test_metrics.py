@@ -7,15 +7,15 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from tidemill.ml.training.metrics import Rows, calibration, interval, resample
+from tidemill.ml.training.metrics import ScoredRows, calibration, interval, resample
 from tidemill.spec.estimators import METRICS
 
 LABEL = np.array([0.0, 0.0, 1.0, 1.0])
 SCORE = np.array([0.1, 0.4, 0.35, 0.8])
 
 
-def rows(label: list[float], score: list[float]) -> Rows:
-    return Rows(np.array(label), np.array(score))
+def rows(label: list[float], score: list[float]) -> ScoredRows:
+    return ScoredRows(np.array(label), np.array(score))
 
 
 @pytest.mark.parametrize(
@@ -32,7 +32,7 @@ def rows(label: list[float], score: list[float]) -> Rows:
 )
 def test_known_values(metric: str, value: float) -> None:
     """Each metric of four rows is what its definition says."""
-    assert Rows(LABEL, SCORE).measure(metric) == pytest.approx(value, abs=1e-7)
+    assert ScoredRows(LABEL, SCORE).measure(metric) == pytest.approx(value, abs=1e-7)
 
 
 def test_a_constant_score_ranks_nothing() -> None:
@@ -44,7 +44,7 @@ def test_a_constant_score_ranks_nothing() -> None:
 
 def test_a_ranking_that_is_no_probability_has_the_loss_of_another() -> None:
     """The loss is of the given probability; the areas are of the score."""
-    measured = Rows(LABEL, np.array([-3.0, 40.0, 35.0, 800.0]), np.full(4, 0.5))
+    measured = ScoredRows(LABEL, np.array([-3.0, 40.0, 35.0, 800.0]), np.full(4, 0.5))
     assert measured.measure("areaUnderROC") == 0.75
     assert measured.measure("logLoss") == pytest.approx(np.log(2))
 
@@ -55,11 +55,11 @@ def test_a_weight_is_a_repetition(given_rows: list[tuple[float, int, int]]) -> N
     """A row of weight n counts as n rows, and one of weight 0 as none: a resample is nothing but weights."""
     label, tenths, times = (np.array(column) for column in zip(*given_rows, strict=True))
     score = tenths / 7 + 0.05
-    again = Rows(np.repeat(label, times), np.repeat(score, times))
+    again = ScoredRows(np.repeat(label, times), np.repeat(score, times))
     if not times.sum():
         return
     for metric in (name for name in METRICS if name != "silhouette"):
-        weighted, repeated = Rows(label, score).measure(metric, times.astype(float)), again.measure(metric)
+        weighted, repeated = ScoredRows(label, score).measure(metric, times.astype(float)), again.measure(metric)
         assert weighted == pytest.approx(repeated, abs=1e-9, nan_ok=True), metric
 
 
@@ -81,11 +81,12 @@ def test_the_same_seed_gives_the_same_interval() -> None:
     """Intervals are repeatable; another seed gives others, about as wide."""
     label, score = some_scores()
     ends = [
-        interval(resample({1: Rows(label, score)}, ["areaUnderROC"], seed)[1]["areaUnderROC"]) for seed in (1, 1, 2)
+        interval(resample({1: ScoredRows(label, score)}, ["areaUnderROC"], seed)[1]["areaUnderROC"])
+        for seed in (1, 1, 2)
     ]
     assert ends[0] == ends[1] != ends[2]
     assert ends[0] is not None
-    assert ends[0][0] < Rows(label, score).measure("areaUnderROC") < ends[0][1]
+    assert ends[0][0] < ScoredRows(label, score).measure("areaUnderROC") < ends[0][1]
 
 
 def test_more_rows_are_surer() -> None:
@@ -93,7 +94,7 @@ def test_more_rows_are_surer() -> None:
 
     def width(count: int) -> float:
         label, score = some_scores(count)
-        found = interval(resample({1: Rows(label, score)}, ["areaUnderROC"], 3)[1]["areaUnderROC"])
+        found = interval(resample({1: ScoredRows(label, score)}, ["areaUnderROC"], 3)[1]["areaUnderROC"])
         assert found is not None
         return found[1] - found[0]
 
@@ -103,8 +104,8 @@ def test_more_rows_are_surer() -> None:
 def test_candidates_are_resampled_in_pairs() -> None:
     """The difference of two that are equal but for a little is far surer than either of them."""
     label, score = some_scores()
-    better = Rows(label, score + 0.02 * label)
-    found = resample({1: Rows(label, score), 2: better}, ["areaUnderROC"], 5)
+    better = ScoredRows(label, score + 0.02 * label)
+    found = resample({1: ScoredRows(label, score), 2: better}, ["areaUnderROC"], 5)
     alone = interval(found[1]["areaUnderROC"])
     paired = interval(found[2]["areaUnderROC"] - found[1]["areaUnderROC"])
     assert alone is not None

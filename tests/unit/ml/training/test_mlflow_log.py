@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
+from dataclasses import replace
 from datetime import datetime
 from pathlib import Path
 
@@ -12,20 +13,29 @@ import pytest
 from mlflow import MlflowClient
 
 from tidemill.config import Settings
-from tidemill.ml.registry.versions import Refresh
+from tidemill.ml.registry.details import VersionDetails
+from tidemill.ml.registry.versions import NewVersion, Refresh
 from tidemill.ml.training import mlflow_log
 
 REFRESH = Refresh(9, "shop", "returns", "running", 4, None, None)
-COLUMNS = {
-    "train_from": datetime(2026, 3, 1),
-    "holdout_from": datetime(2026, 4, 1),
-    "holdout_until": datetime(2026, 5, 1),
-    "pipeline_version": 3,
-    "train_rows": 1_249,
-    "holdout_rows": 251,
-    "train_seconds": 4.5,
-    "details": json.dumps({"seed": 7, "parameters": {"maxIter": 4}, "importance": {"amount": 1.0}}),
-}
+DETAILS = VersionDetails(seed=7, parameters={"maxIter": 4}, importance={"amount": 1.0})
+DISTRIBUTION = '{"amount": {"kind": "number", "edges": [1.0], "shares": [0.5, 0.5, 0.0]}}'
+NEW = NewVersion(
+    version=2,
+    refresh_id=9,
+    pipeline_version=3,
+    artifact="-",
+    checksum=None,
+    as_of_commit=4,
+    train_from=datetime(2026, 3, 1),
+    holdout_from=datetime(2026, 4, 1),
+    holdout_until=datetime(2026, 5, 1),
+    train_rows=1_249,
+    holdout_rows=251,
+    train_seconds=4.5,
+    training_distribution=DISTRIBUTION,
+    details=DETAILS.to_json(),
+)
 MEASURED = {"areaUnderROC": 0.75, "areaUnderPR": None}
 
 
@@ -45,7 +55,7 @@ def test_a_training_is_a_run(store: Settings, tmp_path: Path) -> None:
     (fitted / "metadata").mkdir(parents=True)
     (fitted / "metadata" / "part-00000").write_text("{}")
     for version in (1, 2):
-        mlflow_log.log(store, REFRESH, version, COLUMNS | {"artifact": str(fitted)}, MEASURED)
+        mlflow_log.log(store, REFRESH, replace(NEW, version=version, artifact=str(fitted)), MEASURED)
     client = MlflowClient(store.mlflow_tracking_uri)
     [experiment] = [each for each in client.search_experiments() if each.name == "shop.returns"]
     found = {run.data.tags["version"]: run for run in client.search_runs([experiment.experiment_id])}
@@ -67,29 +77,32 @@ def test_a_training_is_a_run(store: Settings, tmp_path: Path) -> None:
         "train_seconds": 4.5,
     }
     kept = client.download_artifacts(run.info.run_id, "details.json", str(tmp_path))
-    assert json.loads(Path(kept).read_text()) == json.loads(COLUMNS["details"])
+    assert VersionDetails(**json.loads(Path(kept).read_text()) | {"calibration": ()}) == DETAILS
+    bins = client.download_artifacts(run.info.run_id, "training_distribution.json", str(tmp_path))
+    assert Path(bins).read_text() == DISTRIBUTION
     model = Path(client.download_artifacts(run.info.run_id, "model", str(tmp_path)))
     assert (model / "sparkml" / "metadata" / "part-00000").read_text() == "{}"
     assert "spark" in json.loads((model / "MLmodel").read_text())["flavors"]
 
 
 def test_a_server_that_fails_is_a_warning(
-    store: Settings, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    store: Settings, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     """The version is recorded already: what MLflow raises is one line, and nothing else happens."""
     monkeypatch.setenv("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "0")
-    away = store.model_copy(update={"mlflow_tracking_uri": "http://127.0.0.1:9"})
-    mlflow_log.log(away, REFRESH, 2, COLUMNS, MEASURED)
-    said = capsys.readouterr().out
-    assert said.startswith("warning: version 2 of shop.returns is not in MLflow: ")
-    assert said.count("\n") == 1
+    unavailable = store.model_copy(update={"mlflow_tracking_uri": "http://127.0.0.1:9"})
+    mlflow_log.log(unavailable, REFRESH, NEW, MEASURED)
+    [record] = [each for each in caplog.records if each.name == mlflow_log.__name__]
+    assert record.levelname == "WARNING"
+    assert record.getMessage().startswith("version 2 of shop.returns is not in MLflow: ")
+    assert "\n" not in record.getMessage()
 
 
 def test_without_the_setting_mlflow_is_not_even_imported() -> None:
-    """Nobody pays for MLflow who does not use it."""
+    """A training without MLflow does not pay for its import."""
     code = (
         "import sys, tidemill.ml.training.train as t; from tidemill import config;"
-        "t.mlflow_log.log(config.load(), None, 1, {}, {}); print('mlflow' in sys.modules)"
+        "t.mlflow_log.log(config.load(), None, None, {}); print('mlflow' in sys.modules)"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout == "False\n"

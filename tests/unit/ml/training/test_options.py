@@ -1,4 +1,4 @@
-"""What the form of a run asks for."""
+"""The options that the form of a run requests."""
 
 from __future__ import annotations
 
@@ -19,28 +19,35 @@ def test_a_range_and_parameters() -> None:
     """Times are UTC unless they say otherwise; the document itself is kept."""
     text = '{"from": "2013-06-01", "until": "2013-06-02T01:00:00+01:00", "parameters": {"maxDepth": 4}}'
     found = parse_options(text)
-    assert found == Options(1370044800_000000, 1370131200_000000, {"maxDepth": 4}, found.asked)
-    assert found.asked["from"] == "2013-06-01"
+    assert found == Options(1370044800_000000, 1370131200_000000, {"maxDepth": 4}, found.document)
+    assert found.document["from"] == "2013-06-01"
 
 
 @pytest.mark.parametrize(
-    ("text", "sentence"),
+    ("text", "code", "value"),
     [
-        pytest.param("{", r"the options of the run are not JSON: ", id="no-json"),
-        pytest.param("[1]", r"are not a JSON object: \[1\]; ", id="no-object"),
-        pytest.param('{"parameters": [1]}', r"parameters of the run is not a JSON object: \[1\]; ", id="parameters"),
-        pytest.param(
-            '{"from": "in June"}', r"from of the run is not a time: in June; write it as 2013-06-01", id="from"
-        ),
-        pytest.param('{"until": 5}', r"until of the run is not a time: 5; ", id="until"),
+        pytest.param("[1]", "TM-ML-OPTIONS-NOT-OBJECT", "[1]", id="no-object"),
+        pytest.param('{"parameters": [1]}', "TM-ML-OPTIONS-PARAMETERS", "[1]", id="parameters"),
+        pytest.param('{"from": "in June"}', "TM-ML-OPTIONS-TIME", "in June", id="from"),
+        pytest.param('{"until": 5}', "TM-ML-OPTIONS-TIME", 5, id="until"),
         pytest.param(
             '{"from": "2013-06-01", "until": "2013-06-01"}',
-            r"from of the run is not before until: ",
+            "TM-ML-OPTIONS-RANGE",
+            "2013-06-01 to 2013-06-01",
             id="no-time-between",
         ),
     ],
 )
-def test_what_was_asked_wrongly_is_a_sentence(text: str, sentence: str) -> None:
-    """Each wrong value is named with its remedy."""
-    with pytest.raises(ModelError, match=sentence):
+def test_a_wrong_option_is_an_error(text: str, code: str, value: object) -> None:
+    """Each condition has its code, and the error names the wrong value."""
+    with pytest.raises(ModelError) as raised:
         parse_options(text)
+    assert (raised.value.code, raised.value.value) == (code, value)
+
+
+def test_text_that_is_no_json_is_an_error() -> None:
+    """The error holds what the parser reports."""
+    with pytest.raises(ModelError) as raised:
+        parse_options("{")
+    assert raised.value.code == "TM-ML-OPTIONS-NOT-JSON"
+    assert "line 1" in str(raised.value.value)

@@ -1,4 +1,4 @@
-"""Model versions that nobody reads any more: their scores and artifacts leave, all that somebody may want stays."""
+"""Pruning: scores and artifacts of versions that are not needed any more are removed, all others are kept."""
 
 from __future__ import annotations
 
@@ -7,9 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from support.models import Shop, open_shop, own_schemas, some_orders
+from support.models import Shop, new_version, open_shop, own_schemas, some_orders
 from tidemill.config import Settings
-from tidemill.ml.data.split import as_datetime
 from tidemill.ml.registry import pruning
 from tidemill.ml.registry.pruning import PruneCounts, prune_versions
 from tidemill.ml.registry.versions import insert_version
@@ -44,10 +43,7 @@ def make_version(shop: Shop, version: int) -> None:
     """A version with an artifact, ten published scores and ten pending ones."""
     artifact = folder(shop, str(version))
     (artifact / "metadata").mkdir(parents=True)
-    times = dict.fromkeys(("train_from", "holdout_from", "holdout_until"), as_datetime(0))
-    counts = dict.fromkeys(("refresh_id", "pipeline_version", "as_of_commit", "train_rows", "holdout_rows"), 1)
-    values = {"version": version, "artifact": str(artifact), "train_seconds": 1.0, **times, **counts}
-    insert_version(shop.connection, shop.pipeline.name, shop.model, values)
+    insert_version(shop.connection, shop.pipeline.name, shop.model, new_version(version, artifact=str(artifact)))
     scores = shop.pipeline.models[shop.model].score.table
     for table in (scores, identifiers.pending(scores)):
         execute(
