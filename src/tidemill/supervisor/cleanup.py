@@ -36,7 +36,7 @@ class RemovedFiles:
     scratch_folders: int = 0
     bulk_files: int = 0
     logs: int = 0
-    marks: int = 0
+    check_results: int = 0
     """Cached results of checking pipeline folders."""
 
 
@@ -52,18 +52,20 @@ def remove_stale_files(settings: Settings, epochs: Mapping[str, int], *, dry_run
     bulk = [*_old_bulk_files({Path("/dev/shm"), Path(tempfile.gettempdir())})]  # noqa: S108 -- read, not made here
     logs = [*_old_logs(settings.state / "logs" / "streams", epochs, settings.log_days)]
     # A result that is still of use is computed again when its folder is checked next.
-    marks = [path for path in _within(settings.state / "checked") if _is_older(path, settings.log_days * 86_400)]
+    check_results = [
+        path for path in _within(settings.state / "checked") if _is_older(path, settings.log_days * 86_400)
+    ]
     if not dry_run:
         for folder in scratch:
             shutil.rmtree(folder, ignore_errors=True)
-        for file in (*bulk, *logs, *marks):
+        for file in (*bulk, *logs, *check_results):
             file.unlink(missing_ok=True)
-    return RemovedFiles(len(scratch), len(bulk), len(logs), len(marks))
+    return RemovedFiles(len(scratch), len(bulk), len(logs), len(check_results))
 
 
-def _old_scratch(place: Path, epochs: Mapping[str, int]) -> Iterator[Path]:
+def _old_scratch(folder: Path, epochs: Mapping[str, int]) -> Iterator[Path]:
     """Scratch folders of former epochs whose driver has no running process any more."""
-    matches = [(path, match) for path in _within(place) if (match := _SCRATCH.match(path.name)) and path.is_dir()]
+    matches = [(path, match) for path in _within(folder) if (match := _SCRATCH.match(path.name)) and path.is_dir()]
     running = {mark for _, mark in carriers(DRIVER_MARK)} if matches else set()
     for path, match in matches:
         stream, epoch = match["stream"], int(match["epoch"])
@@ -72,16 +74,16 @@ def _old_scratch(place: Path, epochs: Mapping[str, int]) -> Iterator[Path]:
             yield path
 
 
-def _old_bulk_files(places: Iterable[Path]) -> Iterator[Path]:
+def _old_bulk_files(folders: Iterable[Path]) -> Iterator[Path]:
     """Files of bulk loads: each lives for one statement, and only processes of this account can have it open."""
-    found = [
+    old = [
         path
-        for place in places
-        for path in place.glob("tidemill-*.tsv")
+        for folder in folders
+        for path in folder.glob("tidemill-*.tsv")
         if _is_own_file(path) and _is_older(path, YOUNG_SECONDS)
     ]
-    used = _open_files() if found else set()
-    return (path for path in found if str(path) not in used)
+    used = _open_files() if old else set()
+    return (path for path in old if str(path) not in used)
 
 
 def _open_files() -> set[str]:
@@ -94,8 +96,8 @@ def _open_files() -> set[str]:
     return used
 
 
-def _old_logs(place: Path, epochs: Mapping[str, int], days: int) -> Iterator[Path]:
-    for path in _within(place):
+def _old_logs(folder: Path, epochs: Mapping[str, int], days: int) -> Iterator[Path]:
+    for path in _within(folder):
         match = _LOG.match(path.name)
         # A stream that the control plane does not know has no driver that writes.
         former = match is not None and int(match["epoch"]) != epochs.get(match["stream"], -1)
@@ -103,16 +105,16 @@ def _old_logs(place: Path, epochs: Mapping[str, int], days: int) -> Iterator[Pat
             yield path
 
 
-def _within(place: Path) -> list[Path]:
-    return sorted(place.iterdir()) if place.is_dir() else []
+def _within(folder: Path) -> list[Path]:
+    return sorted(folder.iterdir()) if folder.is_dir() else []
 
 
 def _is_own_file(path: Path) -> bool:
     try:
-        found = path.lstat()
+        status = path.lstat()
     except OSError:
         return False
-    return stat.S_ISREG(found.st_mode) and found.st_uid == os.getuid()
+    return stat.S_ISREG(status.st_mode) and status.st_uid == os.getuid()
 
 
 def _is_older(path: Path, seconds: float) -> bool:
