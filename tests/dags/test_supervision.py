@@ -226,7 +226,7 @@ def test_after_six_failures_without_a_commit_the_circuit_opens_until_the_next_st
             assert trigger is not None
             reason_of(trigger)
         scene.let_pass(61)
-    assert "stream tides is halted: 6 drivers broke without a commit" in errors[-1]
+    assert "stream tides is halted: 6 drivers failed without a commit" in errors[-1]
     assert scene.row.epoch == 6
     assert ("halted", True) in scene.incidents()
     assert event_of(StartRequestedTrigger(STREAM), QUIET_SECONDS) is None
@@ -242,7 +242,7 @@ def test_a_stream_that_is_stopped_ends_its_task_when_its_driver_has_exited(scene
     trigger = scene.started()
     pid = scene.row.pid
     scene.request_state("stopped")
-    assert "not wanted and has no driver" in reason_of(trigger)
+    assert reason_of(trigger) == "it is to be stopped, and it has no driver"
     assert scene.work() is None
     assert scene.row.state == "stopped"
     assert not psutil.pid_exists(pid) or psutil.Process(pid).status() == psutil.STATUS_ZOMBIE
@@ -254,7 +254,7 @@ def test_a_driver_that_does_not_exit_is_killed(scene: Scene) -> None:
     trigger = scene.started()
     scene.request_state("stopped")
     scene.let_pass(121)
-    assert "told to leave" in reason_of(trigger)
+    assert reason_of(trigger) == "its driver was requested to exit more than 120 s ago"
     pid = scene.row.pid
     assert scene.work() is None
     assert not psutil.pid_exists(pid) or psutil.Process(pid).status() == psutil.STATUS_ZOMBIE
@@ -275,7 +275,7 @@ def test_a_restart_lets_the_driver_leave_and_starts_the_next(scene: Scene) -> No
     trigger = scene.started()
     old = scene.row
     streams.request_exit(scene.connection, STREAM, "a person")
-    assert reason_of(trigger) == "it is wanted and has no driver"
+    assert reason_of(trigger) == "its desired state is running, and it has no driver"
     assert (scene.row.epoch, scene.row.state) == (old.epoch, "stopped")
     scene.started()
     row = scene.row
@@ -312,7 +312,7 @@ def test_a_newer_version_of_the_pipeline_rolls_the_driver(scene: Scene, folder: 
     leaving = scene.work()
     assert leaving is not None
     assert (scene.row.epoch, scene.row.exit_epoch) == (old.epoch, old.epoch)
-    assert reason_of(leaving) == "it is wanted and has no driver"
+    assert reason_of(leaving) == "its desired state is running, and it has no driver"
     assert scene.row.state == "stopped"
     scene.started()
     assert (scene.row.epoch, scene.row.pipeline_version) == (old.epoch + 1, newest)
