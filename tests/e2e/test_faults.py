@@ -212,7 +212,7 @@ def test_a_changed_pipeline_is_rolled_to(surf: Surf) -> None:
     after = surf.until_state("running", before.epoch + 1)
     assert (after.epoch, after.pipeline_version) == (before.epoch + 1, 2)
     assert (after.failures_in_a_row, after.last_failed_at) == (0, before.last_failed_at)
-    assert "was taken over" not in Path(before.log_file or "").read_text()
+    assert "TM-STORE-LEASE-LOST" not in Path(before.log_file or "").read_text()
     surf.pipeline = load_pipeline(surf.pipeline.folder)
     state = f"SELECT state FROM rollups WHERE pipeline = '{NAME}' AND rollup = '{rollup}'"
     wait_until(lambda: _query(surf, state) == "ready", 180, "the rollup counts all rows")
