@@ -1,4 +1,4 @@
-"""Plays flights into the topic ``flights``, as ``tidemill up`` does, and goes on where it stopped.
+"""Writes flights into the topic ``flights``, as ``tidemill up`` does, and continues where it stopped.
 
 Example: ``docker-compose run --rm feed --limit 100000``
 """
@@ -12,14 +12,14 @@ from tidemill.errors import TidemillError
 
 
 def main() -> int:
-    """Play to the end; exit with the error's own code."""
+    """Play to the end; an error exits with its own code."""
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--limit", type=int, default=100_000, help="flights to play; 0 is all 336,776")
-    parser.add_argument("--speed", default="max", help="how many times real time, or max")
-    given = parser.parse_args()
+    parser.add_argument("--limit", type=int, default=100_000, help="flights to play; 0 plays all 336,776")
+    parser.add_argument("--speed", default="max", help="factor of real time, or max")
+    arguments = parser.parse_args()
     try:
-        options = FeedOptions.parse(speed=given.speed, limit=given.limit or None)
-        played = play(config.load().kafka_bootstrap, "flights", options, lambda there, total: None)
+        options = FeedOptions.parse(speed=arguments.speed, limit=arguments.limit or None)
+        played = play(config.load(), "flights", options, lambda played, total: None)
     except TidemillError as error:
         sys.stderr.write(f"tidemill: {error}\n")
         return error.exit_code

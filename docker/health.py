@@ -1,6 +1,6 @@
-"""Asks one container's server, by its own protocol, whether it serves. Exit code 0 is yes.
+"""Health check of a container: exit code 0 if its server, asked by its own protocol, is healthy.
 
-Imports nothing but the standard library, because every container runs it every few seconds.
+It imports only the standard library, because every container runs it every few seconds.
 
 Example: ``python health.py airflow-scheduler``
 """
@@ -19,37 +19,37 @@ _TIMEOUT_SECONDS = 5
 
 
 def serves(server: str, base_url: str) -> bool:
-    """Whether the server says so: a part of Airflow on the API server's health page, one of Spark's on its own page.
+    """Whether the server is healthy: one of Airflow by the API server's health page, one of Spark by its own page.
 
     Args:
         server: name of its service in ``docker-compose.yml``.
-        base_url: where the page is, up to its path.
+        base_url: the page's URL up to its path.
     """
     try:
         if server.startswith(_AIRFLOW):
             page = _page(f"{base_url}/api/v2/monitor/health")
             return _part(page, server.removeprefix(_AIRFLOW)).get("status") == "healthy"
         page = _page(f"{base_url}/json/")
-        # A worker knows its master's address only after it was registered.
+        # A worker has its master's address only after it was registered.
         return page.get("status") == "ALIVE" if server == "spark-master" else bool(page.get("masterurl"))
     except (OSError, ValueError):
         return False
 
 
 def _page(url: str) -> dict[str, Any]:
-    with build_opener(ProxyHandler({})).open(url, timeout=_TIMEOUT_SECONDS) as answer:
-        page = json.load(answer)
+    with build_opener(ProxyHandler({})).open(url, timeout=_TIMEOUT_SECONDS) as response:
+        page = json.load(response)
     return page if isinstance(page, dict) else {}
 
 
 def _part(page: dict[str, Any], part: str) -> dict[str, Any]:
-    """The API server is alive if it answers, and of use if it reaches its database."""
-    found = page.get("metadatabase" if part == "api-server" else part.replace("-", "_"))
-    return found if isinstance(found, dict) else {}
+    """The component's part of the health page. That of the API server, which answers, is the database that it needs."""
+    status = page.get("metadatabase" if part == "api-server" else part.replace("-", "_"))
+    return status if isinstance(status, dict) else {}
 
 
 def main() -> int:
-    """Ask the server that the command line names."""
+    """Check the server that the command line names."""
     server = sys.argv[1]
     if server.startswith(_AIRFLOW):
         url = "http://{TIDEMILL_AIRFLOW_HOST}:{TIDEMILL_AIRFLOW_PORT}".format_map(os.environ)

@@ -1,6 +1,6 @@
-"""Prepares what the containers share, and ends: Airflow's configuration, database and connections, topics and tables.
+"""Prepares what the containers share, and exits: Airflow's configuration, database and connections, topics and tables.
 
-Every start of the stack runs it. It makes what is missing and leaves the rest; connections are made as they should be.
+Every start of the stack runs it. It creates what is missing, updates the connections, and changes nothing else.
 """
 
 import json
@@ -19,25 +19,25 @@ from tidemill.errors import SetupError, TidemillError
 
 
 def write_configuration(settings: Settings) -> None:
-    """Write the ``airflow.cfg`` of the embedded Airflow, and its generated secrets, where all containers find them.
+    """Write the ``airflow.cfg`` of the embedded Airflow and its generated secrets to the volume of all containers.
 
-    What a container has to see otherwise, addresses, stands in its ``AIRFLOW__*`` variables.
+    Addresses, which differ between containers, are in their ``AIRFLOW__*`` variables.
     """
     airflow.write_configuration(settings.model_copy(update={"airflow_host": ports.LOOPBACK}))
-    # The database's passwords are those of .env: generated ones beside them would only mislead.
-    made = secrets.ensure(settings)
-    kept = {name: secret for name, secret in made.items() if name.startswith(("airflow_", "metrics_"))}
-    secrets.write_private(settings.secrets_file, json.dumps(kept, indent=1) + "\n")
+    # The database's passwords are those of .env; generated ones are not used here and so not stored.
+    generated = secrets.ensure(settings)
+    stored = {name: secret for name, secret in generated.items() if name.startswith(("airflow_", "metrics_"))}
+    secrets.write_private(settings.secrets_file, json.dumps(stored, indent=1) + "\n")
 
 
 def connections_by_name(settings: Settings) -> dict[str, dict[str, Any]]:
-    """The connections that ``tidemill up`` makes, as ``airflow connections import`` reads them. Holds a password."""
+    """The connections that ``tidemill up`` makes, as ``airflow connections import`` reads them; with a password."""
     bodies = [connection.body() for connection in connections(settings)]
     return {body.pop("connection_id"): body for body in bodies}
 
 
 def import_connections(settings: Settings) -> None:
-    """Hand the connections to Airflow in a file that only its owner can read, and that is gone afterwards."""
+    """Import the connections from a temporary file that only its owner can read."""
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "connections.json"
         secrets.write_private(path, json.dumps(connections_by_name(settings)))
@@ -45,18 +45,23 @@ def import_connections(settings: Settings) -> None:
 
 
 def run_module(*words: str) -> None:
-    """Run a Python program to its end.
+    """Run a Python program and wait for its end.
 
     Raises:
-        SetupError: it failed; what it said stands above.
+        SetupError: it ended with another exit code than 0; its output is above.
     """
     code = subprocess.run([sys.executable, "-m", *words], check=False).returncode
     if code != 0:
-        raise SetupError(f"{' '.join(words[:3])} failed", value=f"exit code {code}", remedy="see its output above")
+        raise SetupError(
+            "TM-DEVSTACK-PREPARATION-FAILED",
+            name=" ".join(words[:3]),
+            ending=f"ended with exit code {code}",
+            log="its output above",
+        )
 
 
 def main() -> int:
-    """Do all of it, in order."""
+    """Run the steps in order."""
     try:
         settings = config.load()
         write_configuration(settings)

@@ -69,7 +69,7 @@ def test_a_driver_that_does_not_come_is_one_sentence_and_the_wish_stands(
     """Airflow may be down; whenever it is up again, the wish is there."""
     streams.request_state(connection, STREAM, "stopped", "a test")
     with pytest.raises(
-        StreamError, match=r"no newer driver of restarted reads within 0\.1 s: epoch 1 is running; .*DAG"
+        StreamError, match=r"TM-CLI-RESTART-TIMED-OUT.* restarted reads within 0\.1 s: epoch 1 is running; .*DAG"
     ):
         restart(mariadb, STREAM, "a person", 0.1)
     row = row_of(connection)

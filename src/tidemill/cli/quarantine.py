@@ -1,4 +1,4 @@
-"""The quarantine as the command line shows it."""
+"""``tidemill quarantine``: the records of a stream that could not become rows."""
 
 from __future__ import annotations
 
@@ -17,41 +17,41 @@ _SHOWN_BYTES = 4_096
 def list_records(
     settings: Settings, stream: str, choice: QuarantineFilter, limit: int
 ) -> tuple[list[dict[str, Any]], list[str]]:
-    """The newest records set aside, as facts and as lines."""
+    """The newest quarantined records, as facts and as lines."""
     with session(settings, Account.READ) as connection:
-        found = newest(connection, stream, choice, limit)
+        records = newest(connection, stream, choice, limit)
     lines = [
         f"{each.id}: {each.topic}/{each.partition_id}@{each.record_offset}, "
         f"{'no value' if each.value_bytes is None else f'{each.value_bytes:,} bytes'}"
         f"{', resolved' if each.resolved_commit else ''}: {each.reason}"
-        for each in found
+        for each in records
     ]
-    return [dataclasses.asdict(each) for each in found], lines or ["nothing is quarantined"]
+    return [dataclasses.asdict(each) for each in records], lines or ["no quarantined records"]
 
 
 def show_record(settings: Settings, stream: str, number: int) -> tuple[dict[str, Any], list[str]]:
-    """One record with what is kept of it; bytes that are not text with escapes.
+    """Key, value and headers of one record; bytes that are not UTF-8 are escaped.
 
     Raises:
-        SpecError: the stream's quarantine has no such record.
+        SpecError: the quarantine of the stream has no record with this id.
     """
     with session(settings, Account.READ) as connection:
-        found = read_one(connection, stream, number)
-    if found is None:
-        raise SpecError("the quarantine has no such record", value=number, remedy=f"see ./tidemill quarantine {stream}")
-    headers = json.loads(found.headers) if found.headers else []
-    key, value = _text(found.key), _text(found.value)
+        record = read_one(connection, stream, number)
+    if record is None:
+        raise SpecError("TM-CLI-RECORD-UNKNOWN", value=number, stream=stream)
+    headers = json.loads(record.headers) if record.headers else []
+    key, value = _text(record.key), _text(record.value)
     facts = {
-        "id": found.id,
-        "offset": found.record_offset,
+        "id": record.id,
+        "offset": record.record_offset,
         "key": key,
         "value": value,
-        "value_bytes": found.value_bytes,
+        "value_bytes": record.value_bytes,
         "headers": headers,
     }
     lines = [f"key: {_short(key)}", f"value: {_short(value)}"]
-    if found.partial:
-        lines.append("not all of it is kept here")
+    if record.partial:
+        lines.append("the record is longer: only its beginning is kept")
     return facts, lines + [f"header {name}: {value}" for name, value in headers]
 
 

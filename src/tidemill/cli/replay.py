@@ -1,4 +1,4 @@
-"""A replay from the command line: asked for, submitted here, waited for."""
+"""``tidemill replay``: the request, its job on this machine, and the wait for its end."""
 
 from __future__ import annotations
 
@@ -18,72 +18,64 @@ from tidemill.store.connection import session
 from tidemill.store.control import replays
 from tidemill.supervisor.spark_submit import spark_conf, spark_environment, spark_jars, spark_submit
 
-_LEAVE_SECONDS = 30.0
+_STOP_SECONDS = 30.0
 
 
-def request_of(given: dict[str, str], ids: tuple[int, ...], *, from_quarantine: bool, dry_run: bool) -> ReplayRequest:
-    """The options of the command as one wish.
+def request_of(options: dict[str, str], ids: tuple[int, ...], *, from_quarantine: bool, dry_run: bool) -> ReplayRequest:
+    """The options of the command as a request.
 
     Args:
-        given: ``offsets``, ``since``, ``until``, ``reason`` as far as they were said.
-        ids: of the quarantine.
-        from_quarantine: whether the quarantine is meant.
+        options: those of ``offsets``, ``since``, ``until`` and ``reason`` that have a value.
+        ids: ids of quarantined records.
+        from_quarantine: read the quarantine.
         dry_run: change nothing.
 
     Raises:
-        SpecError: they name none of the three kinds, or more than one.
+        SpecError: the options name none of the three sources (offsets, time, quarantine), or more than one.
     """
     kinds: dict[Literal["offsets", "time", "quarantine"], bool] = {
-        "offsets": "offsets" in given,
-        "time": "since" in given or "until" in given,
-        "quarantine": from_quarantine or "reason" in given or bool(ids),
+        "offsets": "offsets" in options,
+        "time": "since" in options or "until" in options,
+        "quarantine": from_quarantine or "reason" in options or bool(ids),
     }
-    meant = [kind for kind, is_meant in kinds.items() if is_meant]
-    if len(meant) != 1 or (meant == ["time"] and "since" not in given):
-        raise SpecError(
-            "say what to replay, in one way",
-            value=" and ".join(meant) or None,
-            remedy="--offsets, or --from with or without --until, or --quarantine",
-        )
-    return ReplayRequest(meant[0], ids=ids, dry_run=dry_run, **given)
+    chosen = [kind for kind, is_chosen in kinds.items() if is_chosen]
+    if len(chosen) != 1 or (chosen == ["time"] and "since" not in options):
+        raise SpecError("TM-CLI-REPLAY-SOURCE", value=" and ".join(chosen) or "none")
+    return ReplayRequest(chosen[0], ids=ids, dry_run=dry_run, **options)
 
 
-def request_here(settings: Settings, pipeline: Pipeline, asked: ReplayRequest, by: str) -> int:
-    """Write down what is wanted; returns the replay's id.
+def request_here(settings: Settings, pipeline: Pipeline, request: ReplayRequest, by: str) -> int:
+    """Insert the request into the control plane; returns the replay's id.
 
     Raises:
-        SpecError: it cannot be understood, or there is nothing that it means.
-        TidemillError: Kafka or the database is away, or the pipeline is not applied.
+        SpecError: the request is not valid, or selects no record.
+        TidemillError: Kafka or the database is unavailable, or the pipeline is not applied.
     """
-    check(asked)  # before any server is asked for anything
+    check(request)  # before any server is needed
     with session(settings, Account.STREAM) as connection:
-        return request_replay(connection, admin(settings), pipeline, asked, by)
+        return request_replay(connection, admin(settings), pipeline, request, by)
 
 
 def run_here(settings: Settings, pipeline: Pipeline, replay_id: int) -> replays.Replay:
-    """Run a replay's job and wait for it; one that was interrupted goes on.
+    """Run a replay's job and wait for its end; an interrupted replay continues.
 
     Raises:
-        StreamError: it failed; what is committed stays, and it may be run again.
+        StreamError: the job failed; its commits remain, and it may be run again.
     """
     with session(settings, Account.READ) as connection:
         if replays.read(connection, replay_id).stream != pipeline.name:
-            raise StreamError("the replay is of another stream", value=replay_id, remedy="see its row in replays")
+            raise StreamError("TM-CLI-REPLAY-OTHER-STREAM", value=replay_id, stream=pipeline.name)
     log_file = settings.state / "logs" / "replays" / f"{pipeline.name}-{replay_id}.log"
     log_file.parent.mkdir(parents=True, exist_ok=True)
     code = _submit(settings, pipeline.name, replay_id, log_file)
     with session(settings, Account.STREAM) as connection:
         if code:
-            # A job that could not even start has said nothing.
+            # A job that could not start has recorded no failure.
             with suppress(TidemillError):
                 if replays.read(connection, replay_id).state != "failed":
                     replays.fail(connection, replay_id, f"its job ended with code {code}")
-            found = replays.read(connection, replay_id)
-            raise StreamError(
-                f"replay {replay_id} failed",
-                value=found.last_error,
-                remedy=f"see {log_file}; go on with ./tidemill replay {pipeline.name} --resume {replay_id}",
-            )
+            cause = replays.read(connection, replay_id).last_error
+            raise StreamError("TM-CLI-REPLAY-FAILED", value=cause, replay=replay_id, log=log_file, stream=pipeline.name)
         return replays.read(connection, replay_id)
 
 
@@ -91,11 +83,11 @@ def submit_command(settings: Settings, stream: str, replay_id: int, program: str
     """The command line of a replay's job. It names no secret.
 
     Raises:
-        StreamError: Spark's jars were not fetched.
+        StreamError: the jars of Spark's Kafka connector are missing.
     """
     jars = spark_jars(settings)
     if not jars:
-        raise StreamError("Spark's jars are not there", value=settings.jars / "spark", remedy="run ./tidemill once")
+        raise StreamError("TM-CLI-JARS-MISSING", value=settings.jars / "spark")
     confs = {"spark.app.name": f"tidemill replay {stream}", **spark_conf(settings)}
     return [
         program,
@@ -122,5 +114,5 @@ def _submit(settings: Settings, stream: str, replay_id: int, log_file: Path) -> 
             return process.wait()
         except BaseException:  # Ctrl-C, which is how a person ends it
             # Spark's own hook ends its Python processes, so it is asked before it is killed.
-            end_child(process, _LEAVE_SECONDS)
+            end_child(process, _STOP_SECONDS)
             raise

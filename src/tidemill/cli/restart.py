@@ -1,4 +1,4 @@
-"""A person's wish for another driver, and the wait until it works."""
+"""``tidemill restart``: request that a driver exits, and wait until the next one reads."""
 
 from __future__ import annotations
 
@@ -15,19 +15,19 @@ _POLL_SECONDS = 0.25
 
 
 def restart(settings: Settings, stream: str, by: str, seconds: float) -> int | None:
-    """Have a stream's driver finish its batch and leave, and wait until the next one reads.
+    """Request that a stream's driver exits after its batch, and wait until the next driver reads.
 
     Args:
-        settings: where the database is.
-        stream: whose.
-        by: who wishes it.
-        seconds: how long to wait; 0 only asks.
+        settings: the address of the database.
+        stream: the name of the stream.
+        by: who requests it, for the control plane.
+        seconds: how long to wait; 0 does not wait.
 
     Returns:
-        The epoch of the new driver; None if nobody waited for it.
+        The epoch of the new driver; None without a wait.
 
     Raises:
-        StreamError: no newer driver reads within that time. What was wished stays wished.
+        StreamError: no newer driver reads within that time. The request remains in the control plane.
     """
     with session(settings, Account.STREAM) as connection:
         before = streams.read_stream(connection, stream)
@@ -43,18 +43,14 @@ def restart(settings: Settings, stream: str, by: str, seconds: float) -> int | N
             if row is not None and newer and observe(row).is_running:
                 return row.epoch
             time.sleep(_POLL_SECONDS)
-    raise StreamError(
-        f"no newer driver of {stream} reads within {seconds:g} s",
-        value=_found(row),
-        remedy=f"the wish stands: see ./tidemill status, and the DAG stream__{stream}",
-    )
+    raise StreamError("TM-CLI-RESTART-TIMED-OUT", value=_reason(row), stream=stream, seconds=f"{seconds:g}")
 
 
-def _found(row: StreamRow | None) -> str:
+def _reason(row: StreamRow | None) -> str:
     if row is None:
-        return "its row is gone"
+        return "the stream has no row in the control plane"
     if row.halted_reason:
         return f"halted: {row.halted_reason}"
     if row.desired_state != "running":
-        return f"it was wished stopped by {row.requested_by}"
+        return f"a stop was requested by {row.requested_by}"
     return f"epoch {row.epoch} is {observe(row).driver_state}" + (f": {row.last_error}" if row.last_error else "")

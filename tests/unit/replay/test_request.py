@@ -168,7 +168,7 @@ def test_the_command_takes_one_way_of_asking() -> None:
     )
     assert request_of({}, (3,), from_quarantine=False, dry_run=False).ids == (3,)
     for given, ids in [({}, ()), ({"until": "2026-01-01"}, ()), ({"offsets": "0:0-1"}, (3,))]:
-        with pytest.raises(SpecError, match="say what to replay, in one way"):
+        with pytest.raises(SpecError, match="TM-CLI-REPLAY-SOURCE"):
             request_of(given, ids, from_quarantine=False, dry_run=False)
 
 
