@@ -40,7 +40,7 @@ from tidemill.spec import Pipeline, load_pipeline
 from tidemill.store.connection import session
 from tidemill.store.control import leases, ledger, streams
 from tidemill.store.migrations import pipeline_version
-from tidemill.store.write.transaction import WriteContext
+from tidemill.store.write.context import WriteContext
 from tidemill.stream.driver import Driver
 from tidemill.stream.plan.decode import decode
 from tidemill.stream.plan.source import read_stream

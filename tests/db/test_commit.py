@@ -6,13 +6,15 @@ from dataclasses import replace
 import pymysql
 import pytest
 
+from support.errors import coded
 from support.writes import Writer
 from tidemill.config import Account
 from tidemill.errors import Fenced, StoreError
 from tidemill.store.connection import session, worker_connection
 from tidemill.store.control import ledger
+from tidemill.store.write.context import Range
 from tidemill.store.write.ledger_rows import resume
-from tidemill.store.write.transaction import Range, Rejected, write_batch
+from tidemill.store.write.transaction import Rejected, write_batch
 
 
 def test_a_new_key_is_written_and_counted(entity: Writer) -> None:
@@ -131,7 +133,7 @@ def test_a_driver_that_was_taken_over_commits_nothing(entity: Writer) -> None:
     entity.write([(1, "red", 5, 10)])
     old = entity.write_context
     entity.acquire_lease()
-    with pytest.raises(Fenced, match="taken over"):
+    with pytest.raises(Fenced, check=coded("TM-STORE-LEASE-LOST", stream=entity.pipeline.name)):
         write_batch(entity.settings, entity.pipeline, old, entity.batch([(1, "blue", 6, 11)]))
     assert entity.rows() == [(1, "red", 5, 10)]
     assert entity.groups() == {"red": (1, 5)}
@@ -144,7 +146,7 @@ def test_of_two_writers_at_one_position_one_is_refused(entity: Writer) -> None:
     """The position moves by compare-and-set."""
     batch = entity.batch([(1, "red", 5, 10)])
     entity.write([(1, "red", 5, 10)])
-    with pytest.raises(Fenced, match="position"):
+    with pytest.raises(Fenced, check=coded("TM-STORE-POSITION-MOVED", partition=0)):
         write_batch(entity.settings, entity.pipeline, entity.write_context, replace(batch, batch_id=99))
     assert entity.groups() == {"red": (1, 5)}
 

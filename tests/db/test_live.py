@@ -140,7 +140,7 @@ def test_a_model_that_cannot_score_stops_no_stream(post: Post, mariadb: Settings
     assert other.scores(1) == {}
     ((subject, kind, sentence),) = other.query("SELECT subject, kind, message FROM {control}.incidents")
     assert (subject, kind) == ("model post.breaks", "live_scores")
-    assert "goes on without scoring" in sentence
+    assert "continues without scores" in sentence
     other.connection.close()
     mended = open_post(post.settings, tmp_path)
     mended.position, mended.batch_id = other.position, other.batch_id
@@ -153,7 +153,7 @@ def test_a_model_that_cannot_score_stops_no_stream(post: Post, mariadb: Settings
 @pytest.mark.parametrize(
     ("content", "said"),
     [
-        pytest.param(b"torn", "kept damaged", id="damaged-model"),
+        pytest.param(b"torn", "TM-STORE-MODEL-DAMAGED", id="damaged-model"),
         pytest.param(None, "denied", id="a-table-that-only-readers-may-see"),
     ],
 )

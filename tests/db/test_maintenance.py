@@ -22,7 +22,7 @@ from tidemill.store.connection import session
 from tidemill.store.control import ledger
 from tidemill.store.maintenance import compaction, retention
 from tidemill.store.maintenance.compaction import compact as put_together
-from tidemill.store.maintenance.retention import Place, remove_old_rows
+from tidemill.store.maintenance.retention import MaintainedTable, remove_old_rows
 from tidemill.store.maintenance.rollup_backfill import backfill_all
 from tidemill.store.maintenance.run import MaintenanceResult, maintain
 from tidemill.store.migrations import apply_pipeline
@@ -145,7 +145,7 @@ def test_old_commits_are_put_together_beside_the_stream(
 
 
 def test_what_a_driver_or_a_reader_may_ask_for_is_not_put_together(entity: Writer, mariadb: Settings) -> None:
-    """Young commits, another pipeline version, another incarnation of the topic, what does not adjoin."""
+    """Young commits, another pipeline version, another generation of the topic, what does not adjoin."""
     name = entity.pipeline.name
     for _ in range(3):
         entity.write([(1, "red", 5, 10)])
@@ -280,7 +280,7 @@ def test_rows_leave_when_their_retention_ends_and_take_their_part_in_the_rollups
     cutoff = EPOCH + dt.timedelta(days=50)
     assert keep_all(entity, dry_run=True).removed_rows == {entity.table: 500}
     with session(mariadb, Account.STREAM) as connection, writing(entity):
-        place = Place(connection, mariadb.db_data, entity.pipeline, entity.table, entity.version)
+        place = MaintainedTable(connection, mariadb.db_data, entity.pipeline, entity.table, entity.version)
         removed = remove_old_rows(place, cutoff, rows=7)
         assert entity.verify() == []
         assert remove_old_rows(place, cutoff) == 0
@@ -296,7 +296,7 @@ def test_a_retention_goes_through_keys_of_several_columns(mariadb: Settings, tmp
     shop.write(*((country, code, code + 1, code * DAY) for country in ("DE", "FR") for code in range(20)))
     name = f"moves_{shop.pipeline.name}"
     with session(mariadb, Account.STREAM) as connection:
-        place = Place(connection, mariadb.db_data, shop.pipeline, name, shop.write_context.pipeline_version)
+        place = MaintainedTable(connection, mariadb.db_data, shop.pipeline, name, shop.write_context.pipeline_version)
         assert remove_old_rows(place, EPOCH + dt.timedelta(days=15), rows=4) == 30
     assert shop.query("SELECT country, MIN(code), COUNT(*) FROM moves_{} GROUP BY country") == [
         ("DE", 15, 5),
@@ -319,7 +319,7 @@ def test_a_retention_beside_a_rollup_under_construction(entity: Writer, mariadb:
     steps = itertools.count()
     assert backfill_all(mariadb, entity.pipeline, entity.epoch, lambda: next(steps) < 3, rows=60) == []
     with session(mariadb, Account.STREAM) as connection:
-        place = Place(connection, mariadb.db_data, entity.pipeline, entity.table, entity.version)
+        place = MaintainedTable(connection, mariadb.db_data, entity.pipeline, entity.table, entity.version)
         assert remove_old_rows(place, EPOCH + dt.timedelta(days=50), rows=100) == 300
     assert backfill_all(mariadb, entity.pipeline, entity.epoch, lambda: True, rows=60) == [late]
     assert entity.query(f"SELECT team, n FROM {late}") == [("red", 300)]
@@ -333,9 +333,9 @@ def test_a_folder_that_is_not_applied_removes_no_rows(entity: Writer, mariadb: S
     old = entity.pipeline
     with_retention(entity, 51)
     entity.pipeline, newer = old, entity.pipeline
-    assert "not applied as it stands" in keep_all(entity).notes[0]
+    assert "has unapplied changes" in keep_all(entity).notes[0]
     entity.pipeline = newer.model_copy(update={"digest": "0" * 64})
-    assert "not applied as it stands" in keep_all(entity).notes[0]
+    assert "has unapplied changes" in keep_all(entity).notes[0]
     assert len(entity.rows()) == 1
     entity.pipeline = newer
     assert keep_all(entity).removed_rows == {entity.table: 1}
@@ -352,11 +352,11 @@ def test_the_quarantine_forgets_what_is_old(entity: Writer, mariadb: Settings, m
         "INSERT INTO replays (stream, pipeline_version, selection, requested_by) VALUES (%s, 1, '{}', 'x')",
         name,
     )
-    assert "a replay is under way" in keep_all(entity).notes[0]
+    assert "a replay is running" in keep_all(entity).notes[0]
     control(mariadb, "UPDATE replays SET state = 'done' WHERE stream = %s", name)
-    assert keep_all(entity, dry_run=True).forgotten_records == 20
+    assert keep_all(entity, dry_run=True).purged_records == 20
     with writing(entity):
-        assert keep_all(entity).forgotten_records == 20
+        assert keep_all(entity).purged_records == 20
     assert entity.verify() == []
     found = control(
         mariadb,

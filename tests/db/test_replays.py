@@ -12,6 +12,7 @@ from typing import Any
 import pyarrow as pa
 import pytest
 
+from support.errors import coded
 from support.histories import ENTITY
 from support.recording import make_pipeline
 from support.writes import Writer
@@ -25,14 +26,15 @@ from tidemill.store.migrations import apply_pipeline, migrate_control
 from tidemill.store.sql.identifiers import NO_PARTITION
 from tidemill.store.sql.mariadb import MariaDB
 from tidemill.store.write import fencing, retract, transaction
-from tidemill.store.write.retract import OutdatedRows, count_outdated, retract_outdated
-from tidemill.store.write.transaction import Batch, Range, Rejected, WriteContext, write_batch
+from tidemill.store.write.context import NO_GENERATION, Range, WriteContext
+from tidemill.store.write.retract import OutdatedRow, count_outdated, retract_outdated
+from tidemill.store.write.transaction import Batch, Rejected, write_batch
 from tidemill.testing import wait_until
 
 ROWS = [(1, "red", 5, 10), (2, "red", 7, 11), (3, "blue", 1, 12), (4, "blue", 2, 13), (5, "blue", 4, 14)]
 
 
-def everything(rows: list[OutdatedRows]) -> list[OutdatedRows]:
+def everything(rows: list[OutdatedRow]) -> list[OutdatedRow]:
     """Spares nothing."""
     return rows
 
@@ -85,7 +87,7 @@ def test_a_row_that_the_stream_writes_meanwhile_is_not_retracted(entity: Writer)
     entity.write(ROWS)
     write_context = begin(entity)
 
-    def overtake(rows: list[OutdatedRows]) -> list[OutdatedRows]:
+    def overtake(rows: list[OutdatedRow]) -> list[OutdatedRow]:
         entity.write([(3, "green", 9, 99)])
         return rows
 
@@ -95,7 +97,7 @@ def test_a_row_that_the_stream_writes_meanwhile_is_not_retracted(entity: Writer)
     assert entity.verify() == []
 
 
-def test_records_of_an_earlier_incarnation_are_not_meant(entity: Writer) -> None:
+def test_records_of_an_earlier_generation_are_left_out(entity: Writer) -> None:
     """Offsets of a topic that was made again are those of other records."""
     entity.write(ROWS[:2])
     entity.write(ROWS[2:3], partition=1)
@@ -114,14 +116,14 @@ def test_an_outdated_version_retracts_nothing(event: Writer) -> None:
     event.write(ROWS)
     write_context = begin(event)
     leases.acquire_lease(event.connection, event.pipeline.name, event.version + 2, "a test")
-    with pytest.raises(Fenced, match="newer pipeline version"):
+    with pytest.raises(Fenced, check=coded("TM-STORE-NEWER-VERSION")):
         retract_outdated(event.connection, event.settings, event.pipeline, write_context, [Range(0, 0, 5)], everything)
     assert len(event.rows()) == 5
     assert event.verify() == []
 
 
 def met(writer: Writer, generation: int) -> int:
-    """The stream has met another incarnation of its topic; returns the newest commit before it."""
+    """The stream has met another generation of its topic; returns the newest commit before it."""
     since = ledger.last_commit(writer.connection, writer.pipeline.name)
     with writer.connection.cursor() as cursor:
         cursor.execute(
@@ -142,11 +144,12 @@ def test_a_replay_of_a_topic_that_was_made_again_is_refused(entity: Writer) -> N
     assert fencing.check_topic_generation(entity.connection, write_context) is None
     since = met(entity, 2)
     before = entity.rows(), entity.groups()
-    sentence = f"was made again since the replay was asked for: .*, now 2 after commit {since}; ask again"
-    with pytest.raises(Fenced, match=sentence):
+    value = f"generation 1 after commit 0, now 2 after commit {since}"
+    recreated = coded("TM-STORE-TOPIC-RECREATED", value=value, topic=entity.pipeline.source.topic)
+    with pytest.raises(Fenced, check=recreated):
         again(entity, write_context, [(2, "red", 70, 11)], [1])
     where = (entity.settings, entity.pipeline, write_context, [Range(0, 0, 5)])
-    with pytest.raises(Fenced, match=sentence):
+    with pytest.raises(Fenced, check=recreated):
         retract_outdated(entity.connection, *where, everything)
     assert (entity.rows(), entity.groups()) == before
     assert write_context.replay_id is not None
@@ -157,7 +160,7 @@ def test_a_replay_of_a_topic_that_was_made_again_is_refused(entity: Writer) -> N
     assert fencing.check_topic_generation(entity.connection, asked_again) == "id2"
 
 
-def test_a_row_of_an_earlier_incarnation_is_never_taken_for_one_of_the_new_topic(event: Writer) -> None:
+def test_a_row_of_an_earlier_generation_is_never_taken_for_one_of_the_new_topic(event: Writer) -> None:
     """Verified, replaced and retracted are the rows of the new topic: its partitions hold no such record."""
     event.write([(1, "red", 1, 1)], rejected=tuple(Rejected(at, "wrong", 1, None, b"v") for at in range(1, 6)))
     since = met(event, 2)
@@ -165,7 +168,7 @@ def test_a_row_of_an_earlier_incarnation_is_never_taken_for_one_of_the_new_topic
     beside = replace(fresh, epoch=0, replay_id=begin(event).replay_id)
     event.positions[0] = 5
     old = replace(event.batch([(2, "blue", 2, 2)]), batch_id=0)
-    write_batch(event.settings, event.pipeline, replace(beside, generation=1, since_commit=fencing.NO_GENERATION), old)
+    write_batch(event.settings, event.pipeline, replace(beside, generation=1, since_commit=NO_GENERATION), old)
     assert event.query(f"SELECT _partition, _offset FROM {event.table} WHERE id = 2") == [(NO_PARTITION, 5)]
     assert event.verify() == []
     event.positions[0] = 0
@@ -248,10 +251,10 @@ def test_a_replay_is_worked_on_by_one_job_at_a_time(mariadb: Settings, event: Wr
     replay_id = begin(event).replay_id
     assert replay_id is not None
     with session(mariadb, Account.STREAM) as other:
-        refused = pytest.raises(StreamError, match="another job works on this replay")
-        with replays.held(event.connection, replay_id), refused, replays.held(other, replay_id):
+        refused = pytest.raises(StreamError, check=coded("TM-STORE-REPLAY-LOCKED", value=replay_id))
+        with replays.locked(event.connection, replay_id), refused, replays.locked(other, replay_id):
             pass
-        with replays.held(other, replay_id):
+        with replays.locked(other, replay_id):
             pass
 
 
@@ -268,7 +271,7 @@ def test_a_finished_replay_does_not_fail_afterwards(event: Writer) -> None:
     replays.fail(event.connection, replay_id, "too late")
     done = replays.read(event.connection, replay_id)
     assert (done.state, done.last_error, done.selection) == ("done", None, {"asked": {}, "result": {"written": 3}})
-    with pytest.raises(StreamError, match="no such replay: 0"):
+    with pytest.raises(StreamError, check=coded("TM-STORE-NO-REPLAY", value=0)):
         replays.read(event.connection, 0)
 
 
@@ -285,13 +288,13 @@ def test_the_quarantine_is_read_by_reason_id_and_place(event: Writer, monkeypatc
     )
     stream, topic = event.pipeline.name, event.pipeline.source.topic
     monkeypatch.setattr(quarantine, "PAGE", 2)
-    found = [*quarantine.in_order(event.connection, stream, topic, QuarantineFilter())]
+    found = [*quarantine.records_in_order(event.connection, stream, topic, QuarantineFilter())]
     assert [(each.record_offset, each.cut, each.record_at is None) for each in found] == [
         (0, False, False), (1, True, False), (2, False, True), (3, False, False),
     ]  # fmt: skip
-    named = quarantine.newest(event.connection, stream, QuarantineFilter("0% WRONG"), 9)
+    named = quarantine.latest_records(event.connection, stream, QuarantineFilter("0% WRONG"), 9)
     assert [each.record_offset for each in named] == [0]
-    assert quarantine.newest(event.connection, stream, QuarantineFilter("0_ wrong"), 9) == []
+    assert quarantine.latest_records(event.connection, stream, QuarantineFilter("0_ wrong"), 9) == []
     ids = tuple(each.id for each in found[1:3])
     whole = quarantine.read_range(
         event.connection, (stream, topic, 1), Range(0, 0, 2), QuarantineFilter(ids=ids), ids[-1]

@@ -124,7 +124,7 @@ def test_a_row_that_comes_while_its_key_is_deleted_stays_in_table_and_rollup(
     shop: Shop, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Another partition claims the key after the rows to leave were locked and before they are deleted."""
-    real, came = merge._lock_leaving_rows, []
+    real, came = merge._lock_rows, []
 
     def slowly(target: TableTarget, condition: str, values: dict[str, Any]) -> None:
         real(target, condition, values)
@@ -134,7 +134,7 @@ def test_a_row_that_comes_while_its_key_is_deleted_stays_in_table_and_rollup(
             thread.start()
             thread.join(60)
 
-    monkeypatch.setattr(merge, "_lock_leaving_rows", slowly)
+    monkeypatch.setattr(merge, "_lock_rows", slowly)
     assert shop.write(("DE", 1)).written == 1
     assert [type(found) for found in came] == [bool, Counts]
     assert shop.stock() == [("DE", 1, 5)]

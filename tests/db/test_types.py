@@ -24,7 +24,8 @@ from tidemill.store.control import leases, ledger, streams
 from tidemill.store.maintenance.verify import verify
 from tidemill.store.migrations import apply_pipeline, migrate_control
 from tidemill.store.write import bulk_load
-from tidemill.store.write.transaction import Batch, Counts, Range, WriteContext, write_batch
+from tidemill.store.write.context import Range, WriteContext
+from tidemill.store.write.transaction import Batch, Counts, write_batch
 
 DAY, NOW = dt.date(2024, 2, 29), dt.datetime(2024, 2, 29, 23, 59, 59, 999_999)
 LARGEST = Decimal("99999999999999999999999999999.999999999")

@@ -20,7 +20,8 @@ from tidemill.store.control import leases, ledger, streams
 from tidemill.store.maintenance.verify import verify
 from tidemill.store.migrations import apply_pipeline, migrate_control
 from tidemill.store.write import bulk_load
-from tidemill.store.write.transaction import Batch, Counts, Range, Rejected, WriteContext, write_batch
+from tidemill.store.write.context import Range, WriteContext
+from tidemill.store.write.transaction import Batch, Counts, Rejected, write_batch
 
 LARGEST = 2**63 - 1
 COLUMNS = {"id": "BIGINT NOT NULL", "at": "BIGINT NOT NULL", "n": "BIGINT", "o": "VARCHAR(8)"}

@@ -11,8 +11,9 @@ from support.writes import Writer
 from tidemill.config import Account, Settings
 from tidemill.store.connection import session
 from tidemill.store.maintenance.verify import Offsets, verify_snapshot
-from tidemill.store.write.ledger_rows import Rejected, WriteContext
-from tidemill.store.write.transaction import Range, write_batch
+from tidemill.store.write.context import Range, WriteContext
+from tidemill.store.write.ledger_rows import Rejected
+from tidemill.store.write.transaction import write_batch
 
 
 def damage(settings: Settings, *statements: str) -> None:
@@ -57,7 +58,7 @@ def test_the_first_commit_is_missed_by_its_rows(filled: Writer, mariadb: Setting
     """No chain shows it, but rows come from offsets that the ledger does not cover."""
     damage(mariadb, "DELETE FROM commits" + own(filled, "partition_id = 0 AND from_offset = 0"))
     [found] = filled.verify()
-    assert found.endswith("a row of partition 0 carries offset 0, the ledger begins at 2")
+    assert found.endswith("a row of partition 0 has offset 0, the ledger begins at 2")
 
 
 def test_the_last_commit_is_missed_by_the_position(filled: Writer, mariadb: Settings) -> None:
@@ -94,7 +95,7 @@ def test_a_position_that_was_moved(filled: Writer, mariadb: Settings) -> None:
     damage(mariadb, "UPDATE offsets SET position = 4" + own(filled, "partition_id = 0"))
     first, *others = filled.verify()
     assert first == "partition 0: the position is 4, the ledger ends at 6"
-    assert others[0].endswith("a row of partition 0 carries offset 4, the stream's position is 4")
+    assert others[0].endswith("a row of partition 0 has offset 4, the stream's position is 4")
     damage(mariadb, "DELETE FROM offsets" + own(filled, "partition_id = 0"))
     assert filled.verify()[0] == "partition 0: the ledger ends at 6, and the stream has no position"
 
@@ -103,15 +104,15 @@ def test_a_quarantined_record_that_is_missing(filled: Writer, mariadb: Settings)
     """The commit is named that counted it, though another one has one too many."""
     damage(mariadb, "DELETE FROM quarantine" + own(filled, "record_offset = 5"))
     [found] = filled.verify()
-    assert found.endswith("of offsets 4 to 6 counts 1 quarantined records, the quarantine holds 0")
+    assert found.endswith("of offsets 4 to 6 counts 1 quarantined records, the quarantine has 0")
     damage(
         mariadb,
         "INSERT INTO quarantine (stream, topic, partition_id, record_offset, reason, pipeline_version, commit_id)"
         " SELECT stream, topic, partition_id, 2, reason, pipeline_version, commit_id FROM quarantine" + own(filled),
     )
     assert [found.rsplit("counts")[-1] for found in filled.verify()] == [
-        " 1 quarantined records, the quarantine holds 2",
-        " 1 quarantined records, the quarantine holds 0",
+        " 1 quarantined records, the quarantine has 2",
+        " 1 quarantined records, the quarantine has 0",
     ]
 
 
@@ -147,7 +148,7 @@ def test_a_rollup_under_construction_is_no_difference(filled: Writer, mariadb: S
         found = verify_snapshot(connection, mariadb, filled.pipeline)
     assert found.differences == ()
     assert found.notes == (
-        f"rollup {filled.rollup} is under construction, 3 rows of {filled.table} are counted: not compared",
+        f"rollup {filled.rollup} is being backfilled, 3 rows of {filled.table} are counted: not compared",
     )
 
 
@@ -155,8 +156,8 @@ def test_rows_that_no_commit_can_have_written(filled: Writer, mariadb: Settings)
     """Of a commit or an offset that is yet to come."""
     damage(mariadb, f"UPDATE {mariadb.db_data}.{filled.table} SET _commit = 4000000000, _offset = 77 WHERE id = 5")
     first, second = filled.verify()
-    assert "carries commit 4000000000, the ledger's newest is" in first
-    assert second.endswith("carries offset 77, the stream's position is 1")
+    assert "has commit 4000000000, the ledger's newest is" in first
+    assert second.endswith("has offset 77, the stream's position is 1")
 
 
 def test_a_count_of_one_of_several_tables_that_is_wrong_or_missing(mariadb: Settings, tmp_path: Path) -> None:
@@ -173,7 +174,7 @@ def test_a_count_of_one_of_several_tables_that_is_wrong_or_missing(mariadb: Sett
     ]
     damage(mariadb, "DELETE FROM commit_tables" + this)
     assert shop.verify() == [
-        f"partition 0: commit {second.commit_id} does not say what became of its records in table moves_{name}",
+        f"partition 0: commit {second.commit_id} has no counts of table moves_{name}",
     ]
     damage(mariadb, f"DELETE FROM commits WHERE id = {second.commit_id}")
     assert any(
@@ -236,4 +237,4 @@ def test_a_topic_that_was_made_again_begins_a_chain_of_its_own(filled: Writer, m
     write_batch(mariadb, filled.pipeline, write_context, batch)
     assert filled.verify() == []
     damage(mariadb, "UPDATE commits SET from_offset = 1, written_rows = 0" + own(filled, "generation = 2"))
-    assert any(found.endswith("carries offset 0, the ledger begins at 1") for found in filled.verify())
+    assert any(found.endswith("has offset 0, the ledger begins at 1") for found in filled.verify())

@@ -16,7 +16,7 @@ from support.cases import KAFKA_COLUMNS
 from tidemill.config import Settings
 from tidemill.errors import StreamError
 from tidemill.spec import Pipeline, load_pipeline
-from tidemill.store.write.ledger_rows import Range, WriteContext
+from tidemill.store.write.context import Range, WriteContext
 from tidemill.store.write.transaction import Batch
 from tidemill.stream.plan.decode import decode
 from tidemill.stream.plan.transform import transform

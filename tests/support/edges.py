@@ -32,7 +32,7 @@ from tidemill.store.connection import session
 from tidemill.store.control import leases, streams
 from tidemill.store.maintenance.verify import verify
 from tidemill.store.migrations import apply_pipeline
-from tidemill.store.write.transaction import WriteContext
+from tidemill.store.write.context import WriteContext
 from tidemill.stream.driver import Driver
 from tidemill.stream.start_offsets import Start, find_start
 from tidemill.testing import wait_until

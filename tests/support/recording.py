@@ -20,7 +20,8 @@ from tidemill.spec.tombstones import deletes_from
 from tidemill.store.connection import close, connect
 from tidemill.store.control import leases, ledger
 from tidemill.store.maintenance.verify import verify
-from tidemill.store.write.transaction import Batch, Counts, Range, Rejected, WriteContext, write_batch
+from tidemill.store.write.context import Range, WriteContext
+from tidemill.store.write.transaction import Batch, Counts, Rejected, write_batch
 
 COLUMNS = ("id", "code", "team", "points", "amount", "seen")
 COUNTED = ("written", "duplicate", "stale", "filtered", "quarantined", "gap", "unselected")

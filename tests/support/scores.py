@@ -18,7 +18,8 @@ from tidemill.store.connection import connect, session
 from tidemill.store.control import leases, ledger, streams
 from tidemill.store.migrations import apply_pipeline
 from tidemill.store.scoring.portable_model import pack
-from tidemill.store.write.ledger_rows import Counts, Range, WriteContext
+from tidemill.store.write.context import Range, WriteContext
+from tidemill.store.write.ledger_rows import Counts
 from tidemill.store.write.transaction import Batch, write_batch
 
 BEGIN = dt.datetime(2026, 3, 1)

@@ -17,7 +17,8 @@ from tidemill.store.connection import session
 from tidemill.store.control import leases, ledger, streams
 from tidemill.store.maintenance.verify import verify
 from tidemill.store.migrations import apply_pipeline, migrate_control
-from tidemill.store.write.ledger_rows import Counts, Range, WriteContext
+from tidemill.store.write.context import Range, WriteContext
+from tidemill.store.write.ledger_rows import Counts
 from tidemill.store.write.transaction import Batch, write_batch
 
 _number = itertools.count(1)

@@ -9,7 +9,7 @@ from typing import Any
 from tidemill.config import Account, Settings
 from tidemill.errors import SpecError
 from tidemill.store.connection import session
-from tidemill.store.control.quarantine import QuarantineFilter, newest, read_one
+from tidemill.store.control.quarantine import QuarantineFilter, latest_records, read_one
 
 _SHOWN_BYTES = 4_096
 
@@ -19,7 +19,7 @@ def list_records(
 ) -> tuple[list[dict[str, Any]], list[str]]:
     """The newest quarantined records, as facts and as lines."""
     with session(settings, Account.READ) as connection:
-        records = newest(connection, stream, choice, limit)
+        records = latest_records(connection, stream, choice, limit)
     lines = [
         f"{each.id}: {each.topic}/{each.partition_id}@{each.record_offset}, "
         f"{'no value' if each.value_bytes is None else f'{each.value_bytes:,} bytes'}"

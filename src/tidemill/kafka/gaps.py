@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from tidemill.store.write.ledger_rows import Range
+from tidemill.store.write.context import Range
 
 
 class Gaps:

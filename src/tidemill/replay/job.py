@@ -34,9 +34,10 @@ from tidemill.store.connection import session
 from tidemill.store.control import ledger, quarantine, replays
 from tidemill.store.control.quarantine import StoredRecord
 from tidemill.store.migrations import pipeline_version
-from tidemill.store.write.fencing import NO_GENERATION, check_topic_generation, topic_recreated
-from tidemill.store.write.ledger_rows import Range, Rejected, WriteContext
-from tidemill.store.write.retract import OutdatedRows, count_outdated, retract_outdated
+from tidemill.store.write.context import NO_GENERATION, Range, WriteContext
+from tidemill.store.write.fencing import check_topic_generation, topic_recreated
+from tidemill.store.write.ledger_rows import Rejected
+from tidemill.store.write.retract import OutdatedRow, count_outdated, retract_outdated
 from tidemill.stream.diagnosis import cause
 from tidemill.stream.plan.decode import decode
 from tidemill.stream.plan.source import read_range
@@ -58,7 +59,7 @@ def run(spark: SparkSession, settings: Settings, pipeline: Pipeline, replay_id: 
         Fenced: the stream runs a newer version of the pipeline, or the topic was made again since it was asked for.
         TidemillError: it failed; the reason is in its row.
     """
-    with session(settings, Account.STREAM) as connection, replays.held(connection, replay_id):
+    with session(settings, Account.STREAM) as connection, replays.locked(connection, replay_id):
         row = replays.read(connection, replay_id)
         if row.stream != pipeline.name or row.pipeline_version != pipeline_version(connection, pipeline):
             raise StreamError(
@@ -159,7 +160,7 @@ class _Replay:
             self._refuse_another_topic(self.slices)
             positions = ledger.positions(self.connection, self.row.stream, self.write_context.topic)
             self.plan = self.plan.extended(positions)
-            replays.settle_plan(self.connection, self.row.id, self.plan.as_json())
+            replays.update_plan(self.connection, self.row.id, self.plan.as_json())
         slices, begin = self.plan.slices_again(), len(self.batches)
         return self._pass(slices, range(begin, begin + len(slices)))["written"]
 
@@ -243,7 +244,7 @@ class _Replay:
         retract_outdated(*work)
         return replays.read(self.connection, self.row.id).retracted_rows
 
-    def _spare(self) -> Callable[[list[OutdatedRows]], list[OutdatedRows]]:
+    def _spare(self) -> Callable[[list[OutdatedRow]], list[OutdatedRow]]:
         """Leaves out rows whose record Kafka does not have any more: nobody knows what the new version makes of it."""
         if self.asked.dry_run:
             gapped = [span for span, outcome in self.outcomes if outcome.counts.gap]
@@ -251,7 +252,7 @@ class _Replay:
             gapped = replays.with_gaps(self.connection, self.row.id, self.batches)
         gaps: Gaps | None = None
 
-        def spare(rows: list[OutdatedRows]) -> list[OutdatedRows]:
+        def spare(rows: list[OutdatedRow]) -> list[OutdatedRow]:
             nonlocal gaps
             if not gapped:
                 return rows

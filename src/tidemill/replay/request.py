@@ -21,8 +21,8 @@ from tidemill.store.connection import translated
 from tidemill.store.control import ledger, quarantine, replays
 from tidemill.store.control.quarantine import QuarantinedRecord, QuarantineFilter
 from tidemill.store.migrations import pipeline_version
+from tidemill.store.write.context import Range
 from tidemill.store.write.fencing import check_pipeline_version
-from tidemill.store.write.ledger_rows import Range
 
 EARLIEST = "earliest"
 _RANGE = re.compile(r"(\d+):(\d+)-(\d+)")
@@ -300,7 +300,7 @@ def _plan_quarantine(
 
     def usable() -> Iterator[QuarantinedRecord]:
         nonlocal up_to_id
-        for each in quarantine.in_order(connection, pipeline.name, pipeline.source.topic, choice_of(asked)):
+        for each in quarantine.records_in_order(connection, pipeline.name, pipeline.source.topic, choice_of(asked)):
             missing.discard(each.id)
             if reason := unusable(each, pipeline.source, generation):
                 left_out[reason] = left_out.get(reason, 0) + 1

@@ -1,7 +1,7 @@
-"""Connections to the database, and its errors classed by number.
+"""Connections to the database, and the classification of its errors by number.
 
-A Python worker of Spark lives through many batches, so the connection of a worker is kept here, in a module of an
-installed package, and not in the closure of a batch.
+A Python worker of Spark processes many batches, so the connection of a worker is kept here, in a module of an installed
+package, and not in the closure of a batch.
 """
 
 from __future__ import annotations
@@ -29,8 +29,8 @@ from tidemill.errors import (
 )
 from tidemill.store.sql import Dialect, dialect
 
-# Numbers of MariaDB and MySQL unless a comment says otherwise; the client's own are 2000 to 2100.
-_AWAY = {
+# Numbers of MariaDB and MySQL unless a comment names another database; the client's own are 2000 to 2100.
+_UNAVAILABLE = {
     CR.CR_CONNECTION_ERROR,
     CR.CR_CONN_HOST_ERROR,
     CR.CR_SERVER_GONE_ERROR,
@@ -39,14 +39,14 @@ _AWAY = {
     CR.CR_COMMANDS_OUT_OF_SYNC,
     CR.CR_MALFORMED_PACKET,
     CR.CR_SERVER_LOST_EXTENDED,
-    # Full of connections, or out of threads or memory for one more.
+    # No connection, thread or memory left for another client.
     ER.CON_COUNT_ERROR,
     ER.OUTOFMEMORY,
     ER.OUT_OF_RESOURCES,
     ER.CANT_CREATE_THREAD,
     ER.TOO_MANY_USER_CONNECTIONS,
     ER.USER_LIMIT_REACHED,
-    # Going down, or told to end this connection or its statement.
+    # Shutting down, or an administrator ended the connection or its statement.
     ER.SERVER_SHUTDOWN,
     ER.NORMAL_SHUTDOWN,
     ER.SHUTDOWN_COMPLETE,
@@ -59,7 +59,7 @@ _AWAY = {
     3168,  # MySQL: not available
     3169,  # MySQL: session was killed
     4031,  # MySQL: disconnected for inactivity
-    # The line between us broke, as the server saw it.
+    # The network connection broke, as the server saw it.
     ER.ABORTING_CONNECTION,
     ER.NEW_ABORTING_CONNECTION,
     ER.NET_READ_ERROR_FROM_PIPE,
@@ -69,8 +69,8 @@ _AWAY = {
     ER.NET_READ_INTERRUPTED,
     ER.NET_ERROR_ON_WRITE,
     ER.NET_WRITE_INTERRUPTED,
-    ER.UNKNOWN_COM_ERROR,  # Galera: the node is not part of its cluster at the moment
-    *(9001, 9002, 9003, 9004, 9005),  # TiDB: placement driver or storage out of reach, busy, or without a region
+    ER.UNKNOWN_COM_ERROR,  # Galera: the node is not part of its cluster at present
+    *(9001, 9002, 9003, 9004, 9005),  # TiDB: placement driver or storage unreachable, busy, or without a region
 }
 _READ_ONLY = {1792, 1836}  # a read-only transaction, read-only mode
 _FULL = {
@@ -82,7 +82,7 @@ _FULL = {
     3019,  # MySQL: undo log full
 }
 _FILE_LAYER = {1, 2, 3, ER.ERROR_ON_WRITE, ER.GET_ERRNO}
-"""The server's file layer says no more by its number; that there is no space left stands in the text, as an errno."""
+"""Any error of the server's file layer; that no space is left is only in the text, as an errno."""
 _NO_SPACE = re.compile(r"(?:error|errno|errcode):? (?:28|122)\b", re.IGNORECASE)  # ENOSPC, EDQUOT
 _CONTENTION = {
     ER.LOCK_DEADLOCK,
@@ -103,31 +103,31 @@ _DENIED = {
 
 
 class DatabaseConnection(Connection):
-    """A connection that knows which statements its database takes; in autocommit mode, UTC, READ COMMITTED, strict."""
+    """A connection that knows the dialect of its database; in autocommit mode, UTC, READ COMMITTED, strict."""
 
-    def __init__(self, spoken: Dialect, **options: Any) -> None:
-        """Connect, as PyMySQL's ``options`` say; its own errors are raised."""
-        self.dialect = spoken
+    def __init__(self, dialect: Dialect, **options: Any) -> None:
+        """Connect with PyMySQL's ``options``; raises PyMySQL's own errors."""
+        self.dialect = dialect
         super().__init__(
             charset="utf8mb4",
-            # Expressions compare as the tables do: by bytes, blanks at the end included.
-            collation=spoken.collation,
+            # Expressions compare as the tables do: by bytes, trailing blanks included.
+            collation=dialect.collation,
             autocommit=True,
             connect_timeout=10,
-            init_command=spoken.session(),
+            init_command=dialect.session(),
             **options,
         )
 
 
 def dialect_of(connection: Connection[Any]) -> Dialect:
-    """The dialect of the database that a connection leads to.
+    """The dialect of the database of a connection.
 
     Raises:
         TypeError: the connection was not made by :class:`DatabaseConnection`.
     """
     if isinstance(connection, DatabaseConnection):
         return connection.dialect
-    raise TypeError(f"{connection!r} does not know its database")
+    raise TypeError(f"{connection!r} was not made by DatabaseConnection")
 
 
 def connect(settings: Settings, account: Account, *, schema: str | None = None) -> Connection[Any]:
@@ -135,17 +135,16 @@ def connect(settings: Settings, account: Account, *, schema: str | None = None) 
 
     Args:
         settings: where the database is.
-        account: as whom.
+        account: which account to log in with.
         schema: default schema; the control plane's if None.
 
     Raises:
         DatabaseUnavailable: it cannot be reached.
-        ConfigError: it refuses the account, or there is no such dialect.
+        ConfigError: it denies access to the account, or there is no such dialect.
     """
-    spoken = dialect(settings.db_dialect)
     with translated():
         connection = DatabaseConnection(
-            spoken,
+            dialect(settings.db_dialect),
             host=settings.db_host,
             port=settings.db_port,
             user=settings.user(account),
@@ -155,25 +154,25 @@ def connect(settings: Settings, account: Account, *, schema: str | None = None) 
             ssl=ssl.create_default_context() if settings.db_tls else None,
             ssl_disabled=not settings.db_tls,
         )
-    _end_with_silence(connection)
+    _detect_dead_server(connection)
     return connection
 
 
-def _end_with_silence(connection: Connection[Any]) -> None:
-    """Let the kernel give up a connection whose server has vanished without a word, within a minute.
+def _detect_dead_server(connection: Connection[Any]) -> None:
+    """Let the kernel close a connection whose server disappeared without closing it, within a minute.
 
-    It asks the server's kernel and not the server, so that a statement may take as long as it needs.
+    TCP keepalive asks the server's kernel and not the server, so a statement may take as long as it needs.
     """
-    line: socket.socket | None = getattr(connection, "_sock", None)
-    if line is None or line.family not in (socket.AF_INET, socket.AF_INET6):
+    tcp: socket.socket | None = getattr(connection, "_sock", None)
+    if tcp is None or tcp.family not in (socket.AF_INET, socket.AF_INET6):
         return
-    line.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
+    tcp.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
     for option, value in _KEEPALIVE.items():
-        if hasattr(socket, option):  # Linux has all of them, others some
-            line.setsockopt(socket.IPPROTO_TCP, getattr(socket, option), value)
+        if hasattr(socket, option):  # Linux has all of them, other systems some
+            tcp.setsockopt(socket.IPPROTO_TCP, getattr(socket, option), value)
 
 
-# Ask after 20 s without a byte, then every 10 s, four times. TCP_USER_TIMEOUT does the same for bytes under way.
+# Probe after 20 s without a byte, then every 10 s, four times. TCP_USER_TIMEOUT does the same for unacknowledged bytes.
 _KEEPALIVE = {"TCP_KEEPIDLE": 20, "TCP_KEEPINTVL": 10, "TCP_KEEPCNT": 4, "TCP_USER_TIMEOUT": 60_000}
 
 
@@ -193,25 +192,25 @@ def close(connection: Connection[Any]) -> None:
     if connection.open:
         try:
             connection.close()
-        except pymysql.Error:  # it broke while it said goodbye; nothing is left to do
+        except pymysql.Error:  # it broke while it was being closed
             connection._force_close()  # type: ignore[attr-defined]
 
 
 @contextmanager
 def translated() -> Iterator[None]:
-    """Turn PyMySQL's errors into ours, by number.
+    """Translate PyMySQL's errors into errors of :mod:`tidemill.errors`, by number.
 
-    By the text only where one number stands for several things: 1290 for every option that forbids a statement, and
-    the numbers of the server's file layer for every error of a file.
+    The text decides only where one number has several meanings: 1290 is any option that prevents a statement, and the
+    numbers of the server's file layer are any error of a file.
 
     Raises:
-        DatabaseUnavailable: transient; the outcome of a statement under way is unknown.
-        DatabaseReadOnly: transient; nothing was written, and another connection may find another server.
+        DatabaseUnavailable: transient; the outcome of a running statement is unknown.
+        DatabaseReadOnly: transient; nothing was written, and a new connection may reach another server.
         DatabaseFull: transient; nothing was written. The transaction is still open.
         Contention: transient. After a deadlock the transaction is rolled back; after a lock-wait time-out only its
-            last statement is, so roll back.
-        ConfigError: the account is refused, or what it wants to do is.
-        StoreError: anything else the database refuses.
+            last statement is, so the caller rolls back.
+        ConfigError: the account may not log in, or may not do this.
+        StoreError: the database refuses the statement for any other reason.
     """
     try:
         yield
@@ -220,40 +219,38 @@ def translated() -> Iterator[None]:
         text = str(error.args[1]) if len(error.args) > 1 else str(error)
         # PyMySQL's own «packet sequence» and «closed» errors carry no number.
         broken = not number and isinstance(error, pymysql.InterfaceError | pymysql.InternalError)
-        raise _ours(CR.CR_SERVER_LOST if broken else number, text) from error
+        raise _translate(CR.CR_SERVER_LOST if broken else number, text) from error
 
 
-def _ours(number: int, text: str) -> TidemillError:
+def _translate(number: int, text: str) -> TidemillError:
     value = f"{number}: {text}"
     if number in _CONTENTION:
-        return Contention("the database gave way to another transaction", value=value)
+        return Contention("TM-STORE-CONTENTION", value=value)
     if number in _READ_ONLY or (number == ER.OPTION_PREVENTS_STATEMENT and "read-only" in text):
-        return DatabaseReadOnly(
-            "the database takes no writes now", value=value, remedy="is TIDEMILL_DB_HOST the primary?"
-        )
-    if number in _AWAY:
-        return DatabaseUnavailable("the database cannot be reached", value=value, remedy="is it up? ./tidemill status")
+        return DatabaseReadOnly("TM-STORE-READ-ONLY", value=value)
+    if number in _UNAVAILABLE:
+        return DatabaseUnavailable("TM-STORE-UNAVAILABLE", value=value)
     if number in _FULL or (number in _FILE_LAYER and _NO_SPACE.search(text)):
-        return DatabaseFull("the database has no space left", value=value, remedy="make room on its disk")
+        return DatabaseFull("TM-STORE-FULL", value=value)
     if number in _DENIED:
-        return ConfigError("the database refuses the account", value=text, remedy="check its password and grants")
-    return StoreError("the database refused a statement", value=value)
+        return ConfigError("TM-STORE-ACCESS-DENIED", value=text)
+    return StoreError("TM-STORE-STATEMENT-REFUSED", value=value)
 
 
-_of_worker: dict[tuple[str, int, str], Connection[Any]] = {}
+_worker_connections: dict[tuple[str, int, str], Connection[Any]] = {}
 
 
 def worker_connection(settings: Settings) -> Connection[Any]:
-    """This process's own connection for writing rows, opened once and again after it was lost."""
-    place = (settings.db_host, settings.db_port, settings.user(Account.STREAM))
-    connection = _of_worker.get(place)
+    """This process's own connection for writing rows, opened once and opened again after it was lost."""
+    server = (settings.db_host, settings.db_port, settings.user(Account.STREAM))
+    connection = _worker_connections.get(server)
     if connection is None or not connection.open:
-        connection = _of_worker[place] = connect(settings, Account.STREAM)
+        connection = _worker_connections[server] = connect(settings, Account.STREAM)
     return connection
 
 
 def drop_worker_connection(settings: Settings) -> None:
-    """Forget this process's connection after it failed."""
-    connection = _of_worker.pop((settings.db_host, settings.db_port, settings.user(Account.STREAM)), None)
+    """Close this process's connection after it failed; the next caller opens another one."""
+    connection = _worker_connections.pop((settings.db_host, settings.db_port, settings.user(Account.STREAM)), None)
     if connection is not None:
         close(connection)

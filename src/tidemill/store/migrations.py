@@ -1,4 +1,4 @@
-"""Make the database hold what a pipeline folder declares: control plane, tables, rollups, views, version."""
+"""Creates what pipeline folders declare: control plane, tables, rollups, views, versions."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ CREATE TABLE IF NOT EXISTS schema_versions (
     applied_at DATETIME(6) NOT NULL DEFAULT UTC_TIMESTAMP(6)
 )
 """
-"""What of ``sql/`` was applied to this control plane: its tables, as ``control``, and each file of ``sql/upgrades``."""
+"""What was applied to a control plane: its tables, recorded as ``control``, and each file of ``sql/upgrades``."""
 BASE = "control"
 
 
@@ -40,7 +40,7 @@ def migrate_control(connection: Connection[Any], folder: Path) -> list[str]:
         The names of the tables that were created and of the upgrades that were run.
 
     Raises:
-        StoreError: the schema holds a control plane of a development version, which cannot be upgraded.
+        StoreError: the control plane is of a development version and cannot be upgraded; nothing was changed.
     """
     upgrades = sorted((folder / "upgrades").glob("*.sql"))
     with translated(), connection.cursor() as cursor:
@@ -69,22 +69,17 @@ def _run(connection: Connection[Any], statement: str) -> None:
 
 
 def _refuse_development_schema(connection: Connection[Any]) -> None:
-    """Before its first release the control plane kept its versions in a table ``migrations``."""
+    """Refuse a control plane from before the first release, which recorded its versions in a table ``migrations``."""
     with connection.cursor() as cursor:
         cursor.execute("SELECT DATABASE()")
         row = cursor.fetchone()
         schema = row[0] if row else None
         if _exists(connection, str(schema), "migrations"):
-            raise StoreError(
-                "the control schema holds tables of a development version, which cannot be upgraded",
-                value=schema,
-                remedy="set TIDEMILL_DB_CONTROL and TIDEMILL_DB_DATA to new schemas, or drop both, and run"
-                " ./tidemill apply",
-            )
+            raise StoreError("TM-STORE-DEVELOPMENT-SCHEMA", value=schema)
 
 
 def planned_objects(settings: Settings, pipeline: Pipeline) -> dict[str, str]:
-    """The statements that ``apply`` may run for a pipeline, by the name of the table or view each makes."""
+    """The statements that ``apply`` may run for a pipeline, by the name of the table or view that each creates."""
     schema, d = settings.db_data, dialect(settings.db_dialect)
     objects = {name: d.create_table(schema, name, table) for name, table in pipeline.tables.items()}
     for name in deletes_from(pipeline):
@@ -105,7 +100,7 @@ def planned_objects(settings: Settings, pipeline: Pipeline) -> dict[str, str]:
 def apply_pipeline(connection: Connection[Any], settings: Settings, pipeline: Pipeline) -> int:
     """Create what is missing for a pipeline and register its version.
 
-    A table that exists with other columns is refused: nothing is altered behind its owner's back.
+    A table that exists with other columns is refused: this function never alters a table.
 
     Args:
         connection: as the migrate account.
@@ -113,18 +108,18 @@ def apply_pipeline(connection: Connection[Any], settings: Settings, pipeline: Pi
         pipeline: checked.
 
     Returns:
-        The pipeline's version: the known one if the folder's content is what was applied last.
+        The pipeline's version: the existing one if the folder's content is what was applied last.
 
     Raises:
         StoreError: a table exists with other columns.
     """
     schema = settings.db_data
     with translated(), connection.cursor() as cursor:
-        # A rollup that is as old as its table counts every row that comes; any other one is built by the next driver.
+        # A rollup that is created with its table counts every row from the first; the next driver backfills any other.
         new = {name for name in pipeline.tables if not _exists(connection, schema, name)}
         for name in pipeline.rollups:
             _check_rollup(connection, schema, name, pipeline)
-        # Before the views, which show no row of a table as long as one of its models has none here.
+        # Before the views, which join this table: without a row for each model they would show no rows.
         for model in pipeline.models:
             cursor.execute("INSERT IGNORE INTO models (pipeline, model) VALUES (%s, %s)", (pipeline.name, model))
         for name, statement in planned_objects(settings, pipeline).items():
@@ -136,7 +131,7 @@ def apply_pipeline(connection: Connection[Any], settings: Settings, pipeline: Pi
             rollup_backfill.restart_backfill(connection, schema, pipeline, name)
         rollup_backfill.abandon_undeclared(connection, pipeline)
         if pipeline_version(connection, pipeline) is None:
-            # Also for content that was applied before the last: what it makes is newer than what came in between.
+            # Content that was applied before the last version gets a new version, too: its rows are newer.
             cursor.execute(
                 "INSERT INTO pipelines (pipeline, version, digest)"
                 " SELECT %(name)s, COALESCE(MAX(version), 0) + 1, %(digest)s FROM pipelines WHERE pipeline = %(name)s",
@@ -174,11 +169,7 @@ def _comment(connection: Connection[Any], schema: str, name: str) -> str | None:
 def _check_rollup(connection: Connection[Any], schema: str, name: str, pipeline: Pipeline) -> None:
     found = _comment(connection, schema, name)
     if found is not None and found != identifiers.rollup_definition(pipeline.rollups[name]):
-        raise StoreError(
-            f"rollup {schema}.{name} exists with another definition",
-            value=found,
-            remedy="give the changed rollup another name: it is built beside the running stream",
-        )
+        raise StoreError("TM-STORE-ROLLUP-CHANGED", rollup=f"{schema}.{name}", value=found)
 
 
 def _check_columns(connection: Connection[Any], schema: str, name: str, pipeline: Pipeline) -> None:
@@ -188,18 +179,11 @@ def _check_columns(connection: Connection[Any], schema: str, name: str, pipeline
             (schema, name),
         )
         found = [row[0] for row in cursor.fetchall()]
-    remembered, table = _comment(connection, schema, name), pipeline.tables[name]
-    if remembered and remembered != identifiers.table_definition(table):
-        raise StoreError(
-            f"table {schema}.{name} exists with another key, kind or type of a column",
-            value=f"{remembered}, this is {identifiers.table_definition(table)}",
-            remedy="give the pipeline another table, and let it read its topic again",
-        )
+    comment, table = _comment(connection, schema, name), pipeline.tables[name]
+    if comment and comment != identifiers.table_definition(table):
+        value = f"{comment}, this is {identifiers.table_definition(table)}"
+        raise StoreError("TM-STORE-TABLE-CHANGED", table=f"{schema}.{name}", value=value)
     declared = [*pipeline.tables[name].columns, *identifiers.SYSTEM_COLUMNS]
     if set(found) != set(declared):
         differing = sorted(set(found) ^ set(declared))
-        raise StoreError(
-            f"table {schema}.{name} exists with other columns",
-            value=", ".join(differing),
-            remedy="alter or drop it, or give the pipeline another table",
-        )
+        raise StoreError("TM-STORE-COLUMNS-CHANGED", table=f"{schema}.{name}", value=", ".join(differing))

@@ -46,7 +46,7 @@ from tidemill.spec.schema import Pipeline
 from tidemill.store.connection import connect, session
 from tidemill.store.control import heartbeats, streams
 from tidemill.store.migrations import pipeline_version
-from tidemill.store.write.transaction import WriteContext
+from tidemill.store.write.context import WriteContext
 from tidemill.stream.batch_sizer import BatchSizer, goal_of
 from tidemill.stream.diagnosis import FROM_WORKER, RESUMED, cause
 from tidemill.stream.log_rotation import LogRotator

@@ -15,7 +15,7 @@ from tidemill.config import Account, Settings
 from tidemill.spec.schema import Pipeline
 from tidemill.store.connection import session
 from tidemill.store.control import incidents, ledger
-from tidemill.store.write.transaction import Range, WriteContext
+from tidemill.store.write.context import Range, WriteContext
 from tidemill.stream.batch_sizer import BatchSizer, BatchTiming
 from tidemill.stream.metrics import StreamMetrics
 from tidemill.stream.plan.decode import decode

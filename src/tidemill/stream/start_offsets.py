@@ -26,8 +26,9 @@ from tidemill.store.control import ledger
 from tidemill.store.control.incidents import close_incident, open_incident
 from tidemill.store.sql import identifiers
 from tidemill.store.write import ledger_rows
+from tidemill.store.write.context import Range, WriteContext
 from tidemill.store.write.fencing import check_fencing_token
-from tidemill.store.write.transaction import Batch, Counts, Range, WriteContext
+from tidemill.store.write.transaction import Batch, Counts
 
 DATA_LOSS = "data-loss"
 MADE_AGAIN = "topic-made-again"

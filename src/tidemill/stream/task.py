@@ -23,7 +23,8 @@ from tidemill.spec.schema import Pipeline
 from tidemill.spec.tombstones import deletes_from
 from tidemill.store.connection import worker_connection
 from tidemill.store.write import ledger_rows
-from tidemill.store.write.ledger_rows import Counts, Range, Rejected, WriteContext
+from tidemill.store.write.context import Range, WriteContext
+from tidemill.store.write.ledger_rows import Counts, Rejected
 from tidemill.store.write.retract import count_rewritable
 from tidemill.store.write.transaction import Batch, write_batch
 from tidemill.stream.metrics import latencies

@@ -26,7 +26,7 @@ from tidemill.replay.request import (
 from tidemill.spec.schema import Source
 from tidemill.store.control.quarantine import QuarantinedRecord
 from tidemill.store.control.replays import COUNTED, Replay
-from tidemill.store.write.ledger_rows import Range
+from tidemill.store.write.context import Range
 
 SOURCE = Source(
     topic="t", schema="id BIGINT", max_records_per_batch=3, max_bytes_per_batch=65_536, max_record_bytes=500

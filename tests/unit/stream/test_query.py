@@ -5,7 +5,7 @@ from typing import Any
 
 from tidemill.config import Settings
 from tidemill.spec import load_pipeline
-from tidemill.store.write.transaction import WriteContext
+from tidemill.store.write.context import WriteContext
 from tidemill.stream.query import BatchCommitter
 
 

@@ -1,4 +1,4 @@
-"""What a driver says of itself every 2 s, and what it reads in answer."""
+"""The heartbeat that a driver writes every 2 s, and what it reads in answer."""
 
 from __future__ import annotations
 
@@ -17,35 +17,37 @@ _LAG = f"LEAST(COALESCE(VALUES(lag_seconds), {_GROWN}), COALESCE({_GROWN}, VALUE
 
 
 def report_heartbeat(connection: Connection[Any], stream: str, epoch: int, state: str, **facts: object) -> bool:
-    """Write a driver's heartbeat, and read whether it may go on.
+    """Write a driver's heartbeat, and read whether the driver is to keep running.
 
-    Of ``lag_seconds`` the lesser of two is kept: what the driver says, and the last one grown by the time since. What
-    the tables held once, they hold; and a driver that cannot tell, because it just starts, makes nothing fresher.
+    ``lag_seconds`` becomes the smaller of the reported value and the previous one plus the time since: what the tables
+    contained once, they still contain. A driver that does not know the lag yet, because it is starting, reports None,
+    and the previous value grows.
 
     Args:
-        connection: autocommit.
-        stream: whose.
-        epoch: the driver's own.
-        state: what it is doing.
+        connection: in autocommit mode.
+        stream: name of the stream.
+        epoch: of the driver that reports.
+        state: what the driver is doing.
         facts: columns of ``heartbeats``: ``batches``, ``records``, ``lag_records``, ``batch_ms``, ``last_error``, ….
 
     Returns:
-        True while the stream is wanted and this driver is not asked to leave.
+        True while the stream's desired state is ``running`` and this driver's exit is not requested.
 
     Raises:
-        Fenced: another driver took the stream over; nothing was written.
+        Fenced: another driver has acquired the lease; nothing was written.
     """
     row = read_stream(connection, stream)
     if row is None or row.epoch != epoch:
-        raise Fenced(f"stream {stream} was taken over", value=f"epoch {epoch}, now {row.epoch if row else 'none'}")
+        now = row.epoch if row else "none"
+        raise Fenced("TM-STORE-LEASE-LOST", stream=stream, value=f"this is epoch {epoch}, the lease has {now}")
     values = {"state": state, "lag_seconds": None, **facts, "epoch": epoch}
     columns = ", ".join(values)
     marks = ", ".join(f"%({name})s" for name in values)
-    # A driver of a later epoch may have spoken since the row was read, and its word stays.
-    news = {"lag_seconds": _LAG, "heartbeat_at": "UTC_TIMESTAMP(6)"} | {
+    # A driver of a later epoch may have reported since the row was read; its values are kept.
+    assignments = {"lag_seconds": _LAG, "heartbeat_at": "UTC_TIMESTAMP(6)"} | {
         name: f"VALUES({name})" for name in values if name != "lag_seconds"
     }
-    changes = ", ".join(f"{name} = IF(VALUES(epoch) >= epoch, {new}, {name})" for name, new in news.items())
+    changes = ", ".join(f"{name} = IF(VALUES(epoch) >= epoch, {new}, {name})" for name, new in assignments.items())
     with translated(), connection.cursor() as cursor:
         cursor.execute(
             f"INSERT INTO heartbeats (stream, heartbeat_at, {columns}) VALUES (%(stream)s, UTC_TIMESTAMP(6), {marks})"

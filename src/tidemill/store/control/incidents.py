@@ -1,4 +1,4 @@
-"""What a person should know about one subject, while it lasts."""
+"""Incidents: conditions that a person should know about, by subject and kind, while they last."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from tidemill.store.connection import translated
 
 
 def open_incident(connection: Connection[Any], subject: str, kind: str, message: str) -> None:
-    """Record what a person should know, once while it is open."""
+    """Open an incident, unless one of this subject and kind is open."""
     with translated(), connection.cursor() as cursor:
         cursor.execute(
             "INSERT INTO incidents (subject, kind, message) SELECT %s, %s, %s FROM DUAL WHERE NOT EXISTS"
@@ -20,7 +20,7 @@ def open_incident(connection: Connection[Any], subject: str, kind: str, message:
 
 
 def close_incident(connection: Connection[Any], subject: str, kind: str) -> None:
-    """It is over."""
+    """Close the open incident of a subject and kind, if there is one."""
     with translated(), connection.cursor() as cursor:
         cursor.execute(
             "UPDATE incidents SET closed_at = UTC_TIMESTAMP(6) WHERE subject = %s AND kind = %s AND closed_at IS NULL",

@@ -1,4 +1,4 @@
-"""The epoch of a stream and the driver that holds it; written by take-overs only."""
+"""The lease of a stream: its epoch and the driver that holds it; written only by a process that acquires it."""
 
 from __future__ import annotations
 
@@ -19,33 +19,35 @@ def acquire_lease(
     expected: int | None = None,
     requested_at: datetime | None = None,
 ) -> int:
-    """Raise a stream's epoch and return the new one. From here on no older driver can commit.
+    """Increment a stream's epoch and return it. From here on no older driver can commit.
 
     Args:
-        connection: autocommit.
-        stream: whose.
-        pipeline_version: of the driver to be started.
-        by: who takes it over.
-        expected: the epoch that the decision to take over was made on; None takes over whatever there is.
-        requested_at: the wish that it was made on, so that nothing is started against a later one; None for any.
+        connection: in autocommit mode.
+        stream: name of the stream.
+        pipeline_version: of the driver that will be started.
+        by: who acquires it.
+        expected: the epoch that the caller has read; None to acquire the lease whatever its epoch is.
+        requested_at: time of the request that the caller acts on, so that no driver is started against a later
+            request; None to act on any.
 
     Raises:
-        Fenced: somebody else took it over, or wished something else, since that decision; nothing was changed.
+        Fenced: another process acquired the lease, or another state was requested, since; nothing was changed.
     """
     with translated(), connection.cursor() as cursor:
         connection.begin()
         if requested_at is not None:
-            # A wish waits for the lock: it comes before this, and is seen, or after it.
+            # A request waits for this lock: it is either committed before, and seen here, or comes after.
             cursor.execute("SELECT requested_at FROM streams WHERE stream = %s FOR UPDATE", (stream,))
             if cursor.fetchone() != (requested_at,):
                 connection.rollback()
-                raise Fenced(f"something else was wished of stream {stream} meanwhile")
+                raise Fenced("TM-STORE-STATE-CHANGED", stream=stream)
         if expected is not None:
             cursor.execute("SELECT epoch FROM leases WHERE stream = %s FOR UPDATE", (stream,))
-            found = cursor.fetchone()
-            if (int(found[0]) if found else 0) != expected:
+            lease = cursor.fetchone()
+            epoch = int(lease[0]) if lease else 0
+            if epoch != expected:
                 connection.rollback()
-                raise Fenced(f"stream {stream} was taken over meanwhile", value=f"epoch {found[0] if found else 0}")
+                raise Fenced("TM-STORE-LEASE-ACQUIRED", stream=stream, value=f"epoch {epoch}, expected {expected}")
         cursor.execute(
             "INSERT INTO leases (stream, epoch, pipeline_version, acquired_by)"
             " VALUES (%(stream)s, 1, %(version)s, %(by)s)"
@@ -62,7 +64,7 @@ def acquire_lease(
 
 
 def record_driver(connection: Connection[Any], stream: str, epoch: int, **where: object) -> None:
-    """Say where the driver of an epoch runs: any of ``host``, ``pid``, ``log_file``, ``master``, ``submission_id``."""
+    """Record where the driver of an epoch runs: ``host``, ``pid``, ``log_file``, ``master``, ``submission_id``."""
     changes = ", ".join(f"{name} = %({name})s" for name in where)
     with translated(), connection.cursor() as cursor:
         cursor.execute(

@@ -1,4 +1,4 @@
-"""Reading the ledger: where a stream stands, how fresh its tables are, how much is in them."""
+"""Reading the ledger: totals of a stream, its positions in Kafka, its newest commit."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from tidemill.store.connection import translated
 
 @dataclass(frozen=True)
 class Totals:
-    """A stream's ledger, added up over all its own commits; replays read the same records again."""
+    """The sums over the commits of a stream itself; replays, which read the same records again, are left out."""
 
     commits: int
     records: int
@@ -25,7 +25,7 @@ class Totals:
     quarantined: int
     gap: int
     lost: int
-    """Offsets that Kafka removed before they were read."""
+    """Offsets that Kafka deleted before the stream read them."""
     newest_at: datetime | None
     """Newest Kafka timestamp committed, naive UTC."""
     last_commit: int
@@ -49,7 +49,7 @@ FROM commits WHERE stream = %s AND replay_id IS NULL
 
 
 def totals(connection: Connection[Any], stream: str) -> Totals:
-    """The whole ledger of a stream in one row."""
+    """The sums over a stream's ledger."""
     with translated(), connection.cursor(DictCursor) as cursor:
         cursor.execute(_TOTALS, (stream,))
         row = cursor.fetchone()
@@ -65,7 +65,7 @@ def positions(connection: Connection[Any], stream: str, topic: str) -> dict[int,
 
 
 def begin_at(connection: Connection[Any], stream: str, topic: str, starts: dict[int, int]) -> None:
-    """Give partitions that have no position yet their first one. Known positions stay."""
+    """Insert the first position of partitions that have none. Existing positions stay."""
     with translated(), connection.cursor() as cursor:
         cursor.executemany(
             "INSERT IGNORE INTO offsets (stream, topic, partition_id, position) VALUES (%s, %s, %s, %s)",

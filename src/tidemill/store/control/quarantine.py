@@ -1,4 +1,4 @@
-"""Reading the quarantine: which records are set aside, one of them whole, and the bytes that a replay needs."""
+"""Reading the quarantine: its records, one record with its bytes, and the bytes that a replay needs."""
 
 from __future__ import annotations
 
@@ -11,22 +11,22 @@ from pymysql.connections import Connection
 from pymysql.cursors import DictCursor
 
 from tidemill.store.connection import translated
-from tidemill.store.write.ledger_rows import Range
+from tidemill.store.write.context import Range
 
 PAGE = 5_000
-"""Records that one query tells of."""
+"""Records that one query returns."""
 
 
 @dataclass(frozen=True)
 class QuarantineFilter:
-    """Which records of a stream's quarantine are meant."""
+    """Selects records of a stream's quarantine."""
 
     reason: str | None = None
-    """Part of the reason's text, in any case."""
+    """A part of the reason's text; case does not matter."""
     ids: tuple[int, ...] = ()
-    """Only these, if any are named."""
+    """Only these records; empty for all."""
     resolved: bool = False
-    """Those that a replay has made sound, too."""
+    """Whether to include records that a replay has resolved."""
 
     def where(self) -> tuple[str, list[object]]:
         """As an SQL condition and its values."""
@@ -51,13 +51,13 @@ class QuarantinedRecord:
     partition_id: int
     record_offset: int
     record_at: datetime | None
-    """When Kafka got it; None where its bytes could not be read when it was set aside."""
+    """Kafka's timestamp; None if the record could not be read from Kafka when it was quarantined."""
     value_bytes: int | None
-    """Its size in Kafka; None without a value."""
+    """Size of the value in Kafka; None if it has none."""
     kept_bytes: int
-    """How many bytes of key, value and headers are kept here."""
+    """How many bytes of key, value and headers the quarantine stores."""
     cut: bool
-    """Whether less is kept of its value than Kafka had."""
+    """Whether the stored value is shorter than the record's."""
     reason: str
     pipeline_version: int
     resolved_commit: int | None
@@ -71,33 +71,35 @@ _COLUMNS = (
 )
 
 
-def newest(connection: Connection[Any], stream: str, choice: QuarantineFilter, limit: int) -> list[QuarantinedRecord]:
-    """The records set aside last, newest first."""
+def latest_records(
+    connection: Connection[Any], stream: str, choice: QuarantineFilter, limit: int
+) -> list[QuarantinedRecord]:
+    """The records that were quarantined last, newest first."""
     return _select(connection, stream, choice, "ORDER BY id DESC LIMIT %s", limit)
 
 
-def in_order(
+def records_in_order(
     connection: Connection[Any], stream: str, topic: str, choice: QuarantineFilter
 ) -> Iterator[QuarantinedRecord]:
-    """All that are chosen of one topic, by generation, partition and offset; a page of them is in memory at a time."""
+    """The selected records of one topic in order of generation, partition and offset; reads one page at a time."""
     with translated(), connection.cursor() as cursor:
         cursor.execute(
             "SELECT DISTINCT generation, partition_id FROM quarantine WHERE stream = %s AND topic = %s"
             " ORDER BY generation, partition_id",
             (stream, topic),
         )
-        places = cursor.fetchall()
+        partitions = cursor.fetchall()
     end = (
         "AND topic = %s AND generation = %s AND partition_id = %s AND record_offset >= %s"
         " ORDER BY record_offset LIMIT %s"
     )
-    for generation, partition in places:
+    for generation, partition in partitions:
         begin, full = 0, True
         while full:
-            found = _select(connection, stream, choice, end, topic, generation, partition, begin, PAGE)
-            yield from found
-            full = len(found) == PAGE
-            begin = found[-1].record_offset + 1 if full else begin
+            page = _select(connection, stream, choice, end, topic, generation, partition, begin, PAGE)
+            yield from page
+            full = len(page) == PAGE
+            begin = page[-1].record_offset + 1 if full else begin
 
 
 def _select(
@@ -113,7 +115,7 @@ def _select(
 
 @dataclass(frozen=True)
 class StoredRecord:
-    """A record of the quarantine with all that is kept of it."""
+    """A record of the quarantine with everything that is stored of it."""
 
     id: int
     record_offset: int
@@ -127,7 +129,7 @@ class StoredRecord:
 
     @property
     def partial(self) -> bool:
-        """Whether Kafka had more of it than is kept here."""
+        """Whether Kafka had more of it than the quarantine stores."""
         return self.timestamp_us is None or (self.value_bytes or 0) > len(self.value or b"")
 
 
@@ -140,14 +142,14 @@ _WHOLE = (
 def read_range(
     connection: Connection[Any], place: tuple[str, str, int], span: Range, choice: QuarantineFilter, up_to: int
 ) -> list[StoredRecord]:
-    """The chosen records of one range, in order.
+    """The selected records of one range, in order of their offsets.
 
     Args:
         connection: as any account that may read.
         place: stream, topic and generation.
         span: partition and offsets.
-        choice: which of them.
-        up_to: the newest id that counts.
+        choice: selects among them.
+        up_to: the greatest id to return.
     """
     condition, values = choice.where()
     return _whole(

@@ -1,4 +1,4 @@
-"""Replays in the control plane: what was asked for, who works on it, how far it is."""
+"""Rows of ``replays``: what was requested, which job is running it, and its progress."""
 
 from __future__ import annotations
 
@@ -14,10 +14,10 @@ from pymysql.cursors import DictCursor
 
 from tidemill.errors import StreamError, TidemillError
 from tidemill.store.connection import translated
-from tidemill.store.write.ledger_rows import Range
+from tidemill.store.write.context import Range
 
 COUNTED = ("written", "duplicate", "stale", "filtered", "quarantined", "gap", "unselected", "warned")
-"""What a replay tells of its commits."""
+"""The counts that a replay reports of its commits."""
 
 
 @dataclass(frozen=True)
@@ -28,14 +28,14 @@ class Replay:
     stream: str
     pipeline_version: int
     selection: dict[str, Any]
-    """``asked``: what a person wanted; ``plan``: what that is in offsets; ``result``: what came of it."""
+    """``asked``: what a person requested; ``plan``: the same in offsets; ``result``: what the replay did."""
     requested_by: str
     state: str
-    """``asked``, ``running``, ``done`` or ``failed``; a failed one can be run again."""
+    """``requested``, ``running``, ``done`` or ``failed``; a failed replay can be run again."""
     records: int
-    """Read again so far; a second pass counts them twice."""
+    """Records read so far; a second pass counts them again."""
     retracted_rows: int
-    """Rows of older pipeline versions that this version does not make any more."""
+    """Rows of older pipeline versions that this version does not produce any more, which the replay deleted."""
     last_error: str | None
     requested_at: datetime
     ended_at: datetime | None
@@ -44,7 +44,7 @@ class Replay:
 def request_replay(
     connection: Connection[Any], stream: str, pipeline_version: int, selection: dict[str, Any], by: str
 ) -> int:
-    """Write down a replay that is to be run; returns its id."""
+    """Insert a replay that is to be run; returns its id."""
     with translated(), connection.cursor() as cursor:
         cursor.execute(
             "INSERT INTO replays (stream, pipeline_version, selection, requested_by) VALUES (%s, %s, %s, %s)",
@@ -57,7 +57,7 @@ def read(connection: Connection[Any], replay_id: int) -> Replay:
     """One replay.
 
     Raises:
-        StreamError: there is none of this id.
+        StreamError: there is no replay of this id.
     """
     with translated(), connection.cursor(DictCursor) as cursor:
         cursor.execute(
@@ -67,56 +67,56 @@ def read(connection: Connection[Any], replay_id: int) -> Replay:
         )
         row = cursor.fetchone()
     if row is None:
-        raise StreamError("there is no such replay", value=replay_id, remedy="ask for one with ./tidemill replay")
+        raise StreamError("TM-STORE-NO-REPLAY", value=replay_id)
     return Replay(**{**row, "selection": json.loads(row["selection"])})
 
 
 @contextmanager
-def held(connection: Connection[Any], replay_id: int) -> Iterator[None]:
-    """Keep other jobs from working on the same replay, for as long as this connection lives.
+def locked(connection: Connection[Any], replay_id: int) -> Iterator[None]:
+    """Prevent other jobs from running the same replay, until the block ends or the connection breaks.
 
     Raises:
-        StreamError: one does already.
+        StreamError: another job is running it.
     """
     name = f"tidemill replay {replay_id}"
     with translated(), connection.cursor() as cursor:
         cursor.execute("SELECT GET_LOCK(%s, 0)", (name,))
-        (taken,) = cursor.fetchone() or (0,)
-    if not taken:
-        raise StreamError("another job works on this replay", value=replay_id, remedy="wait for it")
+        (acquired,) = cursor.fetchone() or (0,)
+    if not acquired:
+        raise StreamError("TM-STORE-REPLAY-LOCKED", value=replay_id)
     try:
         yield
     finally:
-        # Suppressed: a connection that broke holds nothing any more, and what broke it is the news.
+        # Suppressed: a broken connection holds no lock, and the error that broke it is the one to report.
         with suppress(TidemillError), translated(), connection.cursor() as cursor:
             cursor.execute("SELECT RELEASE_LOCK(%s)", (name,))
 
 
 def begin(connection: Connection[Any], replay_id: int) -> None:
-    """A job works on it."""
+    """Mark a replay as running."""
     _set(connection, replay_id, "state = 'running', last_error = NULL, ended_at = NULL")
 
 
 def progress(connection: Connection[Any], replay_id: int) -> None:
-    """Say how many records were read by now, as the ledger has it."""
+    """Update how many records were read so far, from the ledger."""
     read = "SELECT SUM(until_offset - from_offset - gap_rows - unselected_rows) FROM commits WHERE replay_id = %s"
     _set(connection, replay_id, f"records = COALESCE(({read}), 0)", replay_id)
 
 
-def settle_plan(connection: Connection[Any], replay_id: int, plan: dict[str, Any]) -> None:
-    """Its plan says more than it did when the replay was asked for."""
+def update_plan(connection: Connection[Any], replay_id: int, plan: dict[str, Any]) -> None:
+    """Replace the plan of a replay by a more exact one than when it was requested."""
     selection = json.dumps(read(connection, replay_id).selection | {"plan": plan})
     _set(connection, replay_id, "selection = %s", selection)
 
 
 def finish(connection: Connection[Any], replay_id: int, result: dict[str, Any]) -> None:
-    """It is done; its result is kept beside what was asked for."""
+    """Mark a replay as done; its result is stored beside the request."""
     selection = json.dumps(read(connection, replay_id).selection | {"result": result})
     _set(connection, replay_id, "state = 'done', selection = %s, ended_at = UTC_TIMESTAMP(6)", selection)
 
 
 def fail(connection: Connection[Any], replay_id: int, reason: str) -> None:
-    """Its job has failed; what is committed stays, and the job may be run again. A finished replay stays so."""
+    """Mark a replay as failed; its commits stay, and it may be run again. A replay that is done stays done."""
     changes = "state = 'failed', last_error = %s, ended_at = UTC_TIMESTAMP(6)"
     _set(connection, replay_id, changes, reason[:4000], unless_done=True)
 
@@ -128,7 +128,7 @@ def _set(connection: Connection[Any], replay_id: int, changes: str, *values: obj
 
 
 def committed(connection: Connection[Any], replay_id: int) -> dict[tuple[int, int], int]:
-    """How far a replay's batches are: (batch, partition) -> the offset up to which it is committed."""
+    """Progress of a replay's batches: (batch, partition) -> the offset up to which it is committed."""
     with translated(), connection.cursor() as cursor:
         cursor.execute(
             "SELECT batch_id, partition_id, MAX(until_offset) FROM commits WHERE replay_id = %s"
@@ -139,7 +139,7 @@ def committed(connection: Connection[Any], replay_id: int) -> dict[tuple[int, in
 
 
 def totals(connection: Connection[Any], replay_id: int, batches: range) -> dict[str, int]:
-    """What became of the records of some of a replay's batches: ``records`` and :data:`COUNTED`."""
+    """The sums over a range of a replay's batches: ``records`` and :data:`COUNTED`."""
     sums = ", ".join(f"COALESCE(SUM({name}_rows), 0)" for name in COUNTED)
     with translated(), connection.cursor() as cursor:
         cursor.execute(
@@ -153,7 +153,7 @@ def totals(connection: Connection[Any], replay_id: int, batches: range) -> dict[
 
 
 def with_gaps(connection: Connection[Any], replay_id: int, batches: range) -> list[Range]:
-    """The ranges of some of a replay's commits in which Kafka did not have every offset."""
+    """The ranges of commits, within a range of a replay's batches, in which Kafka did not have every offset."""
     with translated(), connection.cursor() as cursor:
         cursor.execute(
             "SELECT partition_id, from_offset, until_offset FROM commits WHERE replay_id = %s AND gap_rows > 0"
@@ -164,6 +164,6 @@ def with_gaps(connection: Connection[Any], replay_id: int, batches: range) -> li
 
 
 def count_retracted(connection: Connection[Any], replay_id: int, rows: int) -> None:
-    """Count rows that leave a table. In the transaction that removes them."""
+    """Add to the count of retracted rows, in the transaction that deletes them."""
     with translated(), connection.cursor() as cursor:
         cursor.execute("UPDATE replays SET retracted_rows = retracted_rows + %s WHERE id = %s", (rows, replay_id))

@@ -1,4 +1,4 @@
-"""Rows about what is wanted of a stream, and what became of its drivers."""
+"""Rows of ``streams``: the desired state, requests to exit, failures of drivers, the circuit breaker."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ FROM streams AS s LEFT JOIN leases AS l USING (stream) LEFT JOIN heartbeats AS h
 
 
 def read_stream(connection: Connection[Any], stream: str) -> StreamRow | None:
-    """One stream, or None if nothing was ever wished of it."""
+    """One stream, or None if no state was ever requested for it."""
     with translated(), connection.cursor(DictCursor) as cursor:
         cursor.execute(_READ + " WHERE s.stream = %s", (stream,))
         row = cursor.fetchone()
@@ -60,15 +60,15 @@ def request_state(connection: Connection[Any], stream: str, state: str, by: str)
 
 
 def request_stop(connection: Connection[Any], row: StreamRow, by: str) -> bool:
-    """Have a stream stop, unless something else was wished of it since it was read.
+    """Set the desired state to ``stopped``, unless another request came since the row was read.
 
     Args:
-        connection: autocommit.
-        row: the stream, wanted running, as it was read.
-        by: who wants it stopped.
+        connection: in autocommit mode.
+        row: the stream, with the desired state ``running``, as it was read.
+        by: who requests the stop.
 
     Returns:
-        Whether it is wished stopped by this call.
+        Whether this call changed the desired state.
     """
     with translated(), connection.cursor() as cursor:
         return bool(
@@ -81,13 +81,14 @@ def request_stop(connection: Connection[Any], row: StreamRow, by: str) -> bool:
 
 
 def request_exit(connection: Connection[Any], stream: str, by: str | None = None, *, epoch: int | None = None) -> None:
-    """Have the present driver leave gracefully and another one follow it.
+    """Request the graceful exit of the present driver; the supervisor then starts another one.
 
     Args:
-        connection: autocommit.
-        stream: whose.
-        by: the person who asks for a restart, which is a wish that it runs; None for a roll, which is no wish.
-        epoch: of the driver that is meant; one that has followed it meanwhile stays. None for whichever there is.
+        connection: in autocommit mode.
+        stream: name of the stream.
+        by: the person who requests a restart, which also sets the desired state to ``running``; None for a rolling
+            upgrade, which leaves the desired state as it is.
+        epoch: of the driver that is to exit, so that its successor keeps running; None for the present driver.
     """
     if by is not None:
         request_state(connection, stream, "running", by)
@@ -102,10 +103,10 @@ def request_exit(connection: Connection[Any], stream: str, by: str | None = None
 
 
 def count_failure(connection: Connection[Any], stream: str, epoch: int) -> bool:
-    """The driver of an epoch failed: one more since the last commit.
+    """Count a failure of the driver of an epoch; a commit resets the count.
 
     Returns:
-        False if this epoch's failure was counted before, or the stream was taken over since.
+        False if the failure of this epoch is counted already, or another driver has acquired the lease.
     """
     with translated(), connection.cursor() as cursor:
         return bool(
@@ -120,7 +121,7 @@ def count_failure(connection: Connection[Any], stream: str, epoch: int) -> bool:
 
 
 def clear_failures(connection: Connection[Any], stream: str) -> None:
-    """A driver has committed: what failed before it is over."""
+    """Reset the count of failures, because a driver has committed."""
     with translated(), connection.cursor() as cursor:
         cursor.execute(
             "UPDATE streams SET failures_in_a_row = 0 WHERE stream = %s AND failures_in_a_row > 0", (stream,)
@@ -128,16 +129,17 @@ def clear_failures(connection: Connection[Any], stream: str) -> None:
 
 
 def open_circuit(connection: Connection[Any], stream: str, reason: str, requested_at: datetime | None = None) -> bool:
-    """Open the circuit: the stream waits for a person. Also an incident.
+    """Open the circuit: no driver is started until a person requests a state. Opens an incident, too.
 
     Args:
-        connection: autocommit.
-        stream: whose.
+        connection: in autocommit mode.
+        stream: name of the stream.
         reason: for the person.
-        requested_at: the wish that the decision was made on, so that a later one is not undone; None for any.
+        requested_at: time of the request that the caller acts on, so that a later request is not overridden; None to
+            act on any.
 
     Returns:
-        Whether it is open by this call.
+        Whether this call opened it.
     """
     with translated(), connection.cursor() as cursor:
         cursor.execute(

@@ -1,8 +1,8 @@
-"""Old ledger rows put together: the same sums over the same offsets in fewer rows.
+"""Compacts the ledger: merges old rows into fewer rows with the same sums over the same offsets.
 
-Adjacent commits of one partition become one row: it begins where the first began, ends where the last ended, keeps
-the last one's id and adds up what they counted. The row of the newest commit of a partition is left alone, for a
-driver asks it whether its commit happened; so are the rows of a replay that is not done.
+Adjacent commits of one partition become one row: from the start of the first to the end of the last commit, with the id
+of the last one and the sums of their counts. The newest commit of a partition is never merged, because a driver reads
+it to find out whether its commit happened; neither are the rows of a replay that is not done.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from tidemill.store.connection import translated
 from tidemill.store.steps import pause_for_others, run_step
 
 STEP_COMMITS = 500
-"""Rows that one transaction puts together."""
+"""Rows that one transaction merges."""
 _PAGE = 5_000
 _SUMS = (
     "written_rows", "duplicate_rows", "stale_rows", "filtered_rows", "quarantined_rows", "gap_rows", "lost_rows",
@@ -51,46 +51,46 @@ class _Chain:
     partition: int
     replay: int | None
     last: int
-    """The newest commit that may be touched."""
+    """The newest commit that may be merged."""
 
 
 @dataclass(frozen=True)
-class _Commit:
+class _LedgerRow:
     id: int
     start: int
     until: int
     version: int
 
-    def goes_on(self, other: _Commit) -> bool:
-        """Whether the other one begins where this one ends."""
+    def is_continued_by(self, other: _LedgerRow) -> bool:
+        """Whether the other row begins where this one ends."""
         return self.until == other.start and self.version == other.version and self.id < other.id
 
 
 def compact(connection: Connection[Any], stream: str, cutoff: datetime, *, dry_run: bool = False) -> int:
-    """Put together the commits from before ``cutoff``, each step in a transaction of its own.
+    """Merge the commits from before ``cutoff``, each step in a transaction of its own.
 
     Args:
         connection: as the stream account, in autocommit mode.
-        stream: whose.
+        stream: name of the stream.
         cutoff: naive UTC.
         dry_run: only count.
 
     Returns:
-        How many rows the ledger has less.
+        By how many rows the ledger became shorter.
     """
-    gained = 0
+    merged = 0
     for chain in _chains(connection, stream):
-        run: list[_Commit] = []
-        for commit in _old_commits(connection, chain, cutoff):
-            if run and not run[-1].goes_on(commit):
-                gained += _finish(connection, chain, run, dry_run)
+        run: list[_LedgerRow] = []
+        for row in _old_rows(connection, chain, cutoff):
+            if run and not run[-1].is_continued_by(row):
+                merged += _finish(connection, chain, run, dry_run)
                 run = []
-            run.append(commit)
+            run.append(row)
             if len(run) == STEP_COMMITS:
-                gained += _finish(connection, chain, run, dry_run)
-                run = [_Commit(commit.id, run[0].start, commit.until, commit.version)]
-        gained += _finish(connection, chain, run, dry_run)
-    return gained
+                merged += _finish(connection, chain, run, dry_run)
+                run = [_LedgerRow(row.id, run[0].start, row.until, row.version)]
+        merged += _finish(connection, chain, run, dry_run)
+    return merged
 
 
 def _chains(connection: Connection[Any], stream: str) -> list[_Chain]:
@@ -102,23 +102,23 @@ def _chains(connection: Connection[Any], stream: str) -> list[_Chain]:
         ]
 
 
-def _old_commits(connection: Connection[Any], chain: _Chain, cutoff: datetime) -> Iterator[_Commit]:
-    """In order of their offsets."""
+def _old_rows(connection: Connection[Any], chain: _Chain, cutoff: datetime) -> Iterator[_LedgerRow]:
+    """The rows from before the cutoff in order of their offsets."""
     values = {"stream": chain.stream, "topic": chain.topic, "generation": chain.generation,
               "partition": chain.partition, "replay": chain.replay, "last": chain.last, "cutoff": cutoff}  # fmt: skip
     after = 0
     while True:
         with translated(), connection.cursor() as cursor:
             cursor.execute(_ROWS, values | {"after": after})
-            found = [_Commit(*map(int, row)) for row in cursor.fetchall()]
-        yield from found
-        if len(found) < _PAGE:
+            page = [_LedgerRow(*map(int, row)) for row in cursor.fetchall()]
+        yield from page
+        if len(page) < _PAGE:
             return
-        after = found[-1].until
+        after = page[-1].until
 
 
-def _finish(connection: Connection[Any], chain: _Chain, run: list[_Commit], dry_run: bool) -> int:
-    """Put a run of commits together; returns how many rows that saves."""
+def _finish(connection: Connection[Any], chain: _Chain, run: list[_LedgerRow], dry_run: bool) -> int:
+    """Merge a run of adjacent rows; returns by how many the ledger became shorter."""
     if len(run) < 2:
         return 0
     if dry_run:
@@ -129,11 +129,11 @@ def _finish(connection: Connection[Any], chain: _Chain, run: list[_Commit], dry_
     return len(run) - 1 if merged else 0
 
 
-def _merge(cursor: Any, chain: _Chain, run: list[_Commit]) -> bool:
-    """The one transaction. False if the rows are not what they were: somebody else puts them together."""
-    ids = [commit.id for commit in run]
+def _merge(cursor: Any, chain: _Chain, run: list[_LedgerRow]) -> bool:
+    """The transaction of one merge. False if another process has merged some of the rows since they were read."""
+    ids = [row.id for row in run]
     cursor.execute("SELECT id, from_offset, until_offset FROM commits WHERE id IN %s ORDER BY id FOR UPDATE", (ids,))
-    if [*cursor.fetchall()] != [(commit.id, commit.start, commit.until) for commit in run]:
+    if [*cursor.fetchall()] != [(row.id, row.start, row.until) for row in run]:
         return False
     last, others = ids[-1], ids[:-1]
     sums = ", ".join(f"SUM({name}) AS {name}" for name in _SUMS)
@@ -148,9 +148,9 @@ def _merge(cursor: Any, chain: _Chain, run: list[_Commit]) -> bool:
     return True
 
 
-def _move_details(cursor: Any, chain: _Chain, run: list[_Commit]) -> None:
-    """What hangs on the rows that go is hung on the one that stays."""
-    last, others = run[-1].id, [commit.id for commit in run[:-1]]
+def _move_details(cursor: Any, chain: _Chain, run: list[_LedgerRow]) -> None:
+    """Let the rows that refer to the merged commits refer to the one that remains."""
+    last, others = run[-1].id, [row.id for row in run[:-1]]
     names = ", ".join(_OF_TABLES)
     added = ", ".join(f"{name} = commit_tables.{name} + VALUES({name})" for name in _OF_TABLES)
     cursor.execute(
@@ -160,10 +160,10 @@ def _move_details(cursor: Any, chain: _Chain, run: list[_Commit]) -> None:
         (last, others),
     )
     cursor.execute("DELETE FROM commit_tables WHERE commit_id IN %s", (others,))
-    place = (chain.stream, chain.topic, chain.generation, chain.partition, run[0].start, run[-1].until)
+    span = (chain.stream, chain.topic, chain.generation, chain.partition, run[0].start, run[-1].until)
     for column in ("commit_id", "resolved_commit"):
         cursor.execute(
             f"UPDATE quarantine SET {column} = %s WHERE stream = %s AND topic = %s AND generation = %s"
             f" AND partition_id = %s AND record_offset >= %s AND record_offset < %s AND {column} IN %s",
-            (last, *place, others),
+            (last, *span, others),
         )

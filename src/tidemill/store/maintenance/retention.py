@@ -1,14 +1,14 @@
-"""What leaves by its age: rows of tables with a retention, deletion markers, quarantined records.
+"""Removes what is too old: rows of tables with a retention, deletion markers, quarantined records.
 
-Always in small transactions, in key order as writers go, and with the same locks: a row that leaves takes its part in
-the rollups with it.
+In small transactions, in the same key order and with the same locks as writers. A row that is removed is subtracted
+from the rollups, too.
 """
 
 from __future__ import annotations
 
 import time
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
@@ -25,108 +25,108 @@ from tidemill.store.write.fencing import check_pipeline_version
 from tidemill.store.write.merge import TableTarget, prepare_tombstones, remove_rows
 
 BATCH_ROWS = 2_000
-"""Rows that leave in one transaction."""
+"""Rows that one transaction removes."""
 BATCH_RECORDS = 500
-"""Quarantined records that leave in one transaction; each may be megabytes."""
+"""Quarantined records that one transaction removes; each may have megabytes."""
 
 
 @dataclass(frozen=True)
-class Place:
-    """One table, over a connection as the stream account in autocommit mode."""
+class MaintainedTable:
+    """One table, with a connection as the stream account in autocommit mode."""
 
     connection: Connection[Any]
     schema: str
     pipeline: Pipeline
     name: str
     version: int
-    """The pipeline's, as applied: a newer one may have rollups that this one does not know."""
+    """The applied version of the pipeline: a newer one may have rollups that this one does not know."""
 
     @property
-    def table(self) -> Table:
-        """Its declaration."""
+    def declaration(self) -> Table:
+        """The declaration of the table."""
         return self.pipeline.tables[self.name]
 
-    def target(self) -> TableTarget:
-        """As settling knows it. Inside a transaction."""
-        building = incomplete_rollups(self.connection, self.pipeline)
-        return TableTarget(self.connection, self.schema, self.pipeline, self.name, building)
+    def target(self, incomplete: Collection[str] = ()) -> TableTarget:
+        """The table as the write path knows it."""
+        return TableTarget(self.connection, self.schema, self.pipeline, self.name, incomplete)
 
 
-def remove_old_rows(place: Place, cutoff: datetime, *, dry_run: bool = False, rows: int = BATCH_ROWS) -> int:
-    """Remove the rows whose retention ended before ``cutoff`` (naive UTC), and move the rollups along.
+def remove_old_rows(table: MaintainedTable, cutoff: datetime, *, dry_run: bool = False, rows: int = BATCH_ROWS) -> int:
+    """Remove the rows whose retention ended before ``cutoff`` (naive UTC), and subtract them from the rollups.
 
     Returns:
-        Rows removed, or to be removed.
+        Number of rows removed, or to be removed.
 
     Raises:
         Fenced: the stream runs a newer pipeline version.
     """
-    retention = place.table.retention
+    retention = table.declaration.retention
     if retention is None:
         return 0
     condition, values = older_than(retention.column), {"cutoff": cutoff}
     if dry_run:
-        statement = dialect_of(place.connection).count_expired(place.schema, place.name, condition)
-        return _count(place.connection, statement, values)
+        statement = dialect_of(table.connection).count_expired(table.schema, table.name, condition)
+        return _count(table.connection, statement, values)
 
     def remove(_cursor: Any) -> int:
-        removed = remove_rows(place.target(), condition, values)
-        check_pipeline_version(place.connection, place.pipeline.name, place.version)
+        target = table.target(incomplete_rollups(table.connection, table.pipeline))
+        removed = remove_rows(target, condition, values)
+        check_pipeline_version(table.connection, table.pipeline.name, table.version)
         return removed
 
-    prepare_tombstones(TableTarget(place.connection, place.schema, place.pipeline, place.name))
-    return _walk(place, (condition, values), remove, rows=rows)
+    prepare_tombstones(table.target())
+    return _walk(table, (condition, values), remove, rows=rows)
 
 
-def remove_old_markers(place: Place, commit: int, *, dry_run: bool = False, rows: int = BATCH_ROWS) -> int:
-    """Forget the keys that tombstones up to a commit deleted; returns how many."""
-    source, values, d = identifiers.deletion_markers(place.name), {"commit": commit}, dialect_of(place.connection)
+def remove_old_markers(table: MaintainedTable, commit: int, *, dry_run: bool = False, rows: int = BATCH_ROWS) -> int:
+    """Remove the deletion markers of commits up to ``commit``; returns how many."""
+    source, values, d = identifiers.deletion_markers(table.name), {"commit": commit}, dialect_of(table.connection)
     if dry_run:
-        return _count(place.connection, d.count_expired(place.schema, source, MARKER_UNTIL), values)
-    prepare_tombstones(TableTarget(place.connection, place.schema, place.pipeline, place.name))
-    statement = d.delete_expired_markers(place.schema, place.name, place.table)
+        return _count(table.connection, d.count_expired(table.schema, source, MARKER_UNTIL), values)
+    prepare_tombstones(table.target())
+    statement = d.delete_expired_markers(table.schema, table.name, table.declaration)
     condition = (MARKER_UNTIL, values)
-    return _walk(place, condition, lambda cursor: int(cursor.execute(statement, values)), rows=rows, source=source)
+    return _walk(table, condition, lambda cursor: int(cursor.execute(statement, values)), rows=rows, source=source)
 
 
 def _walk(
-    place: Place,
+    table: MaintainedTable,
     condition: tuple[str, dict[str, Any]],
     remove: Callable[[Any], int],
     *,
     rows: int,
     source: str = "",
 ) -> int:
-    """Stage the next keys that meet the condition and remove them, until none is left."""
-    connection, schema, name, table = place.connection, place.schema, place.name, place.table
+    """Stage the next keys that meet the condition and remove their rows, until none is left."""
+    connection, schema, name, declared = table.connection, table.schema, table.name, table.declaration
     text, values = condition
     removed, reached, d = 0, dict[str, Any](), dialect_of(connection)
     while True:
         began = time.monotonic()
         with translated(), connection.cursor() as cursor:
             cursor.execute(d.clear_tombstones(schema, name))
-            stage = d.stage_expired(schema, name, table, text, source=source or name, first=not reached)
+            stage = d.stage_expired(schema, name, declared, text, source=source or name, first=not reached)
             staged = int(cursor.execute(stage, values | reached | {"rows": rows}))
-            cursor.execute(d.last_tombstone(schema, name, table))
+            cursor.execute(d.last_tombstone(schema, name, declared))
             last = cursor.fetchone()
         if last is None:
             return removed
         removed += run_step(connection, remove)
         if staged < rows:
             return removed
-        reached = {f"k{position}": value for position, value in enumerate(last)}
+        reached = {f"k{index}": value for index, value in enumerate(last)}
         pause_for_others(began)
 
 
 def purge_quarantined(connection: Connection[Any], stream: str, cutoff: datetime, *, dry_run: bool = False) -> int:
-    """Remove the records that were quarantined before ``cutoff`` (naive UTC), whatever became of them.
+    """Remove the records that were quarantined before ``cutoff`` (naive UTC), resolved or not.
 
-    Their commits remember how many they were.
+    Their commits record how many were removed.
 
     Returns:
-        Records removed, or to be removed.
+        Number of records removed, or to be removed.
     """
-    # A record without its commit is a difference that verification names: it stays as evidence.
+    # A record without its commit is a difference that verification reports: it stays as evidence.
     old = (
         "FROM quarantine AS q JOIN commits AS c ON c.id = q.commit_id AND c.stream = q.stream"
         " WHERE q.stream = %(stream)s AND q.quarantined_at < %(cutoff)s"
@@ -142,17 +142,17 @@ def purge_quarantined(connection: Connection[Any], stream: str, cutoff: datetime
             ids = [int(row[0]) for row in cursor.fetchall()]
         if not ids:
             return removed
-        gone = run_step(connection, lambda cursor, ids=ids: _purge(cursor, ids))  # type: ignore[misc]  # ids is bound
-        removed += gone
-        if len(ids) < BATCH_RECORDS or not gone:
+        purged = run_step(connection, lambda cursor, ids=ids: _purge(cursor, ids))  # type: ignore[misc]  # ids is bound
+        removed += purged
+        if len(ids) < BATCH_RECORDS or not purged:
             return removed
         pause_for_others(began)
 
 
 def _purge(cursor: Any, ids: list[int]) -> int:
     cursor.execute("SELECT id, commit_id FROM quarantine WHERE id IN %s ORDER BY id FOR UPDATE", (ids,))
-    found = cursor.fetchall()
-    for commit, records in sorted(Counter(int(commit) for _, commit in found).items()):
+    rows = cursor.fetchall()
+    for commit, records in sorted(Counter(int(commit) for _, commit in rows).items()):
         cursor.execute("UPDATE commits SET purged_rows = purged_rows + %s WHERE id = %s", (records, commit))
     return int(cursor.execute("DELETE FROM quarantine WHERE id IN %s", (ids,)))
 

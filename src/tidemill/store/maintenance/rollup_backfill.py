@@ -1,8 +1,9 @@
-"""Rollups over tables that held rows before them: built step by step while the stream writes.
+"""Backfills rollups over tables that had rows before the rollup was added, step by step while the stream writes.
 
-A rollup under construction counts the rows up to a cursor, the greatest key counted so far. Every commit moves it for
-its rows up to there and holds its row in ``rollups`` with a shared lock; every step holds that row alone, counts the
-next rows by key and moves the cursor. So each row is counted once: by a step, or by the commit that comes after it.
+An incomplete rollup counts the rows up to a cursor, the greatest key counted so far. Every commit updates the rollup
+for its rows up to the cursor, and holds a shared lock on the rollup's row in ``rollups``; every step holds an exclusive
+lock on that row, counts the next rows by key and moves the cursor. So each row is counted once: by a step, or by the
+commit that comes after it.
 """
 
 from __future__ import annotations
@@ -25,14 +26,14 @@ from tidemill.store.write.fencing import check_fencing_token
 STEP_ROWS = 20_000
 """Rows that the first step counts: commits wait as long as it takes."""
 STEP_SECONDS = 1.0
-"""A step that took less is followed by a larger one, or a fast stream of rising keys could stay ahead for ever; one
-that took more by a smaller one, or a large table would keep the stream waiting."""
+"""A step that took less is followed by a larger one, or a fast stream of rising keys could stay ahead forever; one that
+took more is followed by a smaller one, or a large table would delay the stream."""
 _GROWTH = 1.5
 _BACKOFF = Backoff(longest_seconds=0.2, attempts=20)
 
 
 def incomplete_rollups(connection: Connection[Any], pipeline: Pipeline) -> frozenset[str]:
-    """The pipeline's rollups that do not count all rows yet, which stays so until the transaction ends."""
+    """The pipeline's rollups that do not count all rows yet; a shared lock keeps this so until the transaction ends."""
     if not pipeline.rollups:
         return frozenset()
     lock = dialect_of(connection).share_lock
@@ -42,7 +43,7 @@ def incomplete_rollups(connection: Connection[Any], pipeline: Pipeline) -> froze
 
 
 def register(connection: Connection[Any], pipeline: Pipeline, name: str, *, ready: bool) -> None:
-    """Say of a new rollup whether it counts its table from the beginning on. Known ones stay as they are."""
+    """Insert the state of a new rollup: ``ready`` if it counts its table from the first row. Existing rows stay."""
     with translated(), connection.cursor() as cursor:
         cursor.execute(
             "INSERT IGNORE INTO rollups (pipeline, rollup, state) VALUES (%s, %s, %s)",
@@ -51,7 +52,7 @@ def register(connection: Connection[Any], pipeline: Pipeline, name: str, *, read
 
 
 def abandon_undeclared(connection: Connection[Any], pipeline: Pipeline) -> None:
-    """Say of the rollups that this version does not declare that nobody moves them any more."""
+    """Mark the rollups that this pipeline version does not declare, because commits do not update them any more."""
     known = list(pipeline.rollups)
     among = f" AND rollup NOT IN ({', '.join(['%s'] * len(known))})" if known else ""
     with translated(), connection.cursor() as cursor:
@@ -62,7 +63,7 @@ def abandon_undeclared(connection: Connection[Any], pipeline: Pipeline) -> None:
 
 
 def restart_backfill(connection: Connection[Any], schema: str, pipeline: Pipeline, name: str) -> None:
-    """Empty a rollup that was abandoned, to be built anew; one that was not stays as it is."""
+    """Empty an abandoned rollup, so that it is backfilled again; any other stays as it is."""
     with translated(), connection.cursor() as cursor:
         connection.begin()
         cursor.execute(
@@ -83,22 +84,22 @@ def restart_backfill(connection: Connection[Any], schema: str, pipeline: Pipelin
 def backfill_all(
     settings: Settings, pipeline: Pipeline, epoch: int, go_on: Callable[[], bool], rows: int = STEP_ROWS
 ) -> list[str]:
-    """Build the pipeline's rollups that are under construction, beside the running stream.
+    """Backfill the incomplete rollups of a pipeline while the stream writes.
 
     Args:
         settings: where the database is.
-        pipeline: whose.
-        epoch: of the driver that calls; it must hold the stream, so that nobody who does not know a rollup writes.
-        go_on: asked before each step.
+        pipeline: declares the rollups.
+        epoch: of the calling driver. It must hold the lease, so that no driver writes that does not know a rollup.
+        go_on: called before each step; False ends the backfill.
         rows: counted in the first step.
 
     Returns:
-        The rollups that are complete now and were not before.
+        The rollups that this call has completed.
 
     Raises:
-        Fenced: another driver took the stream over.
+        Fenced: another driver has acquired the lease.
     """
-    built = []
+    completed = []
     with session(settings, Account.STREAM) as connection:
         for name in sorted(incomplete_rollups(connection, pipeline) & set(pipeline.rollups)):
             rollup = pipeline.rollups[name]
@@ -111,11 +112,11 @@ def backfill_all(
             while go_on():
                 began = time.monotonic()
                 if run_step(connection, partial(_step, connection, settings, pipeline, name, (epoch, size)), _BACKOFF):
-                    built.append(name)
+                    completed.append(name)
                     break
                 quick = time.monotonic() - began < STEP_SECONDS
                 size = int(size * _GROWTH) if quick else max(1, int(size / _GROWTH))
-    return built
+    return completed
 
 
 def _step(
@@ -133,7 +134,7 @@ def _step(
     cursor.execute(d.next_cursor(schema, name, rollup, table, first=first), {"rows": rows})
     until = cursor.fetchone()
     if until:
-        values = {f"k{place}": value for place, value in enumerate(until)}
+        values = {f"k{index}": value for index, value in enumerate(until)}
         for statement in d.backfill_rollup(schema, name, rollup, table, first=first):
             cursor.execute(statement, values)
     cursor.execute(

@@ -1,7 +1,7 @@
-"""Upkeep of one pipeline's part of the database: a shorter ledger, and nothing kept for longer than it is of use.
+"""Maintenance of one pipeline's part of the database: compacts the ledger and removes what is too old.
 
-Safe beside running streams, replays and other maintenance: every step is a small transaction that leaves all sums as
-they were, and what a step did not come to is left to the next run.
+Safe while streams, replays and other maintenance run: every step is a small transaction that changes no sum, and the
+next run continues where one was interrupted.
 """
 
 from __future__ import annotations
@@ -18,25 +18,25 @@ from tidemill.spec.schema import Pipeline
 from tidemill.spec.tombstones import deletes_from
 from tidemill.store.connection import translated
 from tidemill.store.maintenance.compaction import compact
-from tidemill.store.maintenance.retention import Place, purge_quarantined, remove_old_markers, remove_old_rows
+from tidemill.store.maintenance.retention import MaintainedTable, purge_quarantined, remove_old_markers, remove_old_rows
 from tidemill.store.migrations import pipeline_version
 
 
 @dataclass
 class MaintenanceResult:
-    """What maintenance did for one pipeline, or would do."""
+    """What maintenance did for one pipeline, or would do in a dry run."""
 
     pipeline: str
     merged_commits: int = 0
-    """Rows that the ledger has less."""
+    """By how many rows the ledger became shorter."""
     removed_rows: dict[str, int] = field(default_factory=dict)
-    """By table with a retention."""
+    """By table, of those with a retention."""
     removed_markers: dict[str, int] = field(default_factory=dict)
-    """Keys deleted by tombstones that were forgotten, by table."""
-    forgotten_records: int = 0
-    """Of the quarantine."""
+    """Removed deletion markers by table."""
+    purged_records: int = 0
+    """Removed from the quarantine."""
     notes: list[str] = field(default_factory=list)
-    """What was left for another time, and why."""
+    """What was left to a later run, and why."""
 
 
 def maintain(
@@ -46,60 +46,60 @@ def maintain(
 
     Args:
         connection: as the stream account, in autocommit mode, in the control schema.
-        settings: schemas and days.
-        pipeline: whose.
-        dry_run: change nothing and say what would change.
+        settings: names of the schemas, and numbers of days.
+        pipeline: which is maintained.
+        dry_run: change nothing, and return what would change.
 
     Raises:
-        Contention: a step never had its turn; all before it stays done.
+        Contention: every attempt of a step gave way to other transactions; the steps before it are committed.
     """
     now = _now(connection)
-    kept = MaintenanceResult(pipeline.name)
-    kept.merged_commits = compact(
+    result = MaintenanceResult(pipeline.name)
+    result.merged_commits = compact(
         connection, pipeline.name, now - timedelta(days=settings.ledger_days), dry_run=dry_run
     )
-    _keep_tables(connection, settings, pipeline, (now, dry_run), kept)
+    _maintain_tables(connection, settings, pipeline, (now, dry_run), result)
     if _replaying(connection, pipeline.name):
-        kept.notes.append("a replay is under way: deletion markers and quarantine stay as they are")
-        return kept
+        result.notes.append("a replay is running: deletion markers and quarantine were left unchanged")
+        return result
     cutoff = now - timedelta(days=settings.quarantine_days)
-    kept.forgotten_records = purge_quarantined(connection, pipeline.name, cutoff, dry_run=dry_run)
-    return kept
+    result.purged_records = purge_quarantined(connection, pipeline.name, cutoff, dry_run=dry_run)
+    return result
 
 
-def _keep_tables(
+def _maintain_tables(
     connection: Connection[Any],
     settings: Settings,
     pipeline: Pipeline,
     at: tuple[datetime, bool],
-    kept: MaintenanceResult,
+    result: MaintenanceResult,
 ) -> None:
     now, dry_run = at
     version = pipeline_version(connection, pipeline)
     if version is None:
-        kept.notes.append("the folder is not applied as it stands: rows and deletion markers stay as they are")
+        result.notes.append("the folder has unapplied changes: rows and deletion markers were left unchanged")
         return
     for name, table in pipeline.tables.items():
         if table.retention is None:
             continue
-        place = Place(connection, settings.db_data, pipeline, name, version)
+        maintained = MaintainedTable(connection, settings.db_data, pipeline, name, version)
         try:
             cutoff = now - timedelta(days=table.retention.days)
-            kept.removed_rows[name] = remove_old_rows(place, cutoff, dry_run=dry_run)
+            result.removed_rows[name] = remove_old_rows(maintained, cutoff, dry_run=dry_run)
         except Fenced:
-            kept.notes.append(f"the stream runs a newer version of the pipeline: rows of {name} stay as they are")
+            result.notes.append(f"the stream runs a newer version of the pipeline: rows of {name} were left unchanged")
     if _replaying(connection, pipeline.name):
         return
-    # A quarantined record may still be replayed, and must not bring a row back that was deleted since.
+    # A quarantined record may still be replayed, and must not restore a row that was deleted since.
     days = max(settings.ledger_days, settings.quarantine_days)
     commit = _newest_commit(connection, pipeline.name, now - timedelta(days=days))
     for name in deletes_from(pipeline):
-        place = Place(connection, settings.db_data, pipeline, name, version)
-        kept.removed_markers[name] = remove_old_markers(place, commit, dry_run=dry_run)
+        maintained = MaintainedTable(connection, settings.db_data, pipeline, name, version)
+        result.removed_markers[name] = remove_old_markers(maintained, commit, dry_run=dry_run)
 
 
 def _now(connection: Connection[Any]) -> datetime:
-    """The database's clock: the only one that all sides share. Naive UTC."""
+    """The time of the database's clock, which all processes share. Naive UTC."""
     with translated(), connection.cursor() as cursor:
         cursor.execute("SELECT UTC_TIMESTAMP(6)")
         row = cursor.fetchone()
@@ -118,7 +118,7 @@ def _newest_commit(connection: Connection[Any], stream: str, before: datetime) -
 
 
 def _replaying(connection: Connection[Any], stream: str) -> bool:
-    """Whether a replay may be at work. One that was asked for more than a week ago has been forgotten."""
+    """Whether a replay may be running. One that was requested more than a week ago counts as abandoned."""
     with translated(), connection.cursor() as cursor:
         return bool(
             cursor.execute(

@@ -1,4 +1,4 @@
-"""The tables against the ledger, and the rollups against the tables: one part of a verification's snapshot."""
+"""Compares the tables with the ledger and the rollups with the tables, within the snapshot of a verification."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from tidemill.store.connection import dialect_of
 from tidemill.store.sql.identifiers import NO_PARTITION
 
 _GROUPS = 1_000
-"""Rows of a comparison that are fetched; of more differing groups nobody wants to know the number."""
+"""Rows of a comparison that are fetched; the exact number of more differing groups is of no use."""
 
 _UNEQUAL = """
 SELECT c.id, c.partition_id, t.table_name FROM commits AS c JOIN commit_tables AS t ON t.commit_id = c.id
@@ -32,7 +32,7 @@ _STRAY = """
 SELECT t.commit_id, t.table_name FROM commit_tables AS t LEFT JOIN commits AS c ON c.id = t.commit_id
 WHERE t.table_name IN %(tables)s AND c.id IS NULL ORDER BY t.commit_id LIMIT 1
 """
-_INCARNATION = "SELECT generation, since_commit FROM topics WHERE stream = %(stream)s AND topic = %(topic)s"
+_GENERATION = "SELECT generation, since_commit FROM topics WHERE stream = %(stream)s AND topic = %(topic)s"
 _BEGINNINGS = """
 SELECT partition_id, MIN(from_offset) FROM commits
 WHERE stream = %(stream)s AND topic = %(topic)s AND generation = %(generation)s GROUP BY partition_id
@@ -41,7 +41,7 @@ WHERE stream = %(stream)s AND topic = %(topic)s AND generation = %(generation)s 
 
 @dataclass(frozen=True)
 class TableAudit:
-    """What the tables say."""
+    """The result of a comparison."""
 
     differences: tuple[str, ...]
     notes: tuple[str, ...]
@@ -52,9 +52,9 @@ def audit_tables(cursor: Any, settings: Settings, pipeline: Pipeline, positions:
 
     Args:
         cursor: of the control schema.
-        settings: schemas.
-        pipeline: whose tables.
-        positions: the stream's, by partition of the pipeline's topic.
+        settings: names of the schemas.
+        pipeline: declares the tables.
+        positions: of the stream, by partition of the pipeline's topic.
     """
     notes: list[str] = []
     differences = [
@@ -74,7 +74,7 @@ def _commit_tables(cursor: Any, pipeline: Pipeline) -> Iterator[str]:
     for name in pipeline.tables if len(pipeline.tables) > 1 else ():
         cursor.execute(_UNCOUNTED, values | {"table": name})
         for commit, partition in cursor.fetchall():
-            yield f"partition {partition}: commit {commit} does not say what became of its records in table {name}"
+            yield f"partition {partition}: commit {commit} has no counts of table {name}"
     cursor.execute(_STRAY, values)
     for commit, table in cursor.fetchall():
         yield f"table {table}: counts of commit {commit}, which the ledger does not know"
@@ -83,7 +83,7 @@ def _commit_tables(cursor: Any, pipeline: Pipeline) -> Iterator[str]:
 def _rows(cursor: Any, settings: Settings, pipeline: Pipeline, positions: dict[int, int]) -> Iterator[str]:
     """No row is newer than the ledger, and each comes from an offset that the ledger covers."""
     values: dict[str, Any] = {"stream": pipeline.name, "topic": pipeline.source.topic}
-    cursor.execute(_INCARNATION, values)
+    cursor.execute(_GENERATION, values)
     generation, values["since_commit"] = cursor.fetchone() or (1, 0)
     cursor.execute(_BEGINNINGS, values | {"generation": generation})
     begins = {int(partition): int(offset) for partition, offset in cursor.fetchall()}
@@ -92,15 +92,15 @@ def _rows(cursor: Any, settings: Settings, pipeline: Pipeline, positions: dict[i
     for name in pipeline.tables:
         cursor.execute(dialect_of(cursor.connection).row_bounds(settings.db_data, name), values)
         for partition, first, last, commit in cursor.fetchall():
-            of = "an earlier incarnation of the topic" if partition == NO_PARTITION else f"partition {partition}"
+            of = "an earlier generation of the topic" if partition == NO_PARTITION else f"partition {partition}"
             where = f"table {name}: a row of {of}"
             if commit > newest:
-                yield f"{where} carries commit {commit}, the ledger's newest is {newest}"
+                yield f"{where} has commit {commit}, the ledger's newest is {newest}"
             if first is not None and first < begins.get(partition, first + 1):
-                known = f"begins at {begins[partition]}" if partition in begins else "has no commit of it"
-                yield f"{where} carries offset {first}, the ledger {known}"
+                ledger = f"begins at {begins[partition]}" if partition in begins else "has no commit of it"
+                yield f"{where} has offset {first}, the ledger {ledger}"
             if last is not None and last >= positions.get(partition, last + 1):
-                yield f"{where} carries offset {last}, the stream's position is {positions[partition]}"
+                yield f"{where} has offset {last}, the stream's position is {positions[partition]}"
 
 
 def _rollups(cursor: Any, settings: Settings, pipeline: Pipeline, notes: list[str]) -> Iterator[str]:
@@ -109,9 +109,9 @@ def _rollups(cursor: Any, settings: Settings, pipeline: Pipeline, notes: list[st
     for name, rollup in pipeline.rollups.items():
         state, rows = states.get(name, ("ready", 0))
         if state == "building":
-            notes.append(f"rollup {name} is under construction, {rows} rows of {rollup.of} are counted: not compared")
+            notes.append(f"rollup {name} is being backfilled, {rows} rows of {rollup.of} are counted: not compared")
         elif state == "abandoned":
-            notes.append(f"rollup {name} is not kept by the applied version of the pipeline: not compared")
+            notes.append(f"rollup {name} is not declared by the applied version of the pipeline: not compared")
         else:
             table = pipeline.tables[rollup.of]
             d = dialect_of(cursor.connection)
@@ -123,7 +123,7 @@ def _rollups(cursor: Any, settings: Settings, pipeline: Pipeline, notes: list[st
 
 
 def _named(found: Any, keys: list[str], measures: list[str], table: str) -> str:
-    """The first differing group and how many there are, as the end of a sentence."""
+    """The first differing group and how many there are, as a clause."""
     groups: dict[tuple[Any, ...], dict[str, tuple[Any, ...]]] = {}
     for side, *values in found:
         groups.setdefault(tuple(values[: len(keys)]), {})["kept" if side > 0 else "counted"] = tuple(
@@ -132,19 +132,19 @@ def _named(found: Any, keys: list[str], measures: list[str], table: str) -> str:
     group, sides = next(iter(groups.items()))
     where = ", ".join(f"{name} = {_written(value)}" for name, value in zip(keys, group, strict=True))
     if "kept" not in sides:
-        said = f"is missing, {table} gives {measures[0]} = {_written(sides['counted'][0])}"
+        difference = f"is missing, {table} gives {measures[0]} = {_written(sides['counted'][0])}"
     elif "counted" not in sides:
-        said = f"has {measures[0]} = {_written(sides['kept'][0])}, {table} has no row of it"
+        difference = f"has {measures[0]} = {_written(sides['kept'][0])}, {table} has no row of it"
     else:
         name, kept, counted = next(
             (name, kept, counted)
             for name, kept, counted in zip(measures, sides["kept"], sides["counted"], strict=True)
             if kept != counted
         )
-        said = f"has {name} = {_written(kept)}, {table} gives {_written(counted)}"
+        difference = f"has {name} = {_written(kept)}, {table} gives {_written(counted)}"
     more = "at least " if len(found) == _GROUPS else ""
     many = f"; {more}{len(groups)} groups differ" if len(groups) > 1 else ""
-    return f"group {where} {said}{many}"
+    return f"group {where} {difference}{many}"
 
 
 def _written(value: Any) -> str:

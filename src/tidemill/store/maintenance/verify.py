@@ -1,4 +1,4 @@
-"""Proof that nothing was lost: the ledger against itself, against Kafka and against the tables."""
+"""Verifies that nothing was lost: compares the ledger with itself, with Kafka and with the tables."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from tidemill.store.connection import dialect_of, translated
 from tidemill.store.maintenance.table_audit import audit_tables
 
 _NAMED = 5
-"""Differences of one sort that are told; the first is what counts."""
+"""How many differences of one kind are reported; the first is the most important."""
 
 _BROKEN = f"""
 SELECT id, partition_id FROM commits WHERE stream = %(stream)s AND until_offset <> from_offset
@@ -52,17 +52,17 @@ WHERE q.stream = %(stream)s AND q.replay_id IS NULL AND c.id IS NULL ORDER BY q.
 """
 
 Offsets = Callable[[str], dict[int, int]]
-"""``earliest`` or ``latest`` -> partition of the pipeline's topic -> offset, asked of Kafka at that moment."""
+"""``earliest`` or ``latest`` -> partition of the pipeline's topic -> offset, which the call reads from Kafka."""
 
 
 @dataclass(frozen=True)
 class Findings:
-    """What a verification has found."""
+    """The result of a verification."""
 
     differences: tuple[str, ...]
-    """One sentence each; none if all agrees."""
+    """One sentence each; empty if everything agrees."""
     notes: tuple[str, ...]
-    """What could not be compared yet, and is no difference."""
+    """What could not be compared yet; no differences."""
 
 
 def verify(
@@ -73,8 +73,8 @@ def verify(
     Args:
         connection: as any account that may read.
         settings: schemas.
-        pipeline: whose stream, tables and rollups.
-        ends: Kafka partition -> end offset of a stream that stands still. None leaves Kafka out.
+        pipeline: declares stream, tables and rollups.
+        ends: Kafka partition -> end offset, for a stream that is idle. None to leave Kafka out.
     """
     known = None if ends is None else {"earliest": {}, "latest": ends}
     return list(verify_snapshot(connection, settings, pipeline, known.__getitem__ if known else None).differences)
@@ -83,15 +83,15 @@ def verify(
 def verify_snapshot(
     connection: Connection[Any], settings: Settings, pipeline: Pipeline, offsets: Offsets | None = None
 ) -> Findings:
-    """Check one pipeline beside its running stream and its replays, all in one snapshot of the database.
+    """Verify one pipeline in one snapshot of the database, while its stream and its replays may be running.
 
     Args:
         connection: as any account that may read; in autocommit mode.
         settings: schemas.
-        pipeline: whose stream, tables and rollups.
-        offsets: asks Kafka. None leaves Kafka out.
+        pipeline: declares stream, tables and rollups.
+        offsets: reads offsets from Kafka. None to leave Kafka out.
     """
-    # Where a partition begins and ends only rises: the beginning is asked before the snapshot, the end after it.
+    # The first and the last offset of a partition only rise: the first is read before the snapshot, the last after it.
     starts = offsets("earliest") if offsets else {}
     with translated(), connection.cursor() as cursor:
         for sql in dialect_of(connection).snapshot_read():
@@ -122,7 +122,7 @@ def _ledger(cursor: Any, stream: str, positions: dict[tuple[str, int], int]) -> 
         yield f"partition {partition}: commit {commit} does not add up"
     cursor.execute(_HOLES, values)
     for topic, generation, partition, begins, before in cursor.fetchall():
-        where = f"partition {partition}" + (f" of incarnation {generation} of {topic}" if generation > 1 else "")
+        where = f"partition {partition}" + (f" of generation {generation} of {topic}" if generation > 1 else "")
         if begins > before:
             yield f"{where}: offsets {before} to {begins} are in no commit"
         else:
@@ -138,11 +138,11 @@ def _ledger(cursor: Any, stream: str, positions: dict[tuple[str, int], int]) -> 
 
 def _quarantine(cursor: Any, stream: str) -> Iterator[str]:
     cursor.execute(_QUARANTINE, {"stream": stream})
-    for commit, partition, begins, until, counted, forgotten, kept in cursor.fetchall():
-        removed = f", of which maintenance removed {forgotten}" if forgotten else ""
+    for commit, partition, begins, until, counted, purged, stored in cursor.fetchall():
+        removed = f", of which maintenance removed {purged}" if purged else ""
         yield (
             f"partition {partition}: commit {commit} of offsets {begins} to {until} counts {counted} quarantined"
-            f" records{removed}, the quarantine holds {kept}"
+            f" records{removed}, the quarantine has {stored}"
         )
     cursor.execute(_STRAY, {"stream": stream})
     for record, partition, offset, commit in cursor.fetchall():

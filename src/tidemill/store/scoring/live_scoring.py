@@ -1,14 +1,14 @@
-"""Live scores: the rows of a commit are scored in its own transaction, by every version that a reader may see.
+"""Live scoring: the rows of a commit are scored in its transaction, by every model version that readers can see.
 
-Features are read as the feature query says, from the tables as this very transaction leaves them, for the rows that it
-has written and no others. So they are what the scoring job would read, and the scores are the same to the last bit.
+The feature query reads the tables as this transaction leaves them, for the rows that it has written and no others. So
+the features are those that the scoring job would read, and the scores are the same to the last bit.
 
-**A promotion** reaches the stream with its next commit. The model's row is read under a shared lock: whoever promotes
-or publishes waits for the commits under way, and the commits after it know. A new champion scores from its promotion
-on, beside the version that is still published, so that no row is without a score when the pointer moves.
+**A promotion** takes effect with the stream's next commit. Commits read the model's row with a shared lock: a process
+that promotes or publishes waits for the running commits, and later commits read the new champion. A new champion scores
+from its promotion on, besides the version that is still published, so that no row lacks a score when it is published.
 
-**A model never stops a stream.** What keeps it from scoring is told as an incident, and the next refresh scores what
-was left out.
+**A model never stops a stream.** If it cannot score, an incident is opened, and the next refresh scores the rows that
+were left out.
 """
 
 from __future__ import annotations
@@ -33,14 +33,14 @@ from tidemill.store.sql import identifiers
 from tidemill.store.write.bulk_load import bulk_load
 
 LIVE_SCORES = "live_scores"
-"""Of the incident."""
-_KEPT = 32
-"""Models that a process keeps at hand: champion and published version of a few."""
+"""Kind of the incident."""
+_CACHED = 32
+"""Model versions that a process caches: champion and published version of several models."""
 
 
 @dataclass(frozen=True)
 class ScoredCommit:
-    """What is being committed."""
+    """The commit whose rows are scored."""
 
     settings: Settings
     pipeline: Pipeline
@@ -54,7 +54,7 @@ def live_models(pipeline: Pipeline, tables: Iterable[str]) -> list[str]:
 
 
 def prepare_scores(connection: Connection[Any], settings: Settings, pipeline: Pipeline, tables: Iterable[str]) -> None:
-    """Make the temporary tables that :func:`score_commit` loads. Outside a transaction."""
+    """Create the temporary tables that :func:`score_commit` loads. Outside of a transaction."""
     with translated(), connection.cursor() as cursor:
         for name in live_models(pipeline, tables):
             model = pipeline.models[name]
@@ -64,29 +64,29 @@ def prepare_scores(connection: Connection[Any], settings: Settings, pipeline: Pi
 
 
 def score_commit(connection: Connection[Any], commit: ScoredCommit, models: Iterable[str]) -> dict[str, str]:
-    """Score what a commit has written. Inside its transaction, after all of its rows are settled.
+    """Score the rows that a commit has written. Inside its transaction, after all of its rows are merged.
 
     Args:
-        connection: on which the tables' stages still stand.
-        commit: whose rows.
-        models: those of the tables in which it has written rows.
+        connection: with the stages of the tables.
+        commit: which wrote the rows.
+        models: of the tables to which it has written.
 
     Returns:
-        Model -> why it did not score, as a sentence. Its rows are committed without a score of this commit.
+        Model -> why it did not score, as a sentence. The rows are committed without its scores.
 
     Raises:
         Transient: the transaction has to run again.
     """
-    pending_notifications: dict[str, str] = {}
+    failures: dict[str, str] = {}
     for name in models:
         try:
             _score(connection, commit, name)
-        except Exception as error:  # whatever it is: it becomes an incident, and the rows are not its affair
+        except Exception as error:  # any error of a model becomes an incident, and the rows are committed
             if isinstance(error, Transient):
                 raise
-            # One statement that failed has changed nothing; the transaction is as sound as before.
-            pending_notifications[name] = str(error) if isinstance(error, TidemillError) else repr(error)
-    return pending_notifications
+            # A statement that failed has changed nothing; the transaction is still valid.
+            failures[name] = str(error) if isinstance(error, TidemillError) else repr(error)
+    return failures
 
 
 def _score(connection: Connection[Any], commit: ScoredCommit, name: str) -> None:
@@ -94,13 +94,13 @@ def _score(connection: Connection[Any], commit: ScoredCommit, name: str) -> None
     scorers = {}
     for version in _versions(connection, commit.pipeline.name, name):
         scorer = scorer_of(connection, (commit.pipeline.name, name, version))
-        # One that was trained on other features than the query has now scores nothing; the next refresh replaces it.
+        # A model trained on other features than the query has now does not score; the next refresh replaces it.
         if scorer is not None and set(scorer.features) <= set(model.query.features):
             scorers[version] = scorer
     if not scorers:
         return
-    wanted = {feature: None for scorer in scorers.values() for feature in scorer.features}
-    rows = _features(connection, commit, name, wanted)
+    features = {feature: None for scorer in scorers.values() for feature in scorer.features}
+    rows = _features(connection, commit, name, features)
     if not rows.num_rows:
         return
     columns = [*model.key, *identifiers.SCORE_COLUMNS]
@@ -114,7 +114,7 @@ def _score(connection: Connection[Any], commit: ScoredCommit, name: str) -> None
 
 
 def _versions(connection: Connection[Any], pipeline: str, model: str) -> list[int]:
-    """The champion, and the version that readers see: held until the transaction ends."""
+    """The champion and the published version; a shared lock keeps them until the transaction ends."""
     with translated(), connection.cursor() as cursor:
         lock = dialect_of(connection).share_lock
         cursor.execute(
@@ -125,59 +125,57 @@ def _versions(connection: Connection[Any], pipeline: str, model: str) -> list[in
     return sorted({int(version) for version in found if version is not None})
 
 
-_told: dict[tuple[str, str], tuple[str | None, float]] = {}
-_TOLD_SECONDS = 60.0
+_reported: dict[tuple[str, str], tuple[str | None, float]] = {}
+"""(pipeline, model) -> why it does not score, None if it does, and when this process reported it (monotonic)."""
+_REPORT_SECONDS = 60.0
 
 
-def notify_unscored(
-    settings: Settings, pipeline: Pipeline, models: Iterable[str], pending_notifications: Mapping[str, str]
-) -> None:
-    """Open an incident about each model that does not score, and close that of one that does.
+def notify_unscored(settings: Settings, pipeline: Pipeline, models: Iterable[str], failures: Mapping[str, str]) -> None:
+    """Open an incident for each model that does not score, and close that of each model that does.
 
-    A process says so when something changes, and what goes on once a minute: this is asked with every commit, and
-    another process may have seen it otherwise. Over a connection of its own, because the commit it is about may yet be
-    rolled back.
+    Every commit calls this. A process writes only when the reason changes, and once a minute while it lasts, because
+    another process may have closed the incident. Uses a connection of its own, because the commit may be rolled back.
 
     Args:
         settings: where the database is.
-        pipeline: whose models.
-        models: those that were to score.
-        pending_notifications: what :func:`score_commit` returned.
+        pipeline: declares the models.
+        models: that were to score.
+        failures: what :func:`score_commit` returned.
     """
     for name in models:
-        reason, place, now = pending_notifications.get(name), (pipeline.name, name), time.monotonic()
-        known, since = _told.get(place, ("", 0.0))
-        if known == reason and (reason is None or now - since < _TOLD_SECONDS):
+        reason, key, now = failures.get(name), (pipeline.name, name), time.monotonic()
+        reported, since = _reported.get(key, ("", 0.0))
+        if reported == reason and (reason is None or now - since < _REPORT_SECONDS):
             continue
         subject = f"model {pipeline.name}.{name}"
         with suppress(TidemillError), session(settings, Account.STREAM) as connection:
             if reason is None:
                 incidents.close_incident(connection, subject, LIVE_SCORES)
             else:
-                said = f"the stream goes on without scoring: {reason}; the next refresh scores what is left out"
-                incidents.open_incident(connection, subject, LIVE_SCORES, said)
-            _told[place] = reason, now
+                message = f"the stream continues without scores: {reason}; the next refresh scores the remaining rows"
+                incidents.open_incident(connection, subject, LIVE_SCORES, message)
+            _reported[key] = reason, now
 
 
 _scorers: dict[tuple[object, ...], Scorer | None] = {}
 
 
 def scorer_of(connection: Connection[Any], of: tuple[str, str, int]) -> Scorer | None:
-    """A model version that can score here, or None for one that only Spark can evaluate.
+    """A model version that can score without Spark, or None for one that cannot.
 
-    Kept by the process, which lives through many batches: a version never changes.
+    Cached by the process, which handles many batches: a version never changes.
     """
-    place = (connection.host, connection.port, connection.db, *of)
-    if place not in _scorers:
+    key = (connection.host, connection.port, connection.db, *of)
+    if key not in _scorers:
         with translated(), connection.cursor() as cursor:
             cursor.execute(
                 "SELECT content FROM portable_models WHERE pipeline = %s AND model = %s AND version = %s", of
             )
-            found = cursor.fetchone()
-        while len(_scorers) >= _KEPT:
+            row = cursor.fetchone()
+        while len(_scorers) >= _CACHED:
             del _scorers[next(iter(_scorers))]
-        _scorers[place] = unpack(found[0]) if found else None
-    return _scorers[place]
+        _scorers[key] = unpack(row[0]) if row else None
+    return _scorers[key]
 
 
 def _features(connection: Connection[Any], commit: ScoredCommit, name: str, features: Iterable[str]) -> pa.Table:
@@ -185,7 +183,7 @@ def _features(connection: Connection[Any], commit: ScoredCommit, name: str, feat
     pipeline, schema = commit.pipeline, commit.settings.db_data
     model = pipeline.models[name]
     d = dialect_of(connection)
-    asked = d.committed_features(
+    statement = d.committed_features(
         schema,
         d.with_rollups_by_key(model.query, pipeline.rollups),
         model,
@@ -193,20 +191,20 @@ def _features(connection: Connection[Any], commit: ScoredCommit, name: str, feat
         features,
         commit.id,
     )
-    # The author's query names its tables without a schema, as the scoring job's connection finds them.
+    # The author's query names its tables without a schema, as in the scoring job's connection.
     with translated(), connection.cursor() as cursor:
         connection.select_db(schema)
         try:
-            cursor.execute(asked)
+            cursor.execute(statement)
             described = cursor.description or ()
-            found = cursor.fetchall()
+            rows = cursor.fetchall()
         finally:
             connection.select_db(commit.settings.db_control)
-    values = zip(*found, strict=True) if found else ([] for _ in described)
+    values = zip(*rows, strict=True) if rows else ([] for _ in described)
     return pa.table(
         {
-            # A FLOAT is a float for Spark, whatever digits the database prints.
-            column[0]: pa.array(given, pa.float32()) if column[1] == FIELD_TYPE.FLOAT else as_arrow(given)
-            for column, given in zip(described, values, strict=True)
+            # Spark reads a FLOAT with 32 bits, whatever digits the database sends.
+            field[0]: pa.array(column, pa.float32()) if field[1] == FIELD_TYPE.FLOAT else as_arrow(column)
+            for field, column in zip(described, values, strict=True)
         }
     )

@@ -1,11 +1,11 @@
-"""A fitted model as the database holds it, and how it scores rows without a JVM.
+"""A fitted model in the form that the database stores, and scoring rows with it without a JVM.
 
 Streams and the scoring job score with this code alone, so the same row and the same model give the same score to the
-last bit, whoever asks. For that a row's score may depend on no other row: everything is elementwise and in a fixed
+last bit in both. To this end a row's score depends on no other row: every operation is elementwise and in a fixed
 order. A matrix product would sum in another order for another number of rows, and vectorised exponentials may differ
 from scalar ones.
 
-The content is JSON, compressed by zlib::
+The content is JSON, compressed with zlib::
 
     problem  classification | regression | clustering
     inputs   [{feature, kind: number, fill, flag} | {feature, kind: text, labels, one_hot}], in the order of the vector
@@ -32,7 +32,7 @@ from tidemill.errors import StoreError
 
 FORMAT = 1
 _CHUNK_ROWS = 8_192
-"""Bounds the memory of the vectors, of which a row may have hundreds of slots."""
+"""Limits the memory of the vectors; the vector of a row may have hundreds of slots."""
 _LEAF = -1
 
 Floats = np.ndarray[Any, np.dtype[np.float64]]
@@ -53,31 +53,29 @@ class Scorer:
         self._trees = [_Tree(tree) for tree in form.get("trees", [])]
         self._weights = [float(weight) for weight in form.get("weights", [])]
         self._boosted = bool(form.get("boosted", False))
-        self._places = {
-            each["feature"]: {label: place for place, label in enumerate(each["labels"])}
+        self._label_indices = {
+            each["feature"]: {label: index for index, label in enumerate(each["labels"])}
             for each in self._inputs
             if each["kind"] == "text"
         }
 
     @property
     def features(self) -> tuple[str, ...]:
-        """The columns it reads."""
+        """The columns that the model reads."""
         return tuple(each["feature"] for each in self._inputs)
 
     def score(self, rows: pa.Table) -> Floats:
         """The score of each row: probability of 1, prediction, or number of the cluster.
 
         Args:
-            rows: with all of :attr:`features`, numbers and text of any Arrow type, NULLs among them.
+            rows: with all of :attr:`features`: numbers and text of any Arrow type, including NULLs.
 
         Raises:
-            StoreError: a feature is missing, or holds what the model was not trained on.
+            StoreError: a feature is missing, or has another type than in training.
         """
         missing = [name for name in self.features if name not in rows.column_names]
         if missing:
-            raise StoreError(
-                "the model reads a feature that the query does not select", value=missing[0], remedy="train again"
-            )
+            raise StoreError("TM-STORE-FEATURE-MISSING", value=missing[0])
         parts = [self._score(rows.slice(start, _CHUNK_ROWS)) for start in range(0, rows.num_rows, _CHUNK_ROWS)]
         return np.concatenate(parts) if parts else np.zeros(0)
 
@@ -100,20 +98,20 @@ class Scorer:
         return mean
 
     def _slots(self, of: Mapping[str, Any], column: pa.ChunkedArray) -> Iterator[Floats]:
-        """What one feature fills of the vector."""
+        """The slots of the vector that one feature fills."""
         if of["kind"] == "number":
             values, missing = _numbers(of["feature"], column)
             yield np.where(missing, float(of["fill"]), values)
             if of["flag"]:
                 yield missing.astype(np.float64)
             return
-        places, unknown = self._places[of["feature"]], len(of["labels"])
-        found = np.array([places.get(text, unknown) for text in column.to_pylist()], np.int64)
+        indices, unknown = self._label_indices[of["feature"]], len(of["labels"])
+        index = np.array([indices.get(text, unknown) for text in column.to_pylist()], np.int64)
         if not of["one_hot"]:
-            yield found.astype(np.float64)
+            yield index.astype(np.float64)
             return
-        for place in range(unknown + 1):
-            yield (found == place).astype(np.float64)
+        for label in range(unknown + 1):
+            yield (index == label).astype(np.float64)
 
     def _sum(self, slots: Sequence[Floats], count: int) -> Floats:
         coefficients, intercept = self._linear
@@ -123,18 +121,18 @@ class Scorer:
         return total
 
     def _as_score(self, margin: Floats, steepness: float) -> Floats:
-        """A classification's margin as the probability of 1, in MLlib's own order of operations."""
+        """Convert a classification's margin to the probability of 1, with MLlib's order of operations."""
         if not self._classifies:
             return margin
         return np.array([1.0 - 1.0 / (1.0 + _exp(steepness * each)) for each in margin.tolist()], np.float64)
 
     def _nearest(self, slots: Sequence[Floats], count: int) -> Floats:
         distances = np.zeros((len(self._centers), count))
-        with np.errstate(over="ignore"):  # infinitely far is far
-            for place, center in enumerate(self._centers):
+        with np.errstate(over="ignore"):  # an infinite distance is a distance
+            for row, center in enumerate(self._centers):
                 for slot, middle in zip(slots, center, strict=True):
                     apart = slot - float(middle)
-                    distances[place] += apart * apart
+                    distances[row] += apart * apart
         nearest: Floats = np.argmin(distances, axis=0).astype(np.float64)
         return nearest
 
@@ -148,9 +146,9 @@ class _Tree:
         self._left: Numbers = np.array(nodes["left"], np.int64)
         self._right: Numbers = np.array(nodes["right"], np.int64)
         self._value = np.array(nodes["value"], np.float64)
-        by_node = {int(node): found for node, found in nodes["categories"].items()}
-        widest = max((max(found, default=0) for found in by_node.values()), default=0) + 1
-        # One row a node that splits by category, True where the category goes left; row 0 is nobody's.
+        by_node = {int(node): categories for node, categories in nodes["categories"].items()}
+        widest = max((max(categories, default=0) for categories in by_node.values()), default=0) + 1
+        # One row for each node that splits by category, True where the category goes left; row 0 is unused.
         self._goes_left = np.zeros((len(by_node) + 1, widest + 1), bool)
         self._row: Numbers = np.zeros(len(self._feature), np.int64)
         for row, (node, categories) in enumerate(by_node.items(), start=1):
@@ -158,48 +156,48 @@ class _Tree:
             self._goes_left[row, categories] = True
 
     def values(self, vectors: Floats) -> Floats:
-        """The value of the leaf that each vector comes to."""
+        """The value of the leaf that each vector reaches."""
         node: Numbers = np.zeros(len(vectors), np.int64)
-        under_way = np.flatnonzero(self._left[node] != _LEAF)
+        inner = np.flatnonzero(self._left[node] != _LEAF)
         last = self._goes_left.shape[1] - 1
-        while under_way.size:
-            here = node[under_way]
-            value = vectors[under_way, self._feature[here]]
+        while inner.size:
+            here = node[inner]
+            value = vectors[inner, self._feature[here]]
             row = self._row[here]
-            # A category that no node names is the last column, which is False everywhere.
+            # A category that no node lists is the last column, which is False everywhere.
             category = np.where(row > 0, np.clip(value, 0, last), last).astype(np.int64)
             left = np.where(row > 0, self._goes_left[row, category], value <= self._threshold[here])
-            node[under_way] = np.where(left, self._left[here], self._right[here])
-            under_way = under_way[self._left[node[under_way]] != _LEAF]
+            node[inner] = np.where(left, self._left[here], self._right[here])
+            inner = inner[self._left[node[inner]] != _LEAF]
         values: Floats = self._value[node]
         return values
 
 
 def pack(content: Mapping[str, Any]) -> bytes:
-    """What the database keeps of a model."""
+    """A model in the form that the database stores."""
     return zlib.compress(json.dumps({"format": FORMAT, **content}, separators=(",", ":")).encode(), 6)
 
 
 def unpack(content: bytes) -> Scorer:
-    """The model of what the database keeps.
+    """The model that :func:`pack` has encoded.
 
     Raises:
-        StoreError: it is damaged, or of a format that this version does not know.
+        StoreError: the content is damaged, or of a format that this version does not know.
     """
     try:
-        found = json.loads(zlib.decompress(content))
+        decoded = json.loads(zlib.decompress(content))
     except (zlib.error, ValueError) as error:
-        raise StoreError("a model is kept damaged", value=str(error), remedy="train again") from error
-    if found.get("format") != FORMAT:
-        raise StoreError("a model is kept in another format", value=found.get("format"), remedy="train again")
-    return Scorer(found)
+        raise StoreError("TM-STORE-MODEL-DAMAGED", value=str(error)) from error
+    if decoded.get("format") != FORMAT:
+        raise StoreError("TM-STORE-MODEL-FORMAT", value=decoded.get("format"))
+    return Scorer(decoded)
 
 
 def scored_rows(key: Iterable[str], rows: pa.Table, scores: Any, version: int, as_of_commit: int) -> pa.Table:
-    """Scores as their table holds them.
+    """Scores in the form of their table.
 
     Args:
-        key: its columns.
+        key: columns of the key.
         rows: with the key and ``_commit``.
         scores: of each row, in the same order.
         version: of the model.
@@ -214,41 +212,41 @@ def scored_rows(key: Iterable[str], rows: pa.Table, scores: Any, version: int, a
 
 
 def _numbers(feature: str, column: pa.ChunkedArray) -> tuple[Floats, np.ndarray[Any, np.dtype[np.bool_]]]:
-    """Values as doubles, anything where there is none, and which are missing."""
+    """The values as doubles, and which are missing; the double of a missing value is undefined."""
     missing = column.is_null().to_numpy(zero_copy_only=False)
     kind = column.type
     if pa.types.is_decimal(kind):
-        # Python rounds to the nearest double; Arrow's own conversion need not.
+        # Python rounds to the nearest double; Arrow's conversion may not.
         return np.array([0.0 if v is None else float(v) for v in column.to_pylist()], np.float64), missing
     if not (pa.types.is_integer(kind) or pa.types.is_floating(kind) or pa.types.is_boolean(kind) or kind == pa.null()):
-        raise StoreError(f"feature {feature} was a number in training and is none", value=kind, remedy="train again")
+        raise StoreError("TM-STORE-FEATURE-NOT-NUMERIC", feature=feature, value=kind)
     doubles = pc.fill_null(column.cast(pa.float64(), safe=False), 0.0)
     return doubles.to_numpy(zero_copy_only=False), missing
 
 
 def as_arrow(values: Sequence[Any]) -> pa.Array:
-    """A column as PyMySQL gives it as an Arrow array of its own type.
+    """Convert a column that PyMySQL has fetched to an Arrow array of its type.
 
     Raises:
-        StoreError: it holds values of different types.
+        StoreError: it has values of different types.
     """
     present = [value for value in values if value is not None]
     if any(isinstance(value, Decimal) for value in present):
-        # Not a decimal of Arrow's, which has room for 38 digits.
+        # Not Arrow's decimal, which has at most 38 digits.
         return pa.array([None if value is None else float(value) for value in values], pa.float64())
     if present and all(isinstance(value, bytes) and len(value) <= _BIT_BYTES for value in present):
         values = [None if value is None else int.from_bytes(value, "big") for value in values]  # BIT
     try:
         return pa.array(values, pa.uint64() if _unsigned(present) else None)
     except (pa.ArrowException, OverflowError) as error:
-        raise StoreError("a column holds values of different types", value=str(error)) from error
+        raise StoreError("TM-STORE-MIXED-TYPES", value=str(error)) from error
 
 
 _BIT_BYTES = 8
 
 
 def _unsigned(present: Sequence[Any]) -> bool:
-    """Whether whole numbers are more than 64 bits with a sign hold."""
+    """Whether the values are integers that need an unsigned type of 64 bits."""
     return bool(present) and all(isinstance(value, int) for value in present) and max(present) >= 2**63
 
 

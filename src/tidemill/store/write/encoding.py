@@ -1,4 +1,4 @@
-"""Arrow -> the text of a bulk load: every value as the database reads it, whichever way the rows go."""
+"""Encodes Arrow tables as the text of a bulk load or of an INSERT: every value as the database reads it."""
 
 from __future__ import annotations
 
@@ -13,25 +13,25 @@ import pyarrow.compute as pc
 
 from tidemill.errors import StoreError
 
-_PIECE = (50_000, 16 * 2**20)
+_SLICE = (50_000, 16 * 2**20)
 """Rows and bytes encoded at a time: bounds the memory, and Arrow's string offsets are 32 bits."""
 
 
 @dataclass(frozen=True)
-class Form:
-    """How rows are written down."""
+class TextFormat:
+    """How rows are written as text."""
 
     escapes: tuple[tuple[str, str], ...]
     null: bytes
     text: tuple[bytes, bytes]
-    """What stands around a value."""
+    """Before and after a value."""
     raw: tuple[bytes, bytes]
-    """What stands around bytes that need not be text."""
+    """Before and after a value that is bytes and need not be text."""
     between: bytes
     row: tuple[bytes, bytes]
 
 
-FILE = Form(
+FILE = TextFormat(
     escapes=(("\\", "\\\\"), ("\t", "\\t"), ("\n", "\\n"), ("\r", "\\r"), ("\0", "\\0")),
     null=b"\\N",
     text=(b"", b""),
@@ -40,7 +40,7 @@ FILE = Form(
     row=(b"", b"\n"),
 )
 """LOAD DATA's default format."""
-VALUES = Form(
+VALUES = TextFormat(
     escapes=(("\\", "\\\\"), ("'", "\\'"), ("\0", "\\0")),
     null=b"NULL",
     text=(b"'", b"'"),
@@ -48,7 +48,7 @@ VALUES = Form(
     between=b",",
     row=(b"(", b")"),
 )
-"""What follows VALUES."""
+"""The format that follows VALUES in an INSERT."""
 
 
 def encode(table: pa.Table) -> Iterator[memoryview]:
@@ -64,61 +64,62 @@ def encode(table: pa.Table) -> Iterator[memoryview]:
     Raises:
         StoreError: a value cannot be written as text.
     """
-    for piece in pieces(table, *_PIECE):
-        for lines in lines_of(piece, FILE):
+    for part in slices(table, *_SLICE):
+        for lines in lines_of(part, FILE):
             yield _content(lines)
 
 
-def lines_of(piece: pa.Table, form: Form) -> Iterator[pa.Array]:
-    """Each row as the form writes it."""
-    for batch in piece.combine_chunks().to_batches():
+def lines_of(part: pa.Table, text_format: TextFormat) -> Iterator[pa.Array]:
+    """Each row in a format."""
+    for batch in part.combine_chunks().to_batches():
         kind = pa.large_binary() if batch.nbytes > 2**28 else pa.binary()
         fields = [
-            _written(name, column, form, kind) for name, column in zip(batch.schema.names, batch.columns, strict=True)
+            _written(name, column, text_format, kind)
+            for name, column in zip(batch.schema.names, batch.columns, strict=True)
         ]
-        lines = _joined([*fields, form.between], kind)
-        yield _joined([form.row[0], lines, form.row[1], b""], kind)
+        lines = _joined([*fields, text_format.between], kind)
+        yield _joined([text_format.row[0], lines, text_format.row[1], b""], kind)
 
 
-def pieces(table: pa.Table, most_rows: int, most_bytes: int) -> Iterator[pa.Table]:
-    """The table in slices that are small enough, or have one row."""
+def slices(table: pa.Table, most_rows: int, most_bytes: int) -> Iterator[pa.Table]:
+    """The table in slices within these limits; a slice of one row may be larger."""
     if table.num_rows <= 1 or (table.num_rows <= most_rows and table.nbytes <= most_bytes):
         if table.num_rows:
             yield table
         return
     half = table.num_rows // 2
-    yield from pieces(table.slice(0, half), most_rows, most_bytes)
-    yield from pieces(table.slice(half), most_rows, most_bytes)
+    yield from slices(table.slice(0, half), most_rows, most_bytes)
+    yield from slices(table.slice(half), most_rows, most_bytes)
 
 
 def _joined(parts: list[Any], kind: pa.DataType) -> pa.Array:
-    """Columns and constants row by row, one after the other; the last part is the separator."""
+    """Concatenate columns and constants row by row; the last part is the separator."""
     return pc.binary_join_element_wise(*(pa.scalar(part, kind) if isinstance(part, bytes) else part for part in parts))
 
 
-def _written(name: str, column: pa.Array, form: Form, kind: pa.DataType) -> pa.Array:
+def _written(name: str, column: pa.Array, text_format: TextFormat, kind: pa.DataType) -> pa.Array:
     try:
-        return _field(column, form, kind)
+        return _field(column, text_format, kind)
     except (OverflowError, ValueError) as error:  # Arrow's own ArrowInvalid is a ValueError
-        # Python, which writes JSON, has no time beyond the year 9999, say.
-        raise StoreError("a value cannot be written as text", value=f"{name}: {error}") from error
+        # For example, Python, which writes JSON, has no time beyond the year 9999.
+        raise StoreError("TM-STORE-VALUE-NOT-TEXT", value=f"{name}: {error}") from error
 
 
-def _field(column: pa.Array, form: Form, kind: pa.DataType) -> pa.Array:
-    """A column's values as the form writes them."""
+def _field(column: pa.Array, text_format: TextFormat, kind: pa.DataType) -> pa.Array:
+    """A column's values in a format."""
     text = _text(column)
     escapable = pa.types.is_string(text.type) or pa.types.is_large_string(text.type) or _is_bytes(text.type)
     text = text.cast(kind)
     if escapable:
         content = bytes(_content(text))
-        for raw, escaped in form.escapes:
-            # To look first is a hundred times cheaper than to replace nothing.
+        for raw, escaped in text_format.escapes:
+            # The search is a hundred times cheaper than a replacement that finds nothing.
             if raw.encode() in content:
                 text = pc.replace_substring(text, raw, escaped)
-    before, after = form.raw if _is_bytes(column.type) else form.text
+    before, after = text_format.raw if _is_bytes(column.type) else text_format.text
     if before:
         text = _joined([before, text, after, b""], kind)
-    return pc.fill_null(text, pa.scalar(form.null, kind))
+    return pc.fill_null(text, pa.scalar(text_format.null, kind))
 
 
 def _is_bytes(kind: pa.DataType) -> bool:

@@ -1,4 +1,4 @@
-"""What a commit is given, and what it writes beside the rows: its ledger row, the quarantine, the position."""
+"""The input of a commit, and what it writes besides the rows: its ledger row, the quarantine, the position."""
 
 from __future__ import annotations
 
@@ -11,36 +11,12 @@ from pymysql.connections import Connection
 
 from tidemill.errors import Fenced
 from tidemill.store.connection import dialect_of, translated
+from tidemill.store.write.context import Range, WriteContext
 
 WHOLE_BYTES = 2 * 2**20
-"""A key or value that is longer is cut when it is quarantined: the statement that carries it has a limit, too."""
+"""A longer key or value is cut when it is quarantined, because a statement has a maximum length, too."""
 KEPT_BYTES = 65_536
-"""How much of it is left then."""
-
-
-@dataclass(frozen=True)
-class WriteContext:
-    """On whose behalf a commit is made."""
-
-    stream: str
-    epoch: int
-    pipeline_version: int
-    topic: str
-    generation: int = 1
-    """Which incarnation of the topic."""
-    since_commit: int = 0
-    """The newest commit when this incarnation was met: offsets of older commits mean other records."""
-    replay_id: int | None = None
-    """A replay writes beside the stream: it moves no position."""
-
-
-@dataclass(frozen=True)
-class Range:
-    """One Kafka partition's part of a batch: offsets ``[start, until)``."""
-
-    partition: int
-    start: int
-    until: int
+"""How much of it is stored then."""
 
 
 @dataclass(frozen=True)
@@ -64,7 +40,7 @@ class Rejected:
 
 @dataclass(frozen=True)
 class Batch:
-    """What one Spark task writes: the settled rows of each table and all that did not become one."""
+    """What one Spark task writes: the rows of each table, and the records that became none."""
 
     batch_id: int
     range: Range
@@ -73,17 +49,17 @@ class Batch:
     deleted: dict[str, pa.Table] = field(default_factory=dict)
     """Table name -> the keys that tombstones delete and ``_offset``."""
     filtered: int = 0
-    """Records that no table wants."""
+    """Records from which no table selects a row."""
     rejected: tuple[Rejected, ...] = ()
     gap: int = 0
     newest_us: int | None = None
     """Newest Kafka timestamp among the records, µs since 1970."""
     unselected: int = 0
-    """Offsets of the range that a replay did not ask for."""
+    """Offsets of the range that a replay does not select."""
     delivered: frozenset[int] = frozenset()
-    """The offsets that a replay has read; a stream need not say."""
+    """The offsets that a replay has read; empty for a stream."""
     warned: int = 0
-    """Records that a check warns about."""
+    """Records for which a check of the pipeline gives a warning."""
 
 
 @dataclass(frozen=True)
@@ -102,7 +78,7 @@ class Counts:
     warned: int = 0
 
     def plus(self, other: Counts) -> Counts:
-        """Two commits of one partition and batch added up; the id is the later one's."""
+        """The sums of two commits of one partition and batch; the id is that of the later one."""
         sums = {name: value + getattr(other, name) for name, value in asdict(self).items()}
         return Counts(**{**sums, "commit_id": max(self.commit_id, other.commit_id)})
 
@@ -114,19 +90,19 @@ _COUNTS = (
 
 
 def committed(connection: Connection[Any], write_context: WriteContext, batch_id: int, span: Range) -> Counts | None:
-    """The counts of this very commit, if an earlier attempt of this driver or replay made it and did not hear of it.
+    """The counts of this commit, if an earlier attempt of this driver or replay has made it already.
 
-    Of the stream the position is asked: it stands at the end of a commit if, and only if, the commit happened.
+    For a stream the position decides: it is at or after the end of the range if, and only if, the commit happened.
     """
     with translated(), connection.cursor() as cursor:
         if write_context.replay_id is None:
-            place = (write_context.stream, write_context.topic, span.partition, span.until)
+            key = (write_context.stream, write_context.topic, span.partition, span.until)
             cursor.execute(
                 f"SELECT {_COUNTS} FROM commits AS c WHERE stream = %s AND topic = %s AND partition_id = %s"
                 " AND until_offset = %s AND epoch = %s AND batch_id = %s AND from_offset = %s AND generation = %s"
                 " AND replay_id IS NULL AND EXISTS (SELECT 1 FROM offsets AS o WHERE o.stream = c.stream"
                 " AND o.topic = c.topic AND o.partition_id = c.partition_id AND o.position >= c.until_offset)",
-                (*place, write_context.epoch, batch_id, span.start, write_context.generation),
+                (*key, write_context.epoch, batch_id, span.start, write_context.generation),
             )
         else:
             cursor.execute(
@@ -140,10 +116,10 @@ def committed(connection: Connection[Any], write_context: WriteContext, batch_id
 
 
 def await_outcome(connection: Connection[Any], write_context: WriteContext, span: Range) -> None:
-    """Wait until a transaction of ours that was cut off has come to its end, whichever.
+    """Wait until an interrupted transaction of this batch has been committed or rolled back.
 
-    The server may not have noticed yet, or have COMMIT before it. By then it holds the lock of the position, or the
-    ledger row of a replay.
+    The server may not have noticed the lost connection yet, or may still be processing the COMMIT. Until then the
+    transaction locks the position, or the ledger row of a replay.
     """
     lock = dialect_of(connection).share_lock
     with translated(), connection.cursor() as cursor:
@@ -163,7 +139,7 @@ def await_outcome(connection: Connection[Any], write_context: WriteContext, span
 def resume(
     connection: Connection[Any], write_context: WriteContext, batch_id: int, span: Range
 ) -> tuple[int, Counts | None]:
-    """Where a task goes on that an earlier attempt began: the next offset, and what is committed by now."""
+    """Where a task continues that an earlier attempt began: the next offset, and the counts of what is committed."""
     if write_context.replay_id is None:
         whose, values = "epoch = %s AND batch_id = %s AND replay_id IS NULL", (write_context.epoch, batch_id)
     else:
@@ -178,16 +154,16 @@ def resume(
                 *(span.start, span.start + 1, span.until, *values),
             ),
         )
-        found = cursor.fetchall()
+        rows = cursor.fetchall()
     position, counts = span.start, None
-    for until, *row in found:
-        position, this = int(until), Counts(*map(int, row))
-        counts = this if counts is None else counts.plus(this)
+    for until, *row in rows:
+        position, commit = int(until), Counts(*map(int, row))
+        counts = commit if counts is None else counts.plus(commit)
     return position, counts
 
 
 def open_row(connection: Connection[Any], write_context: WriteContext, batch: Batch) -> int:
-    """Insert the commit, all of it a gap for now, and return its id: rows carry it."""
+    """Insert the ledger row, with all offsets counted as a gap for now, and return its id, which the rows carry."""
     span = batch.range
     with connection.cursor() as cursor:
         cursor.execute(
@@ -210,7 +186,7 @@ def open_row(connection: Connection[Any], write_context: WriteContext, batch: Ba
 
 
 def close_row(connection: Connection[Any], counts: Counts) -> None:
-    """Say what became of the records. The database refuses what does not add up."""
+    """Write the final counts. A CHECK constraint of the database refuses counts that do not add up."""
     with connection.cursor() as cursor:
         cursor.execute(
             "UPDATE commits SET written_rows = %(written)s, duplicate_rows = %(duplicate)s, stale_rows = %(stale)s,"
@@ -222,21 +198,21 @@ def close_row(connection: Connection[Any], counts: Counts) -> None:
 
 
 def count_tables(connection: Connection[Any], counts: Counts, tables: dict[str, dict[str, int]]) -> None:
-    """Say what became of the records in each of several tables."""
+    """Write the counts of each table, where a pipeline has several."""
     columns = ("written", "duplicate", "stale", "filtered")
     with connection.cursor() as cursor:
         cursor.executemany(
             "INSERT INTO commit_tables (commit_id, table_name, written_rows, duplicate_rows, stale_rows,"
             " filtered_rows) VALUES (%s, %s, %s, %s, %s, %s)",
-            [(counts.commit_id, name, *(found.get(c, 0) for c in columns)) for name, found in tables.items()],
+            [(counts.commit_id, name, *(by_kind.get(c, 0) for c in columns)) for name, by_kind in tables.items()],
         )
 
 
 def move_position(connection: Connection[Any], write_context: WriteContext, span: Range) -> None:
-    """Move the position by compare-and-set.
+    """Move the position from the start to the end of a range by compare-and-set.
 
     Raises:
-        Fenced: it does not stand where the range begins.
+        Fenced: the position is not at the start of the range.
     """
     with connection.cursor() as cursor:
         moved = cursor.execute(
@@ -245,7 +221,9 @@ def move_position(connection: Connection[Any], write_context: WriteContext, span
         )
     if moved != 1:
         raise Fenced(
-            f"stream {write_context.stream}: another driver moved the position of partition {span.partition}",
+            "TM-STORE-POSITION-MOVED",
+            stream=write_context.stream,
+            partition=span.partition,
             value=f"expected {span.start}",
         )
 
@@ -253,10 +231,10 @@ def move_position(connection: Connection[Any], write_context: WriteContext, span
 def quarantine(
     connection: Connection[Any], write_context: WriteContext, batch: Batch, rejected: list[Rejected], commit_id: int
 ) -> None:
-    """Set records aside, each once; a replay says of those that were set aside before how they fare now."""
-    place = (write_context.stream, write_context.topic, write_context.generation, batch.range.partition)
+    """Quarantine rejected records, each once; a replay also marks the quarantined records that it has resolved."""
+    key = (write_context.stream, write_context.topic, write_context.generation, batch.range.partition)
     if write_context.replay_id is not None:
-        _resolve(connection, place, batch, {bad.offset for bad in rejected}, commit_id)
+        _resolve(connection, key, batch, {bad.offset for bad in rejected}, commit_id)
     if not rejected:
         return
     with connection.cursor() as cursor:
@@ -267,7 +245,7 @@ def quarantine(
             " ON DUPLICATE KEY UPDATE reason = VALUES(reason), pipeline_version = VALUES(pipeline_version),"
             " resolved_commit = NULL, resolved_at = NULL",
             [
-                (*place, bad.offset, bad.timestamp_us, _cut(bad.key), _cut(bad.value), _short(bad.headers), _size(bad),
+                (*key, bad.offset, bad.timestamp_us, _cut(bad.key), _cut(bad.value), _short(bad.headers), _size(bad),
                  bad.reason[:1000], write_context.pipeline_version, commit_id, write_context.replay_id)
                 for bad in rejected
             ],
@@ -279,7 +257,7 @@ def _cut(content: bytes | None) -> bytes | None:
 
 
 def _short(headers: str | None) -> str | None:
-    """Cut headers would be no JSON."""
+    """Headers that are too long are replaced, because a part of them would not be JSON."""
     return headers if headers is None or len(headers) <= WHOLE_BYTES else '[["headers", null]]'
 
 
@@ -290,21 +268,21 @@ def _size(bad: Rejected) -> int | None:
 
 
 def _resolve(
-    connection: Connection[Any], place: tuple[object, ...], batch: Batch, bad: Iterable[int], commit_id: int
+    connection: Connection[Any], key: tuple[object, ...], batch: Batch, bad: Iterable[int], commit_id: int
 ) -> None:
-    """Records of the quarantine that have become rows, or are wanted by no table any more."""
+    """Mark the quarantined records that have become rows, or from which no table selects a row any more."""
     span = batch.range
     where = (
         "stream = %s AND topic = %s AND generation = %s AND partition_id = %s AND resolved_commit IS NULL"
         " AND record_offset >= %s AND record_offset < %s"
     )
     with connection.cursor() as cursor:
-        cursor.execute(f"SELECT record_offset FROM quarantine WHERE {where}", (*place, span.start, span.until))
-        still = {*bad}
-        done = [int(row[0]) for row in cursor.fetchall() if row[0] in batch.delivered and row[0] not in still]
-        if done:
+        cursor.execute(f"SELECT record_offset FROM quarantine WHERE {where}", (*key, span.start, span.until))
+        sound = batch.delivered - {*bad}
+        resolved = [int(row[0]) for row in cursor.fetchall() if row[0] in sound]
+        if resolved:
             cursor.executemany(
                 f"UPDATE quarantine SET resolved_commit = %s, resolved_at = UTC_TIMESTAMP(6) WHERE {where}"
                 " AND record_offset = %s",
-                [(commit_id, *place, span.start, span.until, offset) for offset in done],
+                [(commit_id, *key, span.start, span.until, offset) for offset in resolved],
             )

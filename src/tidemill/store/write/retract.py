@@ -1,7 +1,7 @@
-"""Rows that a newer pipeline version does not make any more, and how they leave their tables.
+"""Retracts outdated rows: those that a newer pipeline version does not produce any more.
 
-A replay rewrites the rows that the new version still makes. What then still carries an older version within the
-replayed ranges comes from records that are filtered or quarantined now, or that make a row of another key.
+A replay rewrites the rows that the new version still produces. Rows of the replayed ranges that still have an older
+version come from records that are filtered or quarantined now, or that produce a row with another key.
 """
 
 from __future__ import annotations
@@ -23,26 +23,26 @@ from tidemill.store.control import replays
 from tidemill.store.maintenance.rollup_backfill import incomplete_rollups
 from tidemill.store.sql.replay import STILL_OUTDATED
 from tidemill.store.steps import run_step
+from tidemill.store.write.context import Range, WriteContext
 from tidemill.store.write.fencing import check_pipeline_version, check_topic_generation
-from tidemill.store.write.ledger_rows import Range, WriteContext
 from tidemill.store.write.merge import TableTarget, prepare_tombstones, remove_rows
 
 ROWS = 2_000
-"""Rows that leave in one transaction."""
+"""Rows that one transaction deletes."""
 _BACKOFF = Backoff(longest_seconds=1.0, attempts=20)
 
 
 @dataclass(frozen=True)
-class OutdatedRows:
-    """A row of an older version: its key and the record that made it."""
+class OutdatedRow:
+    """A row of an older pipeline version: its key and the record that produced it."""
 
     key: tuple[Any, ...]
     partition: int
     offset: int
 
 
-Spare = Callable[[list[OutdatedRows]], list[OutdatedRows]]
-"""Leaves out the rows that stay although the new version does not make them."""
+Spare = Callable[[list[OutdatedRow]], list[OutdatedRow]]
+"""Returns the rows without those that are to stay although the new version does not produce them."""
 
 
 def find_outdated(
@@ -51,31 +51,27 @@ def find_outdated(
     pipeline: Pipeline,
     write_context: WriteContext,
     ranges: Iterable[Range],
-) -> Iterator[tuple[str, list[OutdatedRows]]]:
-    """The rows of older versions than the claimant's whose records are in the ranges: table after table, in parts.
+) -> Iterator[tuple[str, list[OutdatedRow]]]:
+    """The rows of older versions than the replay's whose records are in the ranges: table after table, in parts.
 
-    Reads every table once. No part is read before the one before it was dealt with.
+    Reads every table once. A part is read when the caller asks for it, after it has processed the one before.
     """
     spans = list(ranges)
-    values: dict[str, Any] = {
-        "since_commit": write_context.since_commit,
-        "pipeline_version": write_context.pipeline_version,
-        "rows": ROWS,
-    }
-    for place, span in enumerate(spans):
-        values |= {f"p{place}": span.partition, f"a{place}": span.start, f"b{place}": span.until}
+    values: dict[str, Any] = {**write_context.row_context(0).parameters(), "rows": ROWS}
+    for index, span in enumerate(spans):
+        values |= {f"p{index}": span.partition, f"a{index}": span.start, f"b{index}": span.until}
     for name, table in pipeline.tables.items():
         last: dict[str, Any] = {}
         while True:
             sql = dialect_of(connection).outdated_rows(settings.db_data, name, table, len(spans), after=bool(last))
             with translated(), connection.cursor() as cursor:
                 cursor.execute(sql, values | last)
-                found = [OutdatedRows(tuple(row[:-2]), int(row[-2]), int(row[-1])) for row in cursor.fetchall()]
-            if found:
-                yield name, found
-            if len(found) < ROWS:
+                rows = [OutdatedRow(tuple(row[:-2]), int(row[-2]), int(row[-1])) for row in cursor.fetchall()]
+            if rows:
+                yield name, rows
+            if len(rows) < ROWS:
                 break
-            last = {f"k{place}": value for place, value in enumerate(found[-1].key)}
+            last = {f"k{index}": value for index, value in enumerate(rows[-1].key)}
 
 
 def count_outdated(
@@ -86,7 +82,7 @@ def count_outdated(
     ranges: Iterable[Range],
     spare: Spare,
 ) -> int:
-    """How many rows of older versions there are whose records are in the ranges and are not spared."""
+    """How many rows of older versions :func:`retract_outdated` would delete."""
     return sum(len(spare(rows)) for _, rows in find_outdated(connection, settings, pipeline, write_context, ranges))
 
 
@@ -98,48 +94,44 @@ def retract_outdated(
     ranges: Iterable[Range],
     spare: Spare,
 ) -> int:
-    """Take the rows that no record makes any more out of the tables and their rollups, beside the running stream.
+    """Delete the rows that no record produces any more and subtract them from the rollups, while the stream runs.
 
-    Every transaction counts them in the replay's row.
+    Every transaction adds their number to the replay's row.
 
     Args:
-        connection: autocommit, as the stream account.
-        settings: schemas.
+        connection: in autocommit mode, as the stream account.
+        settings: names of the schemas.
         pipeline: the new version.
-        claimant: of a replay that has been through the ranges.
-        ranges: of the topic's present incarnation.
-        spare: whatever it leaves out stays.
+        write_context: of a replay that has processed the ranges.
+        ranges: of the topic's present generation.
+        spare: selects rows that stay.
 
     Returns:
-        Rows retracted.
+        Number of rows retracted.
 
     Raises:
-        Fenced: the stream has a newer version meanwhile, or its topic was made again.
+        Fenced: a newer pipeline version has acquired the lease meanwhile, or the topic was recreated.
     """
-    gone = 0
+    retracted = 0
     for name, rows in find_outdated(connection, settings, pipeline, write_context, ranges):
         if leaving := spare(rows):
             target = TableTarget(connection, settings.db_data, pipeline, name)
             prepare_tombstones(target)
-            gone += run_step(connection, partial(_retract, target, write_context, leaving), _BACKOFF)
-    return gone
+            retracted += run_step(connection, partial(_retract, target, write_context, leaving), _BACKOFF)
+    return retracted
 
 
-def _retract(target: TableTarget, write_context: WriteContext, rows: list[OutdatedRows], cursor: Any) -> int:
-    """One transaction. Rows that were written since they were found stay."""
+def _retract(target: TableTarget, write_context: WriteContext, rows: list[OutdatedRow], cursor: Any) -> int:
+    """One transaction. Rows that were written to since they were found stay."""
     connection = target.connection
-    empty = target.dialect.clear_tombstones(target.schema, target.name)
-    put = target.dialect.insert_tombstone(target.schema, target.name, target.table)
-    values: dict[str, Any] = {
-        "since_commit": write_context.since_commit,
-        "pipeline_version": write_context.pipeline_version,
-    }
+    clear = target.dialect.clear_tombstones(target.schema, target.name)
+    insert = target.dialect.insert_tombstone(target.schema, target.name, target.table)
     removed = 0
     target = replace(target, incomplete=incomplete_rollups(connection, target.pipeline))
-    for partition, found in groupby(sorted(rows, key=attrgetter("partition")), attrgetter("partition")):
-        cursor.execute(empty)
-        cursor.executemany(put, [(*row.key, row.offset) for row in found])
-        removed += remove_rows(target, STILL_OUTDATED, values | {"partition": partition})
+    for partition, group in groupby(sorted(rows, key=attrgetter("partition")), attrgetter("partition")):
+        cursor.execute(clear)
+        cursor.executemany(insert, [(*row.key, row.offset) for row in group])
+        removed += remove_rows(target, STILL_OUTDATED, write_context.row_context(partition).parameters())
     assert write_context.replay_id is not None  # only replays retract rows
     replays.count_retracted(connection, write_context.replay_id, removed)
     check_topic_generation(connection, write_context)
@@ -148,16 +140,12 @@ def _retract(target: TableTarget, write_context: WriteContext, rows: list[Outdat
 
 
 def count_rewritable(settings: Settings, pipeline: Pipeline, write_context: WriteContext, partition: int) -> int:
-    """Of the rows that this worker staged last: how many would rewrite the row that an older version made."""
-    values = {
-        "partition": partition,
-        "since_commit": write_context.since_commit,
-        "pipeline_version": write_context.pipeline_version,
-    }
-    found, connection = 0, worker_connection(settings)
+    """How many of the rows that this worker staged last would rewrite the row of an older pipeline version."""
+    values = write_context.row_context(partition).parameters()
+    count, connection = 0, worker_connection(settings)
     with translated(), connection.cursor() as cursor:
         for name, table in pipeline.tables.items():
             cursor.execute(dialect_of(connection).count_rewritable(settings.db_data, name, table), values)
             (rows,) = cursor.fetchone() or (0,)
-            found += int(rows)
-    return found
+            count += int(rows)
+    return count
