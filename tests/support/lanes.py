@@ -1,8 +1,8 @@
 """The lanes of the suite, as a plugin of pytest: what a run selects, which seed it draws from, how long each test took.
 
-Every test belongs to exactly one lane, and carries the lane's name as a marker, so that ``-m db`` selects it. A test
-that is marked ``full`` proves more than every run needs: it is selected by ``--full`` alone. A run without ``--full``
-draws everything that is random from one fixed seed; a run with it draws from a new one, which it prints.
+Every test belongs to exactly one lane, and carries the lane's name as a marker: ``--lane db`` and ``-m db`` select it.
+A test that is marked ``full`` proves more than every run needs: it is selected by ``--full`` alone. A run without
+``--full`` draws everything that is random from one fixed seed; a run with it draws from a new one, which it prints.
 
 A test that is skipped fails: what it needs is missing, and nobody would notice. ``xfail`` is refused for the same
 reason.
@@ -45,6 +45,7 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     """The options of the lanes."""
     group = parser.getgroup("lanes")
     group.addoption("--full", action="store_true", help="also select the tests that are marked full")
+    group.addoption("--lane", action="append", choices=[*LANES], help="only the tests of this lane; may be repeated")
     group.addoption("--seed", type=int, metavar="N", help="what random histories, feeds and faults are drawn from")
     group.addoption("--histories", type=int, metavar="N", help="how many histories of commits are played")
     group.addoption("--durations-file", type=Path, metavar="FILE", help=f"where durations are kept ({DURATIONS})")
@@ -61,6 +62,9 @@ def pytest_configure(config: pytest.Config) -> None:
     hypothesis.settings.load_profile("drawn" if full or named is not None else "fixed")
     if full or named is not None:
         config.option.hypothesis_seed = str(config.stash[_seed])
+    if lanes := config.getoption("lane"):
+        expressions = [config.option.markexpr, " or ".join(lanes)]
+        config.option.markexpr = " and ".join(f"({each})" for each in expressions if each)
     config.pluginmanager.register(Recorder(config), "lane-recorder")
 
 

@@ -88,6 +88,13 @@ def test_a_skipped_test_fails_the_run(sample: Sample) -> None:
     assert section["collected"] == {"unit": 4, "crashes": 1}
 
 
+def test_one_lane_is_selected(sample: Sample) -> None:
+    """Together with what else limits the choice; a lane that does not exist is refused."""
+    assert "1 passed, 4 deselected" in sample.run("--lane", "crashes").stdout
+    assert "2 passed" in sample.run("--lane", "crashes", "--lane", "unit", "-k", "passes or another").stdout
+    assert sample.run("--lane", "crash").returncode == pytest.ExitCode.USAGE_ERROR
+
+
 def test_a_full_run_selects_everything_and_prints_its_seed(sample: Sample) -> None:
     """A seed that is named is used, and is in what a failed run says."""
     done = sample.run("--full", "--seed", "4711", "-rA")

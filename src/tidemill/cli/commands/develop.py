@@ -29,14 +29,13 @@ def run_tests(
 
     settings = config.load()
     words = list(context.args)
-    seeded = [] if seed is None else ["--seed", str(seed)]
+    options = [word for lane in lanes or () for word in ("--lane", lane)]
+    options += [] if seed is None else ["--seed", str(seed)]
     if full and not words:
-        chosen = [word for lane in lanes or () for word in ("--lane", lane)]
-        _exec_python(settings, "tests/full.py", *(["--resume"] if resume else []), *chosen, *seeded)
+        _exec_python(settings, "tests/full.py", *options, *(["--resume"] if resume else []))
     if words and (settings.pipelines / words[0]).is_dir():
         words = ["tests/spark/test_cases.py", "--pipeline", *words]
-    marked = ["-m", " or ".join(lanes)] if lanes else []
-    _exec_python(settings, "-m", "pytest", *(["--full"] if full else []), *marked, *seeded, *words)
+    _exec_python(settings, "-m", "pytest", *options, *(["--full"] if full else []), *words)
 
 
 def bench(name: Annotated[str, typer.Argument(help="Name of a file in bench/.")] = "ingest") -> None:
