@@ -168,7 +168,7 @@ class Driver:
                     remedy=f"run ./tidemill apply {self.stream}",
                 )
             if before is not None and before.newest_at is not None:  # the last word of the driver before us
-                self._measures.note_newest([int(before.newest_at.replace(tzinfo=UTC).timestamp() * 1e6)])
+                self._measures.resume_from(int(before.newest_at.replace(tzinfo=UTC).timestamp() * 1e6))
             heartbeats.report_heartbeat(
                 connection, self.stream, self.epoch, self._state, last_error=None, **self._facts()
             )
@@ -326,7 +326,7 @@ class Driver:
             try:
                 self._ask_kafka(client)
             except KafkaUnavailable as error:
-                self._measures.lag_records = None  # nobody knows; how late the tables may be grows from now on
+                self._measures.note_lag(None)  # not known; from now on the time that the tables may be behind grows
                 if self._silent is None:
                     log.warning("the probe of Kafka failed: %s", error)
                 self._silent = str(error)
@@ -342,7 +342,7 @@ class Driver:
         ends = offsets_at(client, self.topic, "latest", LAG_SECONDS)
         if (committer := self._committer) is not None:
             committer.ends = ends
-            self._measures.lag_records = committer.lag(ends)
+            self._measures.note_lag(committer.lags(ends))
         # Spark reads on in a topic that was made again, as if its first records had been read.
         if self._topic_id and (verdict := topic_recreated(client, self.pipeline, self._topic_id, LAG_SECONDS)):
             self._end_with(verdict)

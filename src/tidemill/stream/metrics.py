@@ -76,8 +76,9 @@ class StreamMetrics:
         self.batches, self.records, self.batch_ms = 0, 0, 0
         self.newest_us: int | None = None
         """Newest Kafka timestamp that is committed, µs since 1970."""
-        self.lag_records: int | None = None
-        """Records that were not committed when Kafka was asked last."""
+        self._newest_us: Mapping[int, int] = {}
+        """The same for each Kafka partition that this driver has committed. Replaced as a whole, never changed."""
+        self._lags: Mapping[int, int] | None = None
         self._began = began
         self._slots = deque[_Slot]()
         self._lock = threading.Lock()
@@ -95,11 +96,29 @@ class StreamMetrics:
                 self._slots[-1].waited.update(histogram)
             self._forget(now)
 
-    def note_newest(self, timestamps_us: Iterable[int | None], now_us: int | None = None) -> None:
-        """These Kafka timestamps are committed. One of the future, by a producer's wrong clock, counts as of now."""
+    @property
+    def lag_records(self) -> int | None:
+        """Records that were not committed at the last probe of Kafka; None while that is not known."""
+        return None if self._lags is None else sum(self._lags.values())
+
+    def note_lag(self, lags: Mapping[int, int] | None) -> None:
+        """Kafka partition -> records that are not committed; None where Kafka did not answer."""
+        self._lags = lags
+
+    def resume_from(self, newest_us: int, now_us: int | None = None) -> None:
+        """The newest Kafka timestamp that the driver before this one has committed; of which partition is not known."""
+        self.newest_us = min(newest_us, time.time_ns() // 1000 if now_us is None else now_us)
+
+    def note_newest(self, timestamps_us: Mapping[int, int | None], now_us: int | None = None) -> None:
+        """Kafka partition -> the newest timestamp that a batch has committed.
+
+        A timestamp of the future, by a producer's wrong clock, counts as of now.
+        """
         now = time.time_ns() // 1000 if now_us is None else now_us
-        known = [min(us, now) for us in (self.newest_us, *timestamps_us) if us is not None]
-        self.newest_us = max(known, default=None)
+        committed = {partition: min(us, now) for partition, us in timestamps_us.items() if us is not None}
+        before = self._newest_us
+        self._newest_us = {**before, **{each: max(us, before.get(each, us)) for each, us in committed.items()}}
+        self.newest_us = max((us for us in (self.newest_us, *committed.values()) if us is not None), default=None)
 
     def facts(self, now: float, utc: datetime) -> dict[str, object]:
         """Columns of the heartbeat. ``utc`` is the same moment as ``now``, with its zone."""
@@ -108,20 +127,29 @@ class StreamMetrics:
             waited = sum((slot.waited for slot in self._slots), Counter[int]())
             lately = sum(slot.records for slot in self._slots if now - slot.began < RATE_SECONDS)
             facts: dict[str, object] = {"batches": self.batches, "records": self.records, "batch_ms": self.batch_ms}
-        newest_at = _naive(self.newest_us)
-        lag_seconds: float | None = None
-        if self.lag_records == 0:
-            lag_seconds = 0.0
-        elif self.lag_records is not None and newest_at is not None:
-            lag_seconds = max(0.0, (utc.astimezone(UTC).replace(tzinfo=None) - newest_at).total_seconds())
+        lags = self._lags
         return facts | {
-            "lag_records": self.lag_records,
-            "lag_seconds": lag_seconds,
-            "newest_at": newest_at,
+            "lag_records": None if lags is None else sum(lags.values()),
+            "lag_seconds": None if lags is None else self._lag_seconds(lags, utc),
+            "newest_at": _naive(self.newest_us),
             "records_per_second": lately / min(RATE_SECONDS, max(now - self._began, 1.0)),
             "latency_p50_ms": quantile_ms(waited, 0.5),
             "latency_p99_ms": quantile_ms(waited, 0.99),
         }
+
+    def _lag_seconds(self, lags: Mapping[int, int], utc: datetime) -> float | None:
+        """For how long at most the tables have not held everything that Kafka held.
+
+        A partition's tables held everything when its newest committed record arrived. The partition that is furthest
+        behind counts; None until each partition with a lag has committed a record.
+        """
+        newest_us, lagging = self._newest_us, [partition for partition, lag in lags.items() if lag]
+        if any(partition not in newest_us for partition in lagging):
+            return None
+        oldest_at = _naive(min((newest_us[partition] for partition in lagging), default=None))
+        if oldest_at is None:
+            return None if lagging else 0.0
+        return max(0.0, (utc.astimezone(UTC).replace(tzinfo=None) - oldest_at).total_seconds())
 
     def _forget(self, now: float) -> None:
         while self._slots and now - self._slots[0].began >= LATENCY_SECONDS:

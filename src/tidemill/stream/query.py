@@ -81,10 +81,14 @@ class BatchCommitter:
         """Whether a batch of this query is committed."""
         return self.measures.batches > self._before
 
+    def lags(self, ends: dict[int, int]) -> dict[int, int]:
+        """Kafka partition -> records between what is committed and these ends."""
+        at = self.positions
+        return {partition: max(0, end - at.get(partition, 0)) for partition, end in ends.items()}
+
     def lag(self, ends: dict[int, int]) -> int:
         """Records between what is committed and these ends."""
-        at = self.positions
-        return sum(max(0, end - at.get(partition, 0)) for partition, end in ends.items())
+        return sum(self.lags(ends).values())
 
     def _batch(self, batch: DataFrame, batch_id: int) -> None:
         try:
@@ -123,7 +127,7 @@ class BatchCommitter:
         self.positions |= {partition: span.until for partition, span in ranges.items()}
         now = time.monotonic()
         took = BatchTiming(sum(span.until - span.start for span in ranges.values()), now - began)
-        self.measures.note_newest(found.newest_us for found in outcomes.values())
+        self.measures.note_newest({partition: found.newest_us for partition, found in outcomes.items()})
         self.measures.note(now, took.records, took.seconds, [found.latencies for found in outcomes.values()])
         if self._pace is not None and self._pace.note(took, self.lag(self.ends) if self.ends else None):
             self.outgrown = True

@@ -71,28 +71,47 @@ def test_the_rate_is_that_of_the_last_minute() -> None:
     assert measures.facts(10 * RATE_SECONDS, UTC_NOW)["records_per_second"] == 0
 
 
-def test_lag_in_seconds_is_the_age_of_the_newest_record_while_others_wait() -> None:
-    """It is 0 where none waits, unknown where nobody knows, and never negative."""
+def test_lag_in_seconds_is_the_age_of_the_newest_record_of_the_partition_that_is_furthest_behind() -> None:
+    """It is 0 where no record waits, unknown while Kafka does not answer, and never negative."""
     measures = StreamMetrics(began=0)
     assert measures.facts(1, UTC_NOW)["lag_seconds"] is None
-    measures.note_newest([NOW_US - 90_000_000, None, NOW_US - 95_000_000], NOW_US)
+    measures.note_newest({0: NOW_US - 90_000_000, 1: None, 2: NOW_US - 95_000_000}, NOW_US)
     assert measures.facts(1, UTC_NOW)["lag_seconds"] is None
-    measures.lag_records = 0
+    measures.note_lag({0: 0, 1: 0, 2: 0})
     assert measures.facts(1, UTC_NOW)["lag_seconds"] == 0
-    measures.lag_records = 7
+    measures.note_lag({0: 7, 1: 0, 2: 0})
     facts = measures.facts(1, UTC_NOW)
-    assert facts["lag_seconds"] == 90
+    assert (facts["lag_records"], facts["lag_seconds"]) == (7, 90)
     assert facts["newest_at"] == UTC_NOW.replace(tzinfo=None) - timedelta(seconds=90)
-    measures.note_newest([NOW_US + 5_000_000], NOW_US + 1_000_000)
+    measures.note_lag({0: 7, 1: 0, 2: 1})
+    assert measures.facts(1, UTC_NOW)["lag_seconds"] == 95
+    measures.note_newest({0: NOW_US + 5_000_000}, NOW_US + 1_000_000)
+    assert measures.facts(1, UTC_NOW)["lag_seconds"] == 95
+    measures.note_newest({2: NOW_US + 5_000_000}, NOW_US + 1_000_000)
     assert measures.facts(1, UTC_NOW)["lag_seconds"] == 0
+    measures.note_lag(None)
+    assert (measures.facts(1, UTC_NOW)["lag_records"], measures.facts(1, UTC_NOW)["lag_seconds"]) == (None, None)
+
+
+def test_lag_in_seconds_is_not_known_before_each_partition_that_lags_has_committed() -> None:
+    """The newest record of the driver before is of some partition; the heartbeat's last measure grows meanwhile."""
+    measures = StreamMetrics(began=0)
+    measures.resume_from(NOW_US - 3_000_000, NOW_US)
+    measures.note_lag({0: 5, 1: 5})
+    assert measures.facts(1, UTC_NOW)["newest_at"] == UTC_NOW.replace(tzinfo=None) - timedelta(seconds=3)
+    assert measures.facts(1, UTC_NOW)["lag_seconds"] is None
+    measures.note_newest({0: NOW_US - 40_000_000}, NOW_US)
+    assert measures.facts(1, UTC_NOW)["lag_seconds"] is None
+    measures.note_newest({1: NOW_US - 20_000_000}, NOW_US)
+    assert measures.facts(1, UTC_NOW)["lag_seconds"] == 40
 
 
 @pytest.mark.parametrize("far", [365 * 86_400 * 10**6, 2**62 - NOW_US])
 def test_a_timestamp_of_the_future_counts_as_of_now(far: int) -> None:
     """A producer may say any time; the tables do not look fresh for as long as that is ahead."""
     measures = StreamMetrics(began=0)
-    measures.note_newest([NOW_US + far], NOW_US)
-    measures.lag_records = 7
+    measures.note_newest({0: NOW_US + far}, NOW_US)
+    measures.note_lag({0: 7})
     later = UTC_NOW + timedelta(seconds=60)
     assert measures.facts(1, UTC_NOW)["newest_at"] == UTC_NOW.replace(tzinfo=None)
     assert measures.facts(1, later)["lag_seconds"] == 60
