@@ -70,9 +70,7 @@ class RefreshJob(SparkJob):
         """Reopen the refresh if a person has cleared this task, then submit the job."""
         try:
             with self._connection() as connection:
-                reopen_refresh(
-                    connection, find_pipeline(config.load(), self.pipeline).pipeline, self.model, int(self.refresh)
-                )
+                reopen_refresh(connection, find_pipeline(config.load(), self.pipeline), self.model, int(self.refresh))
         except ModelError as error:
             raise AirflowFailException(str(error)) from error
         try:
@@ -90,7 +88,7 @@ class RefreshJob(SparkJob):
             return explained
         with self._connection() as connection:
             refresh = read_refresh(
-                connection, int(self.refresh), find_pipeline(config.load(), self.pipeline).pipeline, self.model
+                connection, int(self.refresh), find_pipeline(config.load(), self.pipeline), self.model
             )
         return AirflowFailException(str(explained)) if refresh.state == "refused" else explained
 

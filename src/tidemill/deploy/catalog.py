@@ -32,11 +32,20 @@ def read_catalog(settings: Settings, include: Callable[[str], bool] = lambda nam
     for name in _folders(settings):
         if include(name):
             with suppress(SpecError):  # list_rejections reports it
-                yield find_pipeline(settings, name)
+                yield find_entry(settings, name)
 
 
-def find_pipeline(settings: Settings, name: str) -> CatalogEntry:
-    """One pipeline by name.
+def find_pipeline(settings: Settings, name: str) -> Pipeline:
+    """One pipeline by name, from its folder or from the version deployed last.
+
+    Raises:
+        SpecError: as for :func:`find_entry`.
+    """
+    return find_entry(settings, name).pipeline
+
+
+def find_entry(settings: Settings, name: str) -> CatalogEntry:
+    """The entry of one pipeline by name.
 
     Raises:
         SpecError: its folder is rejected, and there is no deployed version, or that one is rejected, too.
@@ -58,7 +67,7 @@ def list_rejections(settings: Settings) -> list[str]:
     sentences = []
     for name in _folders(settings):
         try:
-            rejection = find_pipeline(settings, name).rejection
+            rejection = find_entry(settings, name).rejection
         except SpecError as error:
             rejection = str(error)
         if rejection:

@@ -34,7 +34,7 @@ def refresh_job(name: str, result: str, step: Step, argv: Sequence[str] | None =
     model = f"{arguments.pipeline}.{arguments.model}"
 
     def work(settings: Settings) -> str:
-        pipeline = find_pipeline(settings, arguments.pipeline).pipeline
+        pipeline = find_pipeline(settings, arguments.pipeline)
         with ml_session(f"{name} {model}", settings) as spark:
             return result.format(step(spark, settings, pipeline, arguments.model, arguments.refresh))
 

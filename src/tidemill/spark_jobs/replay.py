@@ -24,7 +24,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     arguments = parser.parse_args(argv)
 
     def work(settings: Settings) -> str:
-        pipeline = find_pipeline(settings, arguments.pipeline).pipeline
+        pipeline = find_pipeline(settings, arguments.pipeline)
         with stream_session(pipeline.name) as spark:
             result = run(spark, settings, pipeline, arguments.replay)
         return f"read {result['records']} records again, wrote {result['written']} rows"

@@ -61,7 +61,7 @@ def maintenance_dag(pipelines: Iterable[Pipeline]) -> DAG:
 
 def _maintain(pipeline: str, *, params: dict[str, bool]) -> None:
     settings = config.load()
-    facts = maintain_pipeline(settings, find_pipeline(settings, pipeline).pipeline, dry_run=params["dry_run"])
+    facts = maintain_pipeline(settings, find_pipeline(settings, pipeline), dry_run=params["dry_run"])
     for sentence in describe(facts):
         log.info("%s: %s", pipeline, sentence)
 
@@ -73,7 +73,7 @@ def _maintain_files(*, params: dict[str, bool]) -> None:
 
 def _verify(pipeline: str, **context: Any) -> None:
     settings = config.load()
-    spec = find_pipeline(settings, pipeline).pipeline
+    spec = find_pipeline(settings, pipeline)
     try:
         findings = verify_and_report(settings, spec, KafkaAdminClientHook().get_conn)
     except VerifyError as error:

@@ -144,6 +144,6 @@ def refresh_id_of(ti: Any) -> int:
 @contextmanager
 def open_pipeline(pipeline: str) -> Iterator[tuple[Pipeline, Connection[Any]]]:
     """The pipeline, and a connection with the stream account."""
-    spec = find_pipeline(config.load(), pipeline).pipeline
+    spec = find_pipeline(config.load(), pipeline)
     with closing(TidemillHook().get_conn()) as connection:
         yield spec, connection

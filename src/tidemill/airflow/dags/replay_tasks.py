@@ -70,7 +70,7 @@ def request(pipeline: str, *, run_id: str, params: Mapping[str, Any]) -> int:
         AirflowFailException: the request is invalid or cannot be carried out; a retry would not help.
         TidemillError: Kafka or the database is unavailable.
     """
-    spec = find_pipeline(config.load(), pipeline).pipeline
+    spec = find_pipeline(config.load(), pipeline)
     try:
         requested = request_of(params)
         with closing(TidemillHook().get_conn()) as connection:

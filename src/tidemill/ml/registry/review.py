@@ -28,7 +28,7 @@ def find_model(settings: Settings, name: str) -> tuple[Pipeline, str]:
     pipeline, dot, model = name.partition(".")
     if not dot:
         raise ModelError("TM-ML-NAME-WITHOUT-PIPELINE", value=name)
-    spec = find_pipeline(settings, pipeline).pipeline
+    spec = find_pipeline(settings, pipeline)
     declared_model(spec, model)
     return spec, model
 
