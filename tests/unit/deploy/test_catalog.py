@@ -13,6 +13,7 @@ import pytest
 import yaml
 
 from support.paths import TIDES
+from tidemill import spec
 from tidemill.config import Settings
 from tidemill.deploy import catalog, check_cache, snapshots
 from tidemill.deploy.catalog import find_pipeline, list_rejections
@@ -149,6 +150,19 @@ def test_a_folder_is_checked_again_by_another_version_of_the_checks(
     monkeypatch.setattr(check_cache, "_checker_digest", lambda: "another")
     load_cached(project, folder)
     assert checks == ["tides", "tides"]
+
+
+def test_the_version_of_the_checks_is_the_code_of_every_module_of_spec(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Also of those in its sub-packages, where most checks are."""
+    copy = tmp_path / "spec"
+    shutil.copytree(spec.__path__[0], copy)
+    monkeypatch.setattr(spec, "__path__", [str(copy)])
+    digest = check_cache._checker_digest.__wrapped__
+    before = digest()
+    (copy / "checks" / "tables.py").write_text("# another rule\n")
+    assert digest() != before
 
 
 def test_a_folder_that_is_saved_while_it_is_read_is_not_remembered(
