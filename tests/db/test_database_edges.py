@@ -18,6 +18,7 @@ import pyarrow as pa
 import pymysql
 import pytest
 
+from support.databases import root
 from support.errors import coded
 from support.proxy import Cut, Proxy
 from support.writes import Writer, make_writer
@@ -43,28 +44,6 @@ from tidemill.testing import wait_until
 
 SECONDS = 120.0
 """Far more than anything here takes."""
-
-
-@contextmanager
-def root(settings: Settings) -> Iterator[Callable[[str], Any]]:
-    """A function that runs a statement as the administrator and returns the first value of what it finds."""
-    connection = pymysql.connect(
-        host="127.0.0.1",
-        port=settings.db_port,
-        user="root",
-        password=settings.secret(secrets.DB_ROOT).get_secret_value(),
-        autocommit=True,
-        ssl_disabled=True,
-    )
-
-    def run(statement: str) -> Any:
-        with connection.cursor() as cursor:
-            cursor.execute(statement)
-            found = cursor.fetchone()
-        return found[0] if found else None
-
-    with closing(connection):
-        yield run
 
 
 @contextmanager
