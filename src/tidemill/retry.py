@@ -30,7 +30,7 @@ T = TypeVar("T")
 
 
 def is_transient(error: BaseException) -> bool:
-    """Whether an error may go away by itself."""
+    """Whether an error may not occur again."""
     return isinstance(error, Transient)
 
 

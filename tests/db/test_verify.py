@@ -192,8 +192,8 @@ def test_a_count_of_one_of_several_tables_that_is_wrong_or_missing(mariadb: Sett
         (
             {0: 9, 1: 0, 2: 0, 3: 0},
             {0: 12, 1: 1, 2: 0, 3: 0},
-            "partition 0: retention has overtaken the stream, whose position is 6 where Kafka begins at 9: 3 offsets"
-            " can no longer be read",
+            "partition 0: Kafka's retention removed offsets that the stream had not read: the position is 6, Kafka"
+            " begins at 9, 3 offsets can no longer be read",
         ),
     ],
 )

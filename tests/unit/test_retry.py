@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+import re
+from pathlib import Path
+
 import pytest
 
+from support.paths import ROOT
 from tidemill.errors import Contention, StoreError
 from tidemill.retry import Backoff
 
@@ -72,3 +76,20 @@ def test_a_result_may_ask_for_another_attempt() -> None:
     work = Work()
     assert Backoff(attempts=5).run(work, retry_result=lambda calls: calls < 3, sleep=work.pauses.append) == 3
     assert Backoff(attempts=2).run(work, retry_result=lambda calls: True, sleep=work.pauses.append) == 5
+
+
+OWN_RETRY = re.compile(r"random\.uniform|\btenacity\b|2(?:\.0)? ?\*\* ?\w*attempt|for attempt in ")
+
+
+def own_retries(source: str) -> list[str]:
+    """What looks like a loop that tries again with pauses of its own."""
+    return [match[0] for match in OWN_RETRY.finditer(source)]
+
+
+def test_there_is_one_definition() -> None:
+    """No other module computes pauses between attempts; one that did would be found."""
+    package = ROOT / "src" / "tidemill"
+    modules = [path for path in package.rglob("*.py") if path != package / "retry.py"]
+    assert {str(path): found for path in modules if (found := own_retries(path.read_text()))} == {}
+    assert own_retries(Path(package / "retry.py").read_text())
+    assert own_retries("for attempt in range(3):\n    time.sleep(0.1 * 2**attempt)")

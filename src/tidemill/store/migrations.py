@@ -162,14 +162,14 @@ def _comment(connection: Connection[Any], schema: str, name: str) -> str | None:
             "SELECT table_comment FROM information_schema.tables WHERE table_schema = %s AND table_name = %s",
             (schema, name),
         )
-        found = cursor.fetchone()
-    return str(found[0]) if found else None
+        row = cursor.fetchone()
+    return str(row[0]) if row else None
 
 
 def _check_rollup(connection: Connection[Any], schema: str, name: str, pipeline: Pipeline) -> None:
-    found = _comment(connection, schema, name)
-    if found is not None and found != identifiers.rollup_definition(pipeline.rollups[name]):
-        raise StoreError("TM-STORE-ROLLUP-CHANGED", rollup=f"{schema}.{name}", value=found)
+    comment = _comment(connection, schema, name)
+    if comment is not None and comment != identifiers.rollup_definition(pipeline.rollups[name]):
+        raise StoreError("TM-STORE-ROLLUP-CHANGED", rollup=f"{schema}.{name}", value=comment)
 
 
 def _check_columns(connection: Connection[Any], schema: str, name: str, pipeline: Pipeline) -> None:
@@ -178,12 +178,12 @@ def _check_columns(connection: Connection[Any], schema: str, name: str, pipeline
             "SELECT column_name FROM information_schema.columns WHERE table_schema = %s AND table_name = %s",
             (schema, name),
         )
-        found = [row[0] for row in cursor.fetchall()]
+        existing = [row[0] for row in cursor.fetchall()]
     comment, table = _comment(connection, schema, name), pipeline.tables[name]
     if comment and comment != identifiers.table_definition(table):
         value = f"{comment}, this is {identifiers.table_definition(table)}"
         raise StoreError("TM-STORE-TABLE-CHANGED", table=f"{schema}.{name}", value=value)
     declared = [*pipeline.tables[name].columns, *identifiers.SYSTEM_COLUMNS]
-    if set(found) != set(declared):
-        differing = sorted(set(found) ^ set(declared))
+    if set(existing) != set(declared):
+        differing = sorted(set(existing) ^ set(declared))
         raise StoreError("TM-STORE-COLUMNS-CHANGED", table=f"{schema}.{name}", value=", ".join(differing))

@@ -25,7 +25,7 @@ def run_step(connection: Connection[Any], work: Callable[[Any], T], backoff: Bac
 
     Args:
         connection: in autocommit mode.
-        work: does the step over the cursor that it is given; a further attempt runs it from its beginning.
+        work: runs the step with a cursor; every attempt runs it from its beginning.
         backoff: pauses and number of attempts.
 
     Returns:

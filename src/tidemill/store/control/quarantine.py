@@ -140,13 +140,13 @@ _WHOLE = (
 
 
 def read_range(
-    connection: Connection[Any], place: tuple[str, str, int], span: Range, choice: QuarantineFilter, up_to: int
+    connection: Connection[Any], topic: tuple[str, str, int], span: Range, choice: QuarantineFilter, up_to: int
 ) -> list[StoredRecord]:
     """The selected records of one range, in order of their offsets.
 
     Args:
         connection: as any account that may read.
-        place: stream, topic and generation.
+        topic: stream, topic and generation.
         span: partition and offsets.
         choice: selects among them.
         up_to: the greatest id to return.
@@ -156,14 +156,14 @@ def read_range(
         connection,
         f"topic = %s AND generation = %s AND partition_id = %s AND record_offset >= %s AND record_offset < %s"
         f" AND id <= %s AND {condition} ORDER BY record_offset",
-        (*place, span.partition, span.start, span.until, up_to, *values),
+        (*topic, span.partition, span.start, span.until, up_to, *values),
     )
 
 
 def read_one(connection: Connection[Any], stream: str, number: int) -> StoredRecord | None:
     """One record by its id."""
-    found = _whole(connection, "id = %s", (stream, number))
-    return found[0] if found else None
+    records = _whole(connection, "id = %s", (stream, number))
+    return records[0] if records else None
 
 
 def _whole(connection: Connection[Any], condition: str, values: Sequence[object]) -> list[StoredRecord]:

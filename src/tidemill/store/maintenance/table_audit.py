@@ -116,16 +116,16 @@ def _rollups(cursor: Any, settings: Settings, pipeline: Pipeline, notes: list[st
             table = pipeline.tables[rollup.of]
             d = dialect_of(cursor.connection)
             cursor.execute(d.differing_groups(settings.db_data, name, rollup, table, _GROUPS))
-            found = cursor.fetchall()
-            if found:
+            groups = cursor.fetchall()
+            if groups:
                 measures = [*rollup.measures, "_rows"]
-                yield f"rollup {name}: {_named(found, list(rollup.by), measures, rollup.of)}"
+                yield f"rollup {name}: {_first_difference(groups, list(rollup.by), measures, rollup.of)}"
 
 
-def _named(found: Any, keys: list[str], measures: list[str], table: str) -> str:
+def _first_difference(rows: Any, keys: list[str], measures: list[str], table: str) -> str:
     """The first differing group and how many there are, as a clause."""
     groups: dict[tuple[Any, ...], dict[str, tuple[Any, ...]]] = {}
-    for side, *values in found:
+    for side, *values in rows:
         groups.setdefault(tuple(values[: len(keys)]), {})["kept" if side > 0 else "counted"] = tuple(
             values[len(keys) :]
         )
@@ -142,7 +142,7 @@ def _named(found: Any, keys: list[str], measures: list[str], table: str) -> str:
             if kept != counted
         )
         difference = f"has {name} = {_written(kept)}, {table} gives {_written(counted)}"
-    more = "at least " if len(found) == _GROUPS else ""
+    more = "at least " if len(rows) == _GROUPS else ""
     many = f"; {more}{len(groups)} groups differ" if len(groups) > 1 else ""
     return f"group {where} {difference}{many}"
 

@@ -99,13 +99,13 @@ def verify_snapshot(
         try:
             positions = _positions(cursor, pipeline.name)
             own = {at: offset for (topic, at), offset in positions.items() if topic == pipeline.source.topic}
-            found = [*_ledger(cursor, pipeline.name, positions), *_quarantine(cursor, pipeline.name)]
+            differences = [*_ledger(cursor, pipeline.name, positions), *_quarantine(cursor, pipeline.name)]
             if offsets:
-                found += _kafka(own, starts, offsets("latest"))
-            counted = audit_tables(cursor, settings, pipeline, own)
+                differences += _kafka(own, starts, offsets("latest"))
+            audit = audit_tables(cursor, settings, pipeline, own)
         finally:
             connection.rollback()
-    return Findings((*found, *counted.differences), counted.notes)
+    return Findings((*differences, *audit.differences), audit.notes)
 
 
 def _positions(cursor: Any, stream: str) -> dict[tuple[str, int], int]:
@@ -161,6 +161,6 @@ def _kafka(positions: dict[int, int], starts: dict[int, int], ends: dict[int, in
         elif position < starts.get(partition, 0):
             begins = starts[partition]
             yield (
-                f"partition {partition}: retention has overtaken the stream, whose position is {position} where Kafka"
-                f" begins at {begins}: {begins - position} offsets can no longer be read"
+                f"partition {partition}: Kafka's retention removed offsets that the stream had not read: the position"
+                f" is {position}, Kafka begins at {begins}, {begins - position} offsets can no longer be read"
             )

@@ -121,8 +121,8 @@ def _versions(connection: Connection[Any], pipeline: str, model: str) -> list[in
             f"SELECT champion_version, published_version FROM models WHERE pipeline = %s AND model = %s {lock}",
             (pipeline, model),
         )
-        found = cursor.fetchone() or ()
-    return sorted({int(version) for version in found if version is not None})
+        versions = cursor.fetchone() or ()
+    return sorted({int(version) for version in versions if version is not None})
 
 
 _reported: dict[tuple[str, str], tuple[str | None, float]] = {}

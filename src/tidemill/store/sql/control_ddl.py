@@ -24,19 +24,19 @@ def with_current_timestamp(statement: str) -> str:
 
 def one_change_each(statement: str) -> tuple[str, ...]:
     """Split an ALTER TABLE with several changes into one statement for each; return any other statement unchanged."""
-    found = _ALTER.match(statement)
-    if not found:
+    match = _ALTER.match(statement)
+    if not match:
         return (statement,)
-    return tuple(f"{found[1]} {change}" for change in items(found[2]))
+    return tuple(f"{match[1]} {change}" for change in items(match[2]))
 
 
 def without_checks(statement: str) -> str:
     """Remove the CHECK constraints; the result is empty if nothing else is left of the statement."""
-    if found := _CREATE.search(statement):
-        kept = ",\n    ".join(item for item in items(found[2]) if not _CHECK.match(item))
-        return f"{statement[: found.start()]}{found[1]} (\n    {kept}\n)"
-    found = _ALTER.match(statement)
-    return "" if found and _CHECK.match(found[2]) else statement
+    if match := _CREATE.search(statement):
+        kept = ",\n    ".join(item for item in items(match[2]) if not _CHECK.match(item))
+        return f"{statement[: match.start()]}{match[1]} (\n    {kept}\n)"
+    match = _ALTER.match(statement)
+    return "" if match and _CHECK.match(match[2]) else statement
 
 
 def without_column_comments(statement: str) -> str:

@@ -141,13 +141,13 @@ def resume(
 ) -> tuple[int, Counts | None]:
     """Where a task continues that an earlier attempt began: the next offset, and the counts of what is committed."""
     if write_context.replay_id is None:
-        whose, values = "epoch = %s AND batch_id = %s AND replay_id IS NULL", (write_context.epoch, batch_id)
+        owner, values = "epoch = %s AND batch_id = %s AND replay_id IS NULL", (write_context.epoch, batch_id)
     else:
-        whose, values = "replay_id = %s AND batch_id = %s", (write_context.replay_id, batch_id)
+        owner, values = "replay_id = %s AND batch_id = %s", (write_context.replay_id, batch_id)
     with translated(), connection.cursor() as cursor:
         cursor.execute(
             f"SELECT until_offset, {_COUNTS} FROM commits WHERE stream = %s AND topic = %s AND partition_id = %s"
-            f" AND generation = %s AND from_offset >= %s AND until_offset BETWEEN %s AND %s AND {whose}"
+            f" AND generation = %s AND from_offset >= %s AND until_offset BETWEEN %s AND %s AND {owner}"
             f" ORDER BY from_offset",
             (
                 *(write_context.stream, write_context.topic, span.partition, write_context.generation),

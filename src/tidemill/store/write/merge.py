@@ -78,7 +78,7 @@ class Merged:
     unchanged: int
     """Duplicates of an event, or stale rows and tombstones of an entity."""
     offsets: frozenset[int] = frozenset()
-    """Of the records that were written; empty unless asked for."""
+    """Of the records that were written; empty unless requested."""
 
 
 def latest_by_key(table: Table, rows: pa.Table) -> pa.Table:
@@ -120,7 +120,7 @@ def prepare(target: TableTarget, rows: pa.Table, deleted: pa.Table | None = None
         deleted: keys that tombstones delete, and ``_offset``; None if there are none.
 
     Raises:
-        StoreError: the database refuses the rows, and which ones cannot be found out.
+        StoreError: the database refuses the rows, and it cannot be determined which ones.
     """
     table = target.table
     _create_temporary_tables(target)
