@@ -17,6 +17,7 @@ from urllib.parse import unquote, urlsplit
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, SecretStr, ValidationError
 
 from tidemill.errors import ConfigError, SetupError
+from tidemill.errors.suggestion import suggestion
 from tidemill.resources import checkout
 
 PREFIX = "TIDEMILL_"
@@ -189,9 +190,10 @@ def load(environ: Mapping[str, str] | None = None) -> Settings:
         key = str(first["loc"][0])
         name = PREFIX + key.upper()
         if first["type"] == "extra_forbidden":
-            known = ", ".join(sorted(Settings.model_fields))
-            raise ConfigError("TM-CONFIG-SETTING-UNKNOWN", value=name, known=known) from None
-        raise ConfigError("TM-CONFIG-SETTING-INVALID", value=values.get(key), name=name, reason=first["msg"]) from None
+            known = sorted(PREFIX + field.upper() for field in Settings.model_fields)
+            raise ConfigError("TM-CONFIG-SETTING-UNKNOWN", value=name, suggestion=suggestion(name, known)) from None
+        reason = first["msg"][:1].lower() + first["msg"][1:]
+        raise ConfigError("TM-CONFIG-SETTING-INVALID", value=values.get(key), name=name, reason=reason) from None
     for key in ("root", "state", "pipelines", "jars", "models"):
         _require_plain_path(PREFIX + key.upper(), getattr(settings, key))
     return settings

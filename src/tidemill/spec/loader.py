@@ -10,9 +10,9 @@ import yaml
 from pydantic import BaseModel, ValidationError
 
 from tidemill.errors import SpecError
+from tidemill.errors.suggestion import suggestion
 from tidemill.spec.checks.pipeline import check_pipeline
 from tidemill.spec.folder import digest_of
-from tidemill.spec.known_names import suggestion
 from tidemill.spec.schema import Pipeline
 
 _YAML_LOADER: Any = getattr(yaml, "CSafeLoader", yaml.SafeLoader)

@@ -4,12 +4,9 @@ from __future__ import annotations
 
 import sqlglot
 from sqlglot import exp
-from sqlglot.errors import SqlglotError
+from sqlglot.errors import ParseError, SqlglotError
 
 from tidemill.errors import SpecError
-
-_SHOWN = 300
-"""Characters of the parser's message that are shown."""
 
 
 def parse_expression(place: str, sql: str, dialect: str) -> exp.Expr:
@@ -46,4 +43,9 @@ def parse_select(file: str, sql: str, dialect: str) -> exp.Select:
 
 
 def _syntax_error(place: str, error: SqlglotError) -> SpecError:
-    return SpecError("TM-SPEC-SQL-SYNTAX", value=" ".join(str(error).split())[:_SHOWN], place=place)
+    # The parser's own text has terminal codes and names of Python classes in it.
+    value = str(error)
+    if isinstance(error, ParseError) and error.errors:
+        first = error.errors[0]
+        value = f"line {first['line']}, column {first['col']}, at {first['highlight']!r}"
+    return SpecError("TM-SPEC-SQL-SYNTAX", value=value, place=place)

@@ -169,6 +169,13 @@ def test_a_broken_rule_has_its_error(tmp_path: Path, code: str) -> None:
     assert "{" not in caught.value.sentence
 
 
+def test_a_syntax_error_names_its_position(tmp_path: Path) -> None:
+    """Line, column and word, without the terminal codes of the parser."""
+    with pytest.raises(SpecError) as caught:
+        load(tmp_path, [("features.sql", "SELECT 1\nFRM orders AS o")])
+    assert caught.value.value == "line 2, column 10, at 'orders'"
+
+
 def test_a_pipeline_that_does_not_exist_has_its_error(tmp_path: Path) -> None:
     """Nothing is suggested where nothing is there."""
     with pytest.raises(SpecError, match="TM-SPEC-PIPELINE-UNKNOWN") as caught:
