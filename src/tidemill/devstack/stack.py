@@ -165,6 +165,8 @@ class Stack:
             self.stop()
             if isinstance(error, OSError) and error.errno == errno.ENOSPC:
                 raise _disk_full(self.settings.state) from error
+            if isinstance(error, OSError) and str(error.filename).startswith(str(self.settings.state)):
+                raise SetupError("TM-DEVSTACK-STATE-UNUSABLE", value=error.filename, reason=error.strerror) from error
             raise
 
     def _check(self, parts: list[str]) -> None:

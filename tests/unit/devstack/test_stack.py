@@ -65,6 +65,14 @@ def test_full_disk_is_noticed_before_anything_starts(own: Settings, monkeypatch:
     assert control.running(own) is None
 
 
+def test_a_state_folder_that_cannot_be_made_is_named(own: Settings, tmp_path: Path) -> None:
+    """One sentence with the path and the reason."""
+    (tmp_path / "file").touch()
+    with pytest.raises(SetupError) as error:
+        Stack(own.model_copy(update={"state": tmp_path / "file"}), parts=()).start()
+    assert (error.value.code, error.value.value) == ("TM-DEVSTACK-STATE-UNUSABLE", str(tmp_path / "file" / "run"))
+
+
 def test_write_to_a_full_disk_is_told_as_such(own: Settings, monkeypatch: pytest.MonkeyPatch) -> None:
     """A disk that fills up during the start ends in the same sentence, and the state can be started again."""
 
