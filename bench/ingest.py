@@ -234,14 +234,14 @@ class Bench:
         def timed(batch: DataFrame, batch_id: int) -> None:
             commit(batch, batch_id)
             run.ended.append(time.monotonic())
-            run.batch_ms.append(committer.measures.batch_ms)
+            run.batch_ms.append(committer.metrics.batch_ms)
 
         committer._commit = timed  # type: ignore[method-assign]
         query = committer.attach(self._rows(pipeline), place).trigger(availableNow=True).start()
         query.awaitTermination()
         committer.close(0)
         run.trigger_ms = _trigger_ms(query)
-        assert committer.measures.records == self.records[topic]
+        assert committer.metrics.records == self.records[topic]
         return run
 
     def _scored(self, pipeline: Pipeline, place: Path) -> Run:

@@ -86,7 +86,7 @@ def load(settings: Settings, pipeline: Pipeline) -> None:
         committer.attach(rows, Path(place)).trigger(availableNow=True).start().awaitTermination()
         committer.close(0)
         spark.stop()
-    assert committer.measures.records == records
+    assert committer.metrics.records == records
     print(f"{records:,} records in the table after {time.monotonic() - began:.0f} s", flush=True)
 
 

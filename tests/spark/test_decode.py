@@ -20,7 +20,7 @@ from tidemill.store.write.context import Range, WriteContext
 from tidemill.store.write.transaction import Batch
 from tidemill.stream.plan.decode import decode
 from tidemill.stream.plan.transform import transform
-from tidemill.stream.task import Job, settle
+from tidemill.stream.task import MicroBatch, classify
 
 NOW = datetime.datetime(2026, 1, 1, tzinfo=datetime.UTC)
 COLUMNS = {"id": "BIGINT NOT NULL", "team": "VARCHAR(8)", "seen": "DATETIME(6) NOT NULL"}
@@ -51,16 +51,16 @@ def make(folder: Path, **changes: Any) -> Pipeline:
     return load_pipeline(place)
 
 
-def settled(
+def classified(
     spark: SparkSession, settings: Settings, pipeline: Pipeline, messages: list[tuple[Any, ...]]
 ) -> tuple[Batch, dict[str, int]]:
     """The batch that messages ``(key, value, headers)`` make, their offsets counting from 0."""
     rows = [(key, value, 0, offset, NOW, headers) for offset, (key, value, headers) in enumerate(messages)]
     frame = transform(spark, decode(spark.createDataFrame(rows, KAFKA_COLUMNS), pipeline.source), pipeline)
     span = Range(0, 0, len(messages))
-    job = Job(settings, pipeline, WriteContext("two", 1, 1, "t"), 0, {0: span})
+    batch = MicroBatch(settings, pipeline, WriteContext("two", 1, 1, "t"), 0, {0: span})
     table: pa.Table = frame.toArrow()
-    return settle(table.sort_by("_offset"), span, job)
+    return classify(table.sort_by("_offset"), span, batch)
 
 
 def value(**fields: Any) -> bytes:
@@ -72,7 +72,7 @@ def value(**fields: Any) -> bytes:
 def test_one_record_makes_a_row_of_each_table(spark: SparkSession, settings: Settings, tmp_path: Path) -> None:
     """Each table has its own transform and its own WHERE; a record that no table wants is filtered."""
     pipeline = make(tmp_path)
-    batch, _ = settled(spark, settings, pipeline, [(b"1", value(), None), (b"2", value(id=2, points=0), None)])
+    batch, _ = classified(spark, settings, pipeline, [(b"1", value(), None), (b"2", value(id=2, points=0), None)])
     assert batch.rows["latest"].to_pydict()["team"] == ["RED", "RED"]
     assert batch.rows["goals"].to_pydict()["_offset"] == [0]
     assert (batch.filtered, batch.rejected) == (0, ())
@@ -82,7 +82,7 @@ def test_a_record_that_one_table_refuses_goes_to_none(spark: SparkSession, setti
     """It is set aside whole, with the column's name; NULL in a column of a table that does not want it is no matter."""
     pipeline = make(tmp_path)
     messages = [(b"1", value(seen=None), None), (b"2", value(id=2, points=None), None)]
-    batch, _ = settled(spark, settings, pipeline, messages)
+    batch, _ = classified(spark, settings, pipeline, messages)
     assert [(bad.offset, bad.reason) for bad in batch.rejected] == [(0, "column seen is NULL")]
     assert batch.rows["latest"].to_pydict()["id"] == [2]
     assert batch.rows["goals"].num_rows == 0
@@ -93,7 +93,7 @@ def test_a_tombstone_deletes_from_the_entity(
     spark: SparkSession, settings: Settings, tmp_path: Path, key: bytes
 ) -> None:
     """Its key is the column's text, or a JSON object; the event table does not hear of it."""
-    batch, _ = settled(spark, settings, make(tmp_path), [(key, None, None)])
+    batch, _ = classified(spark, settings, make(tmp_path), [(key, None, None)])
     assert {name: rows.to_pydict() for name, rows in batch.deleted.items()} == {"latest": {"id": [7], "_offset": [0]}}
     assert (batch.filtered, batch.rejected) == (0, ())
 
@@ -111,7 +111,7 @@ def test_a_tombstone_that_deletes_nothing_is_set_aside(
     spark: SparkSession, settings: Settings, tmp_path: Path, source: dict[str, Any], key: bytes | None, reason: str
 ) -> None:
     """With the reason: nobody can tell what it was meant to delete."""
-    batch, _ = settled(spark, settings, make(tmp_path, source=source), [(key, None, None)])
+    batch, _ = classified(spark, settings, make(tmp_path, source=source), [(key, None, None)])
     assert batch.deleted == {}
     assert reason in batch.rejected[0].reason
     assert batch.rejected[0].key == key
@@ -120,7 +120,7 @@ def test_a_tombstone_that_deletes_nothing_is_set_aside(
 def test_a_rejected_record_keeps_all_that_kafka_has(spark: SparkSession, settings: Settings, tmp_path: Path) -> None:
     """Key, value, headers and time; bytes that are no text as they are."""
     headers = [("trace", b"\xff\x00"), ("empty", None)]
-    batch, _ = settled(spark, settings, make(tmp_path), [(b"\xfe", b"\xff{", headers)])
+    batch, _ = classified(spark, settings, make(tmp_path), [(b"\xfe", b"\xff{", headers)])
     (bad,) = batch.rejected
     assert (bad.key, bad.value, bad.value_bytes) == (b"\xfe", b"\xff{", 2)
     assert bad.headers == '[["trace", "/wA="], ["empty", null]]'
@@ -132,7 +132,7 @@ def test_a_value_over_the_limit_is_cut_and_set_aside(spark: SparkSession, settin
     """It is not even parsed; its true size is known, and its first 64 KiB are kept."""
     pipeline = make(tmp_path, source={"max_record_bytes": 100_000})
     large = value(team="x" * 200_000)
-    batch, _ = settled(spark, settings, pipeline, [(b"1", large, None), (b"2", value(id=2), None)])
+    batch, _ = classified(spark, settings, pipeline, [(b"1", large, None), (b"2", value(id=2), None)])
     (bad,) = batch.rejected
     assert bad.reason == f"the value has {len(large)} bytes, over 100000"
     assert (bad.value_bytes, bad.value) == (len(large), large[:65_536])
@@ -150,7 +150,7 @@ def test_checks_set_aside_or_warn(spark: SparkSession, settings: Settings, tmp_p
         (b"2", value(id=2, team=None), None),
         (b"3", value(id=3, points=11), None),
     ]
-    batch, warnings = settled(spark, settings, make(tmp_path, checks=checks), messages)
+    batch, warnings = classified(spark, settings, make(tmp_path, checks=checks), messages)
     reason = "check known_team: expected team IN ('RED', 'BLUE')"
     assert [(bad.offset, bad.reason) for bad in batch.rejected] == [(0, reason)]
     assert batch.rows["latest"].to_pydict()["id"] == [2, 3]
@@ -161,7 +161,9 @@ def test_a_check_may_end_the_stream(spark: SparkSession, settings: Settings, tmp
     """The sentence names the record."""
     checks = [{"name": "sane", "table": "goals", "expect": "points < 10", "otherwise": "fail"}]
     with pytest.raises(StreamError, match=r"check sane is not met.* partition 0, offset 1: expected points < 10"):
-        settled(spark, settings, make(tmp_path, checks=checks), [(b"1", value(), None), (b"2", value(points=99), None)])
+        classified(
+            spark, settings, make(tmp_path, checks=checks), [(b"1", value(), None), (b"2", value(points=99), None)]
+        )
 
 
 def test_a_key_out_of_range_is_nobody_elses(spark: SparkSession, settings: Settings, tmp_path: Path) -> None:
@@ -174,7 +176,7 @@ def test_a_key_out_of_range_is_nobody_elses(spark: SparkSession, settings: Setti
         (b"1.9", None, None),
         (b"7", value(id=7), None),
     ]
-    batch, _ = settled(spark, settings, make(tmp_path, tables=tables), messages)
+    batch, _ = classified(spark, settings, make(tmp_path, tables=tables), messages)
     assert [bad.reason.split(", and ")[-1] for bad in batch.rejected] == [
         "column id does not fit INT NOT NULL",
         "its key does not fit the key of the table",

@@ -25,11 +25,12 @@ from tidemill.store.connection import session
 from tidemill.store.control import leases, ledger, replays
 from tidemill.store.maintenance.verify import verify
 from tidemill.store.migrations import apply_pipeline, migrate_control
-from tidemill.store.write.context import Range, WriteContext
+from tidemill.store.write.ledger_rows import Range, WriteContext
+from tidemill.stream.batch import run_batch
 from tidemill.stream.plan.decode import decode
 from tidemill.stream.plan.source import read_range
 from tidemill.stream.plan.transform import transform
-from tidemill.stream.task import Job, run_batch
+from tidemill.stream.task import MicroBatch
 
 _number = itertools.count(1)
 PARTITIONS = 2
@@ -128,7 +129,9 @@ class Course:
             run_batch(*found)
             self.batch_id += 1
 
-    def next_batch(self, spark: SparkSession, ends: dict[int, int], step: int = 10**6) -> tuple[DataFrame, Job] | None:
+    def next_batch(
+        self, spark: SparkSession, ends: dict[int, int], step: int = 10**6
+    ) -> tuple[DataFrame, MicroBatch] | None:
         """Rows and ranges of the next batch, as the driver hands them to its tasks; None if there is nothing left."""
         pipeline, source, at = self.pipeline, self.pipeline.source, self.positions()
         spans = {p: Range(p, at[p], min(end, at[p] + step)) for p, end in ends.items() if end > at[p]}
@@ -137,7 +140,9 @@ class Course:
         starts, untils = ({p: getattr(s, name) for p, s in spans.items()} for name in ("start", "until"))
         rows = decode(read_range(spark, self.settings, source, starts, untils), source)
         write_context = WriteContext(self.name, self.epoch, self.version, self.topic)
-        return transform(spark, rows, pipeline), Job(self.settings, pipeline, write_context, self.batch_id, spans)
+        return transform(spark, rows, pipeline), MicroBatch(
+            self.settings, pipeline, write_context, self.batch_id, spans
+        )
 
     def positions(self) -> dict[int, int]:
         with session(self.settings, Account.READ) as connection:

@@ -34,15 +34,15 @@ from tidemill.store.connection import session
 from tidemill.store.control import ledger, quarantine, replays
 from tidemill.store.control.quarantine import StoredRecord
 from tidemill.store.migrations import pipeline_version
-from tidemill.store.write.context import NO_GENERATION, Range, WriteContext
-from tidemill.store.write.fencing import check_topic_generation, topic_recreated
-from tidemill.store.write.ledger_rows import Rejected
-from tidemill.store.write.retract import OutdatedRow, count_outdated, retract_outdated
+from tidemill.store.write.fencing import NO_GENERATION, check_topic_generation, topic_recreated
+from tidemill.store.write.ledger_rows import Range, Rejected, WriteContext
+from tidemill.store.write.retract import count_outdated, retract_outdated
+from tidemill.stream.batch import run_batch
 from tidemill.stream.diagnosis import cause
 from tidemill.stream.plan.decode import decode
 from tidemill.stream.plan.source import read_range
 from tidemill.stream.plan.transform import register_dimensions, transform
-from tidemill.stream.task import Job, Outcome, run_batch
+from tidemill.stream.task import MicroBatch, PartitionOutcome
 
 UNREADABLE = "Kafka does not have them any more, and not all of their bytes were kept"
 
@@ -108,7 +108,7 @@ class _Replay:
             since_commit=self.plan.since_commit,
             replay_id=row.id,
         )
-        self.outcomes: list[tuple[Range, Outcome]] = []
+        self.outcomes: list[tuple[Range, PartitionOutcome]] = []
         """Of this try."""
         self.left_out = Counter(self.plan.left_out)
 
@@ -145,8 +145,10 @@ class _Replay:
             rows, write_context = self._read(each)
             ranges = {span.partition: span for span in each.ranges}
             sparse = bool(self.plan.picked)
-            job = Job(self.settings, self.pipeline, write_context, batch_id, ranges, sparse, self.asked.dry_run)
-            outcomes = run_batch(rows, job)
+            batch = MicroBatch(
+                self.settings, self.pipeline, write_context, batch_id, ranges, sparse, self.asked.dry_run
+            )
+            outcomes = run_batch(rows, batch)
             self.outcomes += [(ranges[partition], outcome) for partition, outcome in outcomes.items()]
             if not self.asked.dry_run:
                 replays.progress(self.connection, self.row.id)

@@ -1,8 +1,8 @@
-"""How many records a micro-batch may take, so that a full one takes about as long as it should. Pure: no clock.
+"""How many records a micro-batch may have, so that a full one takes about the time that the pipeline asks for.
 
-Spark fixes the limit when a query starts, so that another one needs another query. Hence the patience: only full
-batches count, and the limit moves only where it is off by a factor of two. What a batch costs beside its records
-makes the limit approach its goal from one side, step by step; it cannot overshoot, and so does not swing.
+Pure: it reads no clock. Spark fixes the limit when a query starts, so that a new limit needs a new query. Therefore
+only full batches count, and the limit changes only if it is wrong by a factor of two. What a batch costs beyond its
+records makes the limit approach its goal from one side, step by step; it does not overshoot, and does not oscillate.
 """
 
 from __future__ import annotations
@@ -15,17 +15,17 @@ from statistics import median
 from tidemill.spec.schema import Source
 
 LEAST_RECORDS = 1_000
-"""A batch of fewer records costs what this one costs."""
+"""A batch of fewer records takes no less time."""
 FIRST_RECORDS = 20_000
-"""The first batch of a stream, and the first after an outage: enough to learn from, soon over if all is slow."""
+"""The first batch of a stream, and the first after an outage: large enough to measure, short even if all is slow."""
 FACTOR = 2.0
-"""By how much the limit must be off."""
+"""By which factor the limit must be wrong to be changed."""
 WARM_UP_SECONDS = 10.0
-"""What the first batch of a query may take beyond its records: planning, new Python workers, new connections."""
+"""What the first batch of a query may take on top: planning, new Python workers, new connections."""
 _FULL = 0.9
-"""Part of the limit: Spark divides it among the partitions, and rounds."""
+"""The part of the limit that a full batch has: Spark divides the limit among the partitions, and rounds."""
 _LAST = 3
-"""How many batches count, so that one that was held up does not decide."""
+"""How many batches count, so that a single slow one does not decide."""
 
 
 @dataclass(frozen=True)
@@ -39,7 +39,7 @@ class BatchGoal:
 
     @property
     def least(self) -> int:
-        """Records that a batch may have in any case."""
+        """Records that a batch may have however slow it is."""
         return min(LEAST_RECORDS, self.most)
 
 
@@ -48,7 +48,7 @@ class BatchTiming:
     """One batch."""
 
     records: int
-    """Offsets, gaps included: so Spark counts."""
+    """Offsets, gaps included, as Spark counts them."""
     seconds: float
 
 
@@ -58,26 +58,26 @@ def goal_of(source: Source) -> BatchGoal:
 
 
 def next_limit(limit: int, full: Sequence[BatchTiming], waiting: int | None, goal: BatchGoal) -> int:
-    """The limit for the batches to come: the same, or another one by a factor of two at least.
+    """The limit for the next batches: the present one, or one that differs by a factor of two at least.
 
     Args:
         limit: the present one, in records.
-        full: the last batches in a row that took all that the limit let them.
-        waiting: records that wait beyond them; None is not known. More room is of use only if they fill it.
+        full: the last batches in a row that had as many records as the limit allows.
+        waiting: records that wait in Kafka; None if unknown. A higher limit is of use only if they fill it.
         goal: the bounds, and what a batch should take.
     """
     last = full[-_LAST:]
     if not last:
         return limit
     rate = median(took.records / max(took.seconds, 1e-3) for took in last)
-    wished = max(goal.least, min(goal.most, int(rate * goal.seconds)))
-    if wished >= limit * FACTOR and (waiting is None or waiting > limit):
-        return wished
-    return wished if wished * FACTOR <= limit else limit
+    better = max(goal.least, min(goal.most, int(rate * goal.seconds)))
+    if better >= limit * FACTOR and (waiting is None or waiting > limit):
+        return better
+    return better if better * FACTOR <= limit else limit
 
 
 class BatchSizer:
-    """The limit of one stream, from batch to batch and from query to query."""
+    """The limit of one driver, from batch to batch and from query to query."""
 
     def __init__(self, goal: BatchGoal) -> None:
         self.goal = goal
@@ -87,20 +87,20 @@ class BatchSizer:
         self._first = True
 
     def begin(self, *, carefully: bool = False) -> None:
-        """A query begins; ``carefully`` where a server was away, which may be slower than it was."""
+        """A query begins; ``carefully`` after an outage, because the server may be slower than before."""
         if carefully:
             self.limit = min(self.limit, FIRST_RECORDS)
         self._full.clear()
         self._first = True
 
     def note(self, took: BatchTiming, waiting: int | None) -> bool:
-        """Take a batch into account; returns whether the limit has changed, which needs a new query."""
+        """Take a batch into account; returns whether the limit has changed, which requires a new query."""
         first, self._first = self._first, False
         if took.records < _FULL * self.limit:
             self._full.clear()
             return False
         if first:
-            # It says nothing about the next ones, unless it was slow beyond all warming up.
+            # It does not predict the next batches, unless it was slow beyond any warm-up.
             took = BatchTiming(took.records, took.seconds - WARM_UP_SECONDS)
             if took.seconds < FACTOR * self.goal.seconds:
                 return False

@@ -16,7 +16,7 @@ FROM_WORKER = re.compile(r"^tidemill\.errors\.(?P<error>\w+): (?P<text>.+)$", re
 RESUMED = "all servers answer"
 """How a driver's log record begins that ends an outage: what the log holds before it was survived."""
 _PIPELINE = "<pipeline>"
-"""Stands in a remedy where the stream is not known."""
+"""What a remedy names where the stream is not known."""
 _LONGEST = 500
 
 

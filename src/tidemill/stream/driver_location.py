@@ -1,4 +1,4 @@
-"""What a process says of itself before it is a driver: where a cluster put it, and why it could not become one."""
+"""What a process reports before it is a driver: on which machine a cluster started it, and why it failed."""
 
 from __future__ import annotations
 
@@ -20,37 +20,38 @@ _CONTAINER = re.compile(r"container_(?:e\d+_)?(?P<application>\d+_\d+)_\d+_\d+$"
 
 
 def report_location(settings: Settings, stream: str, epoch: int) -> None:
-    """Write host and log of this process into the stream's lease, if the epoch still holds it.
+    """Write host and log of this process into the lease of the stream, if the epoch still holds it.
 
-    Also how the cluster calls it, where that can be told: whoever submitted it may have died before he noted it.
+    Also the cluster's name for this driver, where it can be determined: the process that submitted the driver may have
+    been killed before it recorded the name.
 
     Raises:
-        TidemillError: the database is away.
+        TidemillError: the database is unavailable.
     """
-    where = {"host": socket.gethostname(), "log_file": log_of(Path.cwd(), os.environ)}
+    location = {"host": socket.gethostname(), "log_file": log_of(Path.cwd(), os.environ)}
     if submission_id := submission_of(Path.cwd(), os.environ):
-        where |= {"master": settings.spark_master, "submission_id": submission_id}
+        location |= {"master": settings.spark_master, "submission_id": submission_id}
     with session(settings, Account.STREAM) as connection:
-        leases.record_driver(connection, stream, epoch, **where)
+        leases.record_driver(connection, stream, epoch, **location)
 
 
 @contextmanager
 def reporting_failure(settings: Settings, stream: str, epoch: int) -> Iterator[None]:
-    """Write a failure of the block into the stream's heartbeat. Nobody sees the end of a process on another machine."""
+    """Write a failure of the block into the heartbeat: a supervisor cannot see a process of another machine."""
     try:
         yield
     except Exception as error:
         with suppress(TidemillError), session(settings, Account.STREAM) as connection:
-            # Suppressed: whose database is away, or whose epoch is over, has nowhere to say it.
+            # Suppressed: a process whose database is unavailable, or whose epoch is over, cannot report anything.
             heartbeats.report_heartbeat(connection, stream, epoch, "failed", last_error=str(cause(error, stream)))
         raise
 
 
 def log_of(folder: Path, environ: Mapping[str, str]) -> str:
-    """Where the cluster keeps what this process writes.
+    """Where the cluster keeps the output of this process.
 
     A standalone worker: the file ``stderr`` in the process's working folder. YARN: the same in the container's log
-    folder, until it is moved to the log aggregation. Elsewhere (Kubernetes) there is no file, and the pod is named.
+    folder, until the log aggregation moves it. Elsewhere (Kubernetes) there is no file, and the command names the pod.
     """
     if (folder / "stderr").is_file():
         return str(folder / "stderr")
@@ -60,8 +61,8 @@ def log_of(folder: Path, environ: Mapping[str, str]) -> str:
 
 
 def submission_of(folder: Path, environ: Mapping[str, str]) -> str | None:
-    """What the cluster calls this driver: a standalone worker's name for its folder, YARN's application."""
+    """The cluster's name for this driver: of a standalone worker the name of its folder, of YARN the application."""
     if _STANDALONE.fullmatch(folder.name):
         return folder.name
-    found = _CONTAINER.match(environ.get("CONTAINER_ID", ""))
-    return f"application_{found['application']}" if found else None
+    match = _CONTAINER.match(environ.get("CONTAINER_ID", ""))
+    return f"application_{match['application']}" if match else None

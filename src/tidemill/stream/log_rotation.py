@@ -1,11 +1,11 @@
-"""A driver's log: bounded by the driver itself, and read across its parts.
+"""The rotation of a driver's log, which the driver does itself, and reading a log across its parts.
 
-The log is the standard output of a JVM and its Python, opened in append mode by whoever launched them: neither can be
-told to open another file. So it is copied aside and cut (copy and truncate, as logrotate's ``copytruncate``). The parts
-are ``<log>.1``, the newest, to ``<log>.<kept>``.
+The log is the standard output and the standard error of a JVM and its Python process. The launcher opened it in append
+mode, and neither process can switch to another file. The log is therefore copied to another file and truncated, as
+``copytruncate`` of logrotate does. The parts are ``<log>.1``, the newest, to ``<log>.<kept>``.
 
-What is lost: what is written between the last look at the file's length and its truncation, which is microseconds. A
-line is torn only if its writer has paused in the middle of it for longer than 50 ms.
+Lines that are written between the last check of the file's length and its truncation, within microseconds, are lost.
+A line is split only if its writer pauses in the middle of it for longer than 50 ms.
 """
 
 from __future__ import annotations
@@ -18,9 +18,9 @@ from io import FileIO
 from pathlib import Path
 
 LOG = "TIDE_LOG"
-"""Environment variable of a driver: the file that its standard output goes to. No setting, hence its own prefix."""
+"""Environment variable of a driver: the file that its output goes to. It is no setting, hence the other prefix."""
 KEPT = 3
-"""Former parts of a log that stay, beside the present one."""
+"""How many former parts of a log are kept, beside the present one."""
 LOOK_BACK_BYTES = 512 * 1024
 _PATIENCE_SECONDS = 0.05
 _CHASE_SECONDS = 2.0
@@ -28,12 +28,12 @@ _CHUNK = 1 << 20
 
 
 class LogRotator:
-    """Keeps one log bounded: at most ``max_bytes`` and what is written between two looks, ``kept + 1`` times.
+    """Bounds one log: its parts have at most ``max_bytes`` and what is written between two checks, ``kept + 1`` times.
 
     Args:
-        path: the log; one that is not a plain file here is left alone.
-        max_bytes: a longer one is put aside.
-        kept: how many former parts stay.
+        path: the log; nothing happens if it is not a plain file on this machine.
+        max_bytes: a longer log is rotated.
+        kept: how many former parts are kept.
     """
 
     def __init__(self, path: Path, max_bytes: int, kept: int = KEPT) -> None:
@@ -41,14 +41,14 @@ class LogRotator:
 
     @classmethod
     def of_process(cls, max_bytes: int, environ: Mapping[str, str] | None = None) -> LogRotator | None:
-        """The keeper of this process's own log, as its launcher named it; None if none did."""
+        """The rotator of this process's own log, which its launcher named; None if there is no such variable."""
         named = (os.environ if environ is None else environ).get(LOG)
         return cls(Path(named), max_bytes) if named else None
 
-    def look(self) -> bool:
-        """Put the log aside if it is long enough; returns whether it was. Raises nothing: a log stops no stream.
+    def rotate(self) -> bool:
+        """Rotate the log if it is too long; returns whether it was. It raises nothing, because no log may end a stream.
 
-        One that cannot be copied, as on a full disk, is left to grow to twice its length and then cut.
+        A log that cannot be copied, as on a full disk, is truncated when it has twice its length.
         """
         try:
             if not self.path.is_file() or self.path.stat().st_size <= self.max_bytes:
@@ -64,40 +64,41 @@ class LogRotator:
         return True
 
     def _make_room(self) -> None:
-        """Move the parts on, the oldest out. A copy that failed left no newest part, and nothing moves for it."""
+        """Rename the parts, removing the oldest; nothing is renamed if the last copy failed and left no newest part."""
         if _part(self.path, 1).exists():
             for number in range(self.kept, 1, -1):
                 with suppress(FileNotFoundError):
                     _part(self.path, number - 1).replace(_part(self.path, number))
 
     def _copy(self, log: FileIO) -> bool:
-        """Copy the log to its newest part; returns when nothing was written since, and whether it could be done."""
-        aside = _part(self.path, 1)
+        """Copy the log to its newest part, up to what is written meanwhile; returns whether that was possible."""
+        newest = _part(self.path, 1)
         try:
-            with aside.open("wb", buffering=0) as copy:
+            with newest.open("wb", buffering=0) as copy:
                 _copy_all(log, copy)
         except OSError:
-            aside.unlink(missing_ok=True)
+            newest.unlink(missing_ok=True)
             return False
         return True
 
 
 def _copy_all(log: FileIO, copy: FileIO) -> None:
-    """Copy to the end as it is when the copying ends, which is the end of a line if one comes in time."""
+    """Copy until the end of the log, and of its last line if that is completed in time."""
     deadline = time.monotonic() + _PATIENCE_SECONDS
-    last = b""
+    last, copied = b"", 0
     while True:
         while chunk := log.read(_CHUNK):
             written = copy.write(chunk)
             if written != len(chunk):
                 raise OSError("short write")
             last = chunk[-1:]
+            copied += len(chunk)
         late = time.monotonic() - deadline
-        whole = last == b"\n" or late > 0
-        # A writer that is faster than the copying is not waited for without end.
-        if whole and (os.fstat(log.fileno()).st_size == log.tell() or late > _CHASE_SECONDS):
+        is_complete = last == b"\n" or late > 0
+        # The copying does not wait for ever for a writer that is faster.
+        if is_complete and (os.fstat(log.fileno()).st_size == copied or late > _CHASE_SECONDS):
             return
-        if not whole:
+        if not is_complete:
             time.sleep(0.001)
 
 

@@ -1,7 +1,7 @@
-"""What a stream is measured by: throughput, and the time from a record's Kafka timestamp to its COMMIT.
+"""The metrics of a stream: throughput, and latency from the Kafka timestamp of a record to its COMMIT.
 
-A task sums up its latencies as a histogram over buckets of equal ratio, so that a batch brings a few numbers and not
-one for each record. The driver adds them up over the last minutes.
+A task returns its latencies as a histogram over buckets of equal ratio, so that a batch adds a few numbers and not one
+for each record. The driver adds up the histograms of the last minutes.
 """
 
 from __future__ import annotations
@@ -18,9 +18,9 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 LATENCY_SECONDS = 300.0
-"""Latencies are those of the commits of so long."""
+"""Latencies are those of the commits of the last so many seconds."""
 RATE_SECONDS = 60.0
-"""Records per second are those of so long."""
+"""The rate is that of the last so many seconds."""
 _SLOT_SECONDS = 5.0
 _PER_DOUBLING = 8
 """Buckets: a bound is 9 % above the one before it."""
@@ -38,8 +38,8 @@ def latencies(timestamps: pa.Array, now_us: int) -> dict[int, int]:
     """The latencies of records that are committed now.
 
     Args:
-        timestamps: Kafka's, in µs; one that is missing or negative (Kafka's «none») does not count. One of the
-            future, by a clock that is fast, counts as no latency.
+        timestamps: Kafka's, in µs, shape (n,); a missing or negative one (Kafka's "none") does not count. One in the
+            future, from a clock that is fast, counts as no latency.
         now_us: µs since 1970.
     """
     us = pc.drop_null(timestamps).cast(pa.int64()).to_numpy(zero_copy_only=False)
@@ -50,12 +50,12 @@ def latencies(timestamps: pa.Array, now_us: int) -> dict[int, int]:
 
 
 def quantile_ms(histogram: Histogram, part: float) -> int | None:
-    """The least bound that ``part`` of the records are within, in ms; None of no records."""
-    wanted = part * sum(histogram.values())
+    """The least bound in ms within which ``part`` of the records are; None if there are no records."""
+    rank = part * sum(histogram.values())
     seen = 0
     for bucket in sorted(histogram):
         seen += histogram[bucket]
-        if seen >= wanted:
+        if seen >= rank:
             return min(round(2 ** (bucket / _PER_DOUBLING)), _MOST_MS)
     return None
 
@@ -70,7 +70,7 @@ class _Slot:
 
 
 class StreamMetrics:
-    """One driver's, over all its queries. Times are seconds of one monotonic clock, which callers read."""
+    """The metrics of one driver, over all its queries. Times are seconds of one monotonic clock, which callers read."""
 
     def __init__(self, began: float) -> None:
         self.batches, self.records, self.batch_ms = 0, 0, 0
@@ -84,7 +84,7 @@ class StreamMetrics:
         self._lock = threading.Lock()
 
     def note(self, now: float, records: int, seconds: float, waited: Iterable[Histogram]) -> None:
-        """A batch of ``records`` offsets is committed that took so many seconds."""
+        """Count a committed batch: its number of offsets, its duration, and the histograms of its tasks."""
         with self._lock:
             self.batches += 1
             self.records += records
@@ -94,7 +94,7 @@ class StreamMetrics:
             self._slots[-1].records += records
             for histogram in waited:
                 self._slots[-1].waited.update(histogram)
-            self._forget(now)
+            self._prune(now)
 
     @property
     def lag_records(self) -> int | None:
@@ -102,17 +102,17 @@ class StreamMetrics:
         return None if self._lags is None else sum(self._lags.values())
 
     def note_lag(self, lags: Mapping[int, int] | None) -> None:
-        """Kafka partition -> records that are not committed; None where Kafka did not answer."""
+        """Note the last probe of Kafka: partition -> records that are not committed; None if it failed."""
         self._lags = lags
 
     def resume_from(self, newest_us: int, now_us: int | None = None) -> None:
-        """The newest Kafka timestamp that the driver before this one has committed; of which partition is not known."""
+        """Note the newest Kafka timestamp that the previous driver committed, in µs; its partition is not known."""
         self.newest_us = min(newest_us, time.time_ns() // 1000 if now_us is None else now_us)
 
     def note_newest(self, timestamps_us: Mapping[int, int | None], now_us: int | None = None) -> None:
-        """Kafka partition -> the newest timestamp that a batch has committed.
+        """Note a batch: Kafka partition -> its newest committed timestamp, in µs.
 
-        A timestamp of the future, by a producer's wrong clock, counts as of now.
+        A timestamp in the future, from a producer's wrong clock, counts as now.
         """
         now = time.time_ns() // 1000 if now_us is None else now_us
         committed = {partition: min(us, now) for partition, us in timestamps_us.items() if us is not None}
@@ -121,18 +121,18 @@ class StreamMetrics:
         self.newest_us = max((us for us in (self.newest_us, *committed.values()) if us is not None), default=None)
 
     def facts(self, now: float, utc: datetime) -> dict[str, object]:
-        """Columns of the heartbeat. ``utc`` is the same moment as ``now``, with its zone."""
+        """Columns of ``heartbeats``. ``utc`` is the same moment as ``now``, with its zone."""
         with self._lock:
-            self._forget(now)
+            self._prune(now)
             waited = sum((slot.waited for slot in self._slots), Counter[int]())
-            lately = sum(slot.records for slot in self._slots if now - slot.began < RATE_SECONDS)
+            recent = sum(slot.records for slot in self._slots if now - slot.began < RATE_SECONDS)
             facts: dict[str, object] = {"batches": self.batches, "records": self.records, "batch_ms": self.batch_ms}
         lags = self._lags
         return facts | {
             "lag_records": None if lags is None else sum(lags.values()),
             "lag_seconds": None if lags is None else self._lag_seconds(lags, utc),
             "newest_at": _naive(self.newest_us),
-            "records_per_second": lately / min(RATE_SECONDS, max(now - self._began, 1.0)),
+            "records_per_second": recent / min(RATE_SECONDS, max(now - self._began, 1.0)),
             "latency_p50_ms": quantile_ms(waited, 0.5),
             "latency_p99_ms": quantile_ms(waited, 0.99),
         }
@@ -151,7 +151,7 @@ class StreamMetrics:
             return None if lagging else 0.0
         return max(0.0, (utc.astimezone(UTC).replace(tzinfo=None) - oldest_at).total_seconds())
 
-    def _forget(self, now: float) -> None:
+    def _prune(self, now: float) -> None:
         while self._slots and now - self._slots[0].began >= LATENCY_SECONDS:
             self._slots.popleft()
 
@@ -161,5 +161,5 @@ def _naive(us: int | None) -> datetime | None:
         return None
     try:
         return _EPOCH + timedelta(microseconds=us)
-    except OverflowError:  # a producer may say any time
+    except OverflowError:  # a producer may set any timestamp
         return None

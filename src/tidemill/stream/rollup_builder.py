@@ -1,4 +1,4 @@
-"""Builds rollups that are under construction beside a driver's queries."""
+"""The builder of a driver's rollups: a thread that builds those under construction while queries run."""
 
 from __future__ import annotations
 
@@ -27,16 +27,16 @@ class RollupBuilder:
         self._thread = threading.Thread(target=self._build, name="rollups", daemon=True)
 
     def start(self) -> None:
-        """Begin, unless it has begun or there is nothing to build."""
+        """Begin, unless the thread runs already or the pipeline has no rollups."""
         if self.pipeline.rollups and self._thread.ident is None:
             self._thread.start()
 
     def close(self) -> None:
-        """Begin no other step. Does not wait for the one under way: it proves the epoch, as every commit does."""
+        """Begin no other step. The running step is not waited for: it checks the fencing token, as a commit does."""
         self._closing.set()
 
     def _build(self) -> None:
-        """A database that is away is waited for; another driver ends it."""
+        """Build until the driver ends, or another one acquires the lease. An unavailable database is waited for."""
         subject = f"stream {self.pipeline.name}"
         while not self._closing.is_set():
             try:
@@ -53,5 +53,5 @@ class RollupBuilder:
             else:
                 with suppress(TidemillError), session(self.settings, Account.STREAM) as connection:
                     incidents.close_incident(connection, subject, "rollup")
-                # A rollup may be put under construction again beside us, by a folder that is applied once more.
+                # A rollup may be put under construction again while the driver runs, when its folder is applied again.
                 self._closing.wait(REBUILD_SECONDS)

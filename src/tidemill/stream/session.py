@@ -7,7 +7,7 @@ from pyspark.sql import SparkSession
 STREAM_CONF = {
     # DATETIME columns are UTC, and so is every session that touches them.
     "spark.sql.session.timeZone": "UTC",
-    # One record whose value does not convert must become NULL and go its way, not stop the stream.
+    # A value that does not convert must become NULL, and must not end the stream.
     "spark.sql.ansi.enabled": "false",
     "spark.sql.execution.arrow.maxRecordsPerBatch": "50000",
     # The plan has no shuffle to adapt; re-planning only delays small batches.
@@ -33,7 +33,7 @@ STREAM_CONF = {
 
 
 def stream_session(name: str) -> SparkSession:
-    """A session for one stream. Master, memory and jars are spark-submit's to say."""
+    """A session for one stream. Master, memory and jars are options of spark-submit."""
     builder = SparkSession.builder.appName(f"tidemill stream {name}")
     for key, value in STREAM_CONF.items():
         builder = builder.config(key, value)

@@ -1,8 +1,8 @@
-"""Where a driver begins to read, and what became of what it cannot read any more.
+"""Where a driver begins to read, and what it does about records that Kafka no longer has.
 
-The position is in the database, the records are in Kafka, and Kafka forgets: retention may overtake a stream that was
-stopped, and a topic may be deleted and made again under its old name. Nothing of that passes in silence: it is an
-incident either way, and the end of the stream or rows of the ledger, as ``source.on_data_loss`` says.
+The position is in the database, the records are in Kafka, and Kafka removes records: retention may remove some that a
+stopped stream has not read, and a topic may be deleted and recreated under its name. Each such loss opens an incident.
+It then ends the stream, or is counted in the ledger as lost, as ``source.on_data_loss`` demands.
 """
 
 from __future__ import annotations
@@ -18,6 +18,7 @@ from pymysql.cursors import Cursor
 
 from tidemill.config import Settings
 from tidemill.errors import Fenced, SourceError, StreamError
+from tidemill.kafka.clients import REQUEST_SECONDS
 from tidemill.kafka.topics import TOPIC_MISSING, offsets_at, partitions, topic_id
 from tidemill.spec.schema import Pipeline
 from tidemill.spec.tombstones import deletes_from
@@ -31,9 +32,9 @@ from tidemill.store.write.fencing import check_fencing_token
 from tidemill.store.write.transaction import Batch, Counts
 
 DATA_LOSS = "data-loss"
-MADE_AGAIN = "topic-made-again"
+TOPIC_RECREATED = "topic-recreated"
 _NAMED_RANGES = 30
-"""How many ranges a sentence names, so that it fits the incident's column."""
+"""How many ranges a message names, so that it fits the column of the incident."""
 
 
 @dataclass(frozen=True)
@@ -43,25 +44,20 @@ class Start:
     positions: dict[int, int]
     """Kafka partition -> next offset."""
     topic_id: str
-    """The incarnation of the topic that the positions belong to."""
+    """Kafka's identifier of the topic that the positions belong to."""
     generation: int
-    """Counts the topic's incarnations, as this stream has met them."""
+    """Counts the topics of this name that the stream has read, from 1 on."""
     since_commit: int
-    """The stream's newest commit when it met this incarnation."""
+    """The newest commit of the stream when it first read this topic."""
 
 
 @dataclass(frozen=True)
 class _Loss:
-    """What Kafka does not have although the stream has not read it, or is said to have."""
+    """Offsets that Kafka does not have although the stream has not read them, or has read them."""
 
-    what: str
-    remedy: str
-    value: str
+    error: StreamError
     ranges: tuple[Range, ...]
-    """What there is to skip; empty where nothing can be skipped."""
-
-    def error(self) -> StreamError:
-        return StreamError(self.what, value=self.value, remedy=self.remedy)
+    """Those that can be skipped; empty if none can."""
 
 
 def find_start(
@@ -71,48 +67,49 @@ def find_start(
     pipeline: Pipeline,
     write_context: WriteContext,
 ) -> Start:
-    """Find where the driver that holds the epoch begins; settle what Kafka has lost meanwhile.
+    """Determine where the driver that has the lease begins, and handle what Kafka has lost since the last one.
 
     Args:
         connection: autocommit, as the stream account, in the control schema.
         client: of the pipeline's Kafka.
         settings: schemas.
         pipeline: whose stream.
-        claimant: of an epoch that was raised before, from when on nobody else moves the positions. Its generation and
-            since are not read.
+        write_context: of an epoch that was acquired before, since when no other driver moves the positions. Its
+            generation and its ``since_commit`` are not read.
 
     Raises:
-        StreamError: Kafka has lost records, or the topic was made again, and ``on_data_loss`` is ``fail``; or Kafka
+        StreamError: Kafka has lost records, or the topic was recreated, and ``on_data_loss`` is ``fail``; or Kafka
             ends before a position. No position was moved.
-        SourceError: there is no such topic, or no broker answers.
-        Fenced: another driver took the stream over.
+        SourceError: the topic does not exist, or no broker answers.
+        Fenced: another driver has acquired the lease.
     """
-    found = _meet(connection, client, settings, pipeline, write_context)
-    _begin(connection, client, pipeline, write_context)
+    topic = _register_topic(connection, client, settings, pipeline, write_context)
+    _begin_partitions(connection, client, pipeline, write_context)
     positions = ledger.positions(connection, write_context.stream, write_context.topic)
     loss = _find_loss(client, pipeline, positions)
     subject = f"stream {write_context.stream}"
     if loss is None:
         close_incident(connection, subject, DATA_LOSS)
     elif pipeline.source.on_data_loss == "fail" or not loss.ranges:
-        _report(connection, subject, DATA_LOSS, str(loss.error()))
-        raise loss.error()
+        _report(connection, subject, DATA_LOSS, str(loss.error))
+        raise loss.error
     else:
-        write_context = replace(write_context, generation=found.generation, since_commit=found.since_commit)
-        with _claimed(connection, write_context):
-            _report(connection, subject, DATA_LOSS, f"{loss.what}: {loss.value}; skipped, and counted as lost")
+        write_context = replace(write_context, generation=topic.generation, since_commit=topic.since_commit)
+        with _transaction(connection, write_context):
+            message = f"{loss.error.what}: {loss.error.value}; they are skipped and counted as lost"
+            _report(connection, subject, DATA_LOSS, message)
             for span in loss.ranges:
                 _skip(connection, write_context, span)
         positions |= {span.partition: span.until for span in loss.ranges}
-    return Start(positions, found.topic_id, found.generation, found.since_commit)
+    return Start(positions, topic.topic_id, topic.generation, topic.since_commit)
 
 
 def explain_failure(
     connection: Connection[Any], client: AdminClient, pipeline: Pipeline
 ) -> StreamError | SourceError | None:
-    """What in Kafka made a running query fail, if it is one of the things that :func:`find_start` knows.
+    """What in Kafka made a running query fail, if it is one of the losses that :func:`find_start` handles.
 
-    Reads only; the next driver settles it.
+    It only reads; the next driver handles the loss.
 
     Raises:
         SourceError: no broker answers.
@@ -127,58 +124,51 @@ def explain_failure(
         if error.code == TOPIC_MISSING:
             return error
         raise
-    return loss.error() if loss else None
+    return loss.error if loss else None
 
 
 def topic_recreated(
-    client: AdminClient, pipeline: Pipeline, known_id: str, seconds: float = 15.0
+    client: AdminClient, pipeline: Pipeline, known_id: str, seconds: float = REQUEST_SECONDS
 ) -> StreamError | None:
-    """The sentence for a topic that is not the one that was read before, None if it is.
+    """The error for a topic that is another one than ``known_id``; None if it is the same.
 
     Raises:
-        SourceError: there is no such topic now, or no broker answers within ``seconds``.
+        SourceError: the topic does not exist now, or no broker answers within ``seconds``.
     """
-    now = topic_id(client, pipeline.source.topic, seconds)
-    return None if now == known_id else _topic_recreated(pipeline, known_id, now)
+    current_id = topic_id(client, pipeline.source.topic, seconds)
+    return None if current_id == known_id else _recreated_error(pipeline, known_id, current_id)
 
 
-def _topic_recreated(pipeline: Pipeline, before: str, now: str) -> StreamError:
-    return StreamError(
-        f"topic {pipeline.source.topic} was deleted and made again",
-        value=f"its id was {before} and is {now}",
-        remedy=f"what was not read of the old one is gone; {_way_on(pipeline, 'read the new one from its beginning')}",
-    )
-
-
-def _way_on(pipeline: Pipeline, way: str) -> str:
+def _recreated_error(pipeline: Pipeline, known_id: str, current_id: str) -> StreamError:
+    topic, value = pipeline.source.topic, f"its id was {known_id} and is {current_id}"
     if pipeline.source.on_data_loss == "fail":
-        return f"set source.on_data_loss: skip to {way}"
-    return f"the next driver will {way}, as source.on_data_loss says"
+        return StreamError("TM-STREAM-TOPIC-RECREATED", value=value, topic=topic)
+    return StreamError("TM-STREAM-TOPIC-RECREATED-SKIP", value=value, topic=topic)
 
 
 @contextmanager
-def _claimed(connection: Connection[Any], write_context: WriteContext) -> Iterator[Cursor]:
-    """One transaction that is committed only if the claimant's epoch is still the stream's."""
+def _transaction(connection: Connection[Any], write_context: WriteContext) -> Iterator[Cursor]:
+    """One transaction, which is committed only if the epoch of the context still has the lease."""
     with translated(), connection.cursor() as cursor:
         connection.begin()
         try:
             yield cursor
             check_fencing_token(connection, write_context.stream, write_context.epoch)
-        except BaseException:  # Ctrl-C, too: nothing of half a transaction may wait for the next one
+        except BaseException:  # Ctrl-C, too: the next transaction must not begin with half of this one
             connection.rollback()
             raise
         connection.commit()
 
 
-def _report(connection: Connection[Any], subject: str, kind: str, sentence: str) -> None:
-    """Open an incident; one that is open already gives way if it says something else, since ranges grow."""
+def _report(connection: Connection[Any], subject: str, kind: str, message: str) -> None:
+    """Open an incident. One that is open already is closed if its message differs, as it does when ranges grow."""
     with translated(), connection.cursor() as cursor:
         cursor.execute(
             "UPDATE incidents SET closed_at = UTC_TIMESTAMP(6)"
             " WHERE subject = %s AND kind = %s AND closed_at IS NULL AND sentence <> %s",
-            (subject, kind, sentence[:2000]),
+            (subject, kind, message[:2000]),
         )
-    open_incident(connection, subject, kind, sentence)
+    open_incident(connection, subject, kind, message)
 
 
 @dataclass(frozen=True)
@@ -199,79 +189,88 @@ def _read_topic(connection: Connection[Any], stream: str, topic: str) -> _Topic 
     return _Topic(str(row[0]), int(row[1]), int(row[2])) if row else None
 
 
-def _meet(
+def _register_topic(
     connection: Connection[Any],
     client: AdminClient,
     settings: Settings,
     pipeline: Pipeline,
     write_context: WriteContext,
 ) -> _Topic:
-    """The incarnation of the topic that is there now, known to the stream from here on."""
+    """The topic that exists now, as the control plane has it from here on."""
     known = _read_topic(connection, write_context.stream, write_context.topic)
-    now = topic_id(client, write_context.topic)
+    current_id = topic_id(client, write_context.topic)
     subject = f"stream {write_context.stream}"
     if known is None:
-        return _meet_first(connection, settings, pipeline, write_context, now)
-    if known.topic_id == now:
-        close_incident(connection, subject, MADE_AGAIN)
+        return _register_first_topic(connection, settings, pipeline, write_context, current_id)
+    if known.topic_id == current_id:
+        close_incident(connection, subject, TOPIC_RECREATED)
         return known
-    error = _topic_recreated(pipeline, known.topic_id, now)
+    error = _recreated_error(pipeline, known.topic_id, current_id)
     if pipeline.source.on_data_loss == "fail":
-        _report(connection, subject, MADE_AGAIN, str(error))
+        _report(connection, subject, TOPIC_RECREATED, str(error))
         raise error
-    there = partitions(client, write_context.topic)
-    with _claimed(connection, write_context) as cursor:
-        _report(connection, subject, MADE_AGAIN, _passed_over(connection, write_context, error))
-        met = _move_on(cursor, write_context, known, now)
+    existing = partitions(client, write_context.topic)
+    with _transaction(connection, write_context) as cursor:
+        _report(connection, subject, TOPIC_RECREATED, _recreated_message(connection, write_context, error))
+        topic = _register_next_topic(cursor, write_context, known, current_id)
         cursor.execute(
             "DELETE FROM offsets WHERE stream = %s AND topic = %s", (write_context.stream, write_context.topic)
         )
-        ledger.begin_at(connection, write_context.stream, write_context.topic, dict.fromkeys(there, 0))
-        _forget_deletions(cursor, settings, pipeline)
-    return met
+        ledger.begin_at(connection, write_context.stream, write_context.topic, dict.fromkeys(existing, 0))
+        _empty_deletion_tables(cursor, settings, pipeline)
+    return topic
 
 
-def _passed_over(connection: Connection[Any], write_context: WriteContext, error: StreamError) -> str:
+def _recreated_message(connection: Connection[Any], write_context: WriteContext, error: StreamError) -> str:
     ends = sorted(ledger.positions(connection, write_context.stream, write_context.topic).items())
     read = ", ".join(f"partition {partition}: {offset}" for partition, offset in ends[:_NAMED_RANGES])
-    return f"{error.what}: {error.value}; the old one was read up to {read}, the new one is read from its beginning"
+    return f"{error.what}: {error.value}; the old topic was read up to {read}, the new one is read from its beginning"
 
 
-def _move_on(cursor: Cursor, write_context: WriteContext, known: _Topic, now: str) -> _Topic:
+def _register_next_topic(cursor: Cursor, write_context: WriteContext, known: _Topic, current_id: str) -> _Topic:
     cursor.execute("SELECT COALESCE(MAX(id), 0) FROM commits WHERE stream = %s", (write_context.stream,))
     (newest,) = cursor.fetchone() or (0,)
-    met = _Topic(now, known.generation + 1, int(newest))
+    topic = _Topic(current_id, known.generation + 1, int(newest))
     cursor.execute(
         "UPDATE topics SET topic_id = %s, generation = %s, since_commit = %s"
         " WHERE stream = %s AND topic = %s AND topic_id = %s",
-        (met.topic_id, met.generation, met.since_commit, write_context.stream, write_context.topic, known.topic_id),
+        (
+            topic.topic_id,
+            topic.generation,
+            topic.since_commit,
+            write_context.stream,
+            write_context.topic,
+            known.topic_id,
+        ),
     )
     if cursor.rowcount != 1:
-        raise Fenced(f"stream {write_context.stream}: another driver met the new topic first", value=now)
-    return met
+        raise Fenced("TM-STREAM-TOPIC-REGISTERED", value=current_id, stream=write_context.stream)
+    return topic
 
 
-def _meet_first(
-    connection: Connection[Any], settings: Settings, pipeline: Pipeline, write_context: WriteContext, now: str
+def _register_first_topic(
+    connection: Connection[Any], settings: Settings, pipeline: Pipeline, write_context: WriteContext, current_id: str
 ) -> _Topic:
-    stream, topic = write_context.stream, write_context.topic
-    # A stream that turns to another topic: coordinates of its older rows are not of this one.
-    turned = not ledger.positions(connection, stream, topic)
-    met = _Topic(now, 1, ledger.last_commit(connection, stream) if turned else 0)
-    with _claimed(connection, write_context) as cursor:
+    stream, name = write_context.stream, write_context.topic
+    # If the stream read another topic before, the coordinates of its older rows do not belong to this one.
+    is_new = not ledger.positions(connection, stream, name)
+    topic = _Topic(current_id, 1, ledger.last_commit(connection, stream) if is_new else 0)
+    with _transaction(connection, write_context) as cursor:
         cursor.execute(
             "INSERT INTO topics (stream, topic, topic_id, generation, since_commit) VALUES (%s, %s, %s, %s, %s)",
-            (stream, topic, met.topic_id, met.generation, met.since_commit),
+            (stream, name, topic.topic_id, topic.generation, topic.since_commit),
         )
-        if met.since_commit:
-            _forget_deletions(cursor, settings, pipeline)
-    return met
+        if topic.since_commit:
+            _empty_deletion_tables(cursor, settings, pipeline)
+    return topic
 
 
-def _begin(connection: Connection[Any], client: AdminClient, pipeline: Pipeline, write_context: WriteContext) -> None:
+def _begin_partitions(
+    connection: Connection[Any], client: AdminClient, pipeline: Pipeline, write_context: WriteContext
+) -> None:
     """Give partitions that are new their first position.
 
-    All that a known stream's new partition ever held came while nobody looked, and counts from offset 0.
+    A new partition of a topic that the stream has read before counts from offset 0: the stream has read none of it.
     """
     stream, topic = write_context.stream, write_context.topic
     if known := ledger.positions(connection, stream, topic):
@@ -279,37 +278,31 @@ def _begin(connection: Connection[Any], client: AdminClient, pipeline: Pipeline,
     else:
         starts = offsets_at(client, topic, pipeline.source.start)
     if starts:
-        with _claimed(connection, write_context):
+        with _transaction(connection, write_context):
             ledger.begin_at(connection, stream, topic, starts)
 
 
-def _forget_deletions(cursor: Cursor, settings: Settings, pipeline: Pipeline) -> None:
-    """Deletion markers tell older from newer by the offsets of a topic that is no more."""
+def _empty_deletion_tables(cursor: Cursor, settings: Settings, pipeline: Pipeline) -> None:
+    """Deletion markers order records by the offsets of a topic that no longer exists."""
     for name in deletes_from(pipeline):
         cursor.execute(dialect_of(cursor.connection).empty(settings.db_data, identifiers.deletion_markers(name)))
 
 
 def _find_loss(client: AdminClient, pipeline: Pipeline, positions: dict[int, int]) -> _Loss | None:
     topic = pipeline.source.topic
-    if ahead := beyond(positions, offsets_at(client, topic, "latest")):
-        return _Loss(
-            f"topic {topic} ends before the stream's position: it has lost records that were read",
-            "bring back the replica that holds them, or make the topic again",
-            named(ahead),
-            (),
-        )
-    if lost := overtaken(positions, offsets_at(client, topic, "earliest")):
-        return _Loss(
-            f"topic {topic} has lost {sum(span.until - span.start for span in lost)} offsets that were not read yet",
-            _way_on(pipeline, "go on after them and count them as lost"),
-            named(lost),
-            lost,
-        )
-    return None
+    if truncated := truncated_ranges(positions, offsets_at(client, topic, "latest")):
+        return _Loss(StreamError("TM-STREAM-TOPIC-TRUNCATED", value=describe_ranges(truncated), topic=topic), ())
+    lost = lost_ranges(positions, offsets_at(client, topic, "earliest"))
+    if not lost:
+        return None
+    value, offsets = describe_ranges(lost), sum(span.until - span.start for span in lost)
+    if pipeline.source.on_data_loss == "fail":
+        return _Loss(StreamError("TM-STREAM-OFFSETS-LOST", value=value, topic=topic, offsets=offsets), lost)
+    return _Loss(StreamError("TM-STREAM-OFFSETS-LOST-SKIP", value=value, topic=topic, offsets=offsets), lost)
 
 
-def overtaken(positions: dict[int, int], earliest: dict[int, int]) -> tuple[Range, ...]:
-    """The ranges, by partition, that Kafka removed before they were read."""
+def lost_ranges(positions: dict[int, int], earliest: dict[int, int]) -> tuple[Range, ...]:
+    """The ranges, by partition, that Kafka removed before the stream read them."""
     return tuple(
         Range(partition, position, earliest[partition])
         for partition, position in sorted(positions.items())
@@ -317,8 +310,8 @@ def overtaken(positions: dict[int, int], earliest: dict[int, int]) -> tuple[Rang
     )
 
 
-def beyond(positions: dict[int, int], latest: dict[int, int]) -> tuple[Range, ...]:
-    """The ranges, by partition, that were read and that Kafka has not any more; whole where the partition is gone."""
+def truncated_ranges(positions: dict[int, int], latest: dict[int, int]) -> tuple[Range, ...]:
+    """The ranges, by partition, that the stream read and Kafka no longer has at its end; all of a missing partition."""
     return tuple(
         Range(partition, latest.get(partition, 0), position)
         for partition, position in sorted(positions.items())
@@ -326,15 +319,15 @@ def beyond(positions: dict[int, int], latest: dict[int, int]) -> tuple[Range, ..
     )
 
 
-def named(ranges: Iterable[Range]) -> str:
-    """Ranges for a sentence: ``partition 0: 10–25 (15)``, the end not included."""
+def describe_ranges(ranges: Iterable[Range]) -> str:
+    """Ranges as text, ``partition 0: 10–25 (15)``; the end is not included."""
     parts = [f"partition {r.partition}: {r.start}–{r.until} ({r.until - r.start})" for r in ranges]
-    more = [f"and {len(parts) - _NAMED_RANGES} partitions more"] if len(parts) > _NAMED_RANGES else []
+    more = [f"and {len(parts) - _NAMED_RANGES} more partitions"] if len(parts) > _NAMED_RANGES else []
     return ", ".join(parts[:_NAMED_RANGES] + more)
 
 
 def _skip(connection: Connection[Any], write_context: WriteContext, span: Range) -> None:
-    """Count a lost range in the ledger and move the position over it. In a transaction."""
+    """Count a lost range in the ledger, and move the position to its end. In a transaction."""
     commit_id = ledger_rows.open_row(connection, write_context, Batch(0, span))
     ledger_rows.close_row(connection, Counts(commit_id, lost=span.until - span.start))
     ledger_rows.move_position(connection, write_context, span)

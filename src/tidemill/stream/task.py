@@ -1,21 +1,22 @@
-"""One micro-batch: which offsets it holds, and how each task turns its Kafka partition into commits."""
+"""A task of a micro-batch: how one Kafka partition's records become commits.
+
+Runs in Spark's Python workers, one process for each core; the driver's side is :mod:`tidemill.stream.batch`.
+"""
 
 from __future__ import annotations
 
 import json
-import re
 import time
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator
-from dataclasses import asdict, dataclass, field, fields
-from pathlib import Path
+from collections.abc import Iterable, Iterator
+from dataclasses import asdict, dataclass, field
 
 import pyarrow as pa
 import pyarrow.compute as pc
-from pyspark.sql import DataFrame, Row
 
+from tidemill import logs
 from tidemill.config import Settings
-from tidemill.errors import SourceError, StreamError
+from tidemill.errors import StreamError
 from tidemill.failpoints import reach
 from tidemill.kafka.fetch_records import fetch_records
 from tidemill.spec.checks.transform import KEPT
@@ -28,33 +29,41 @@ from tidemill.store.write.ledger_rows import Counts, Rejected
 from tidemill.store.write.retract import count_rewritable
 from tidemill.store.write.transaction import Batch, write_batch
 from tidemill.stream.metrics import latencies
-from tidemill.stream.plan.decode import GONE
+from tidemill.stream.plan.decode import TOMBSTONE_KEY
 from tidemill.stream.plan.transform import FAILED, WARNED, column_of
 
-_RESULT = (
+OUTCOME_DDL = (
     "partition INT, commit_id BIGINT, written BIGINT, duplicate BIGINT, stale BIGINT, filtered BIGINT,"
     " quarantined BIGINT, gap BIGINT, lost BIGINT, unselected BIGINT, warned BIGINT, warnings STRING,"
     " rewritable BIGINT, newest_us BIGINT, latencies STRING"
 )
+"""Columns of the row that a task returns: the partition and its :class:`PartitionOutcome`."""
 
 
 @dataclass(frozen=True)
-class Job:
-    """What every task of a batch needs to know. Travels to the workers; holds no secret."""
+class MicroBatch:
+    """What every task of a micro-batch needs to know. Travels to the workers; holds no secret."""
 
     settings: Settings
     pipeline: Pipeline
     write_context: WriteContext
     batch_id: int
     ranges: dict[int, Range]
+    """Kafka partition -> its offsets; ranges without offsets are left out."""
     sparse: bool = False
-    """Whether a replay asked for single records of the ranges, and not for all."""
+    """Whether a replay selects single records of the ranges, and not all."""
     dry_run: bool = False
+
+    def log_fields(self) -> dict[str, object]:
+        """Fields of what is logged about it."""
+        context = self.write_context
+        by = {"epoch": context.epoch} if context.replay_id is None else {"replay": context.replay_id}
+        return {"stream": context.stream, **by, "batch": self.batch_id}
 
 
 @dataclass(frozen=True)
-class Outcome:
-    """What became of one Kafka partition of a batch."""
+class PartitionOutcome:
+    """What became of one Kafka partition of a micro-batch."""
 
     counts: Counts
     warnings: dict[str, int]
@@ -66,9 +75,9 @@ class Outcome:
     latencies: dict[int, int] = field(default_factory=dict)
     """From Kafka timestamp to COMMIT, as :mod:`tidemill.stream.metrics` counts; of a replay none."""
 
-    def plus(self, other: Outcome) -> Outcome:
+    def plus(self, other: PartitionOutcome) -> PartitionOutcome:
         """Two commits of one partition and batch added up."""
-        return Outcome(
+        return PartitionOutcome(
             self.counts.plus(other.counts),
             dict(Counter(self.warnings) + Counter(other.warnings)),
             self.rewritable + other.rewritable,
@@ -77,273 +86,223 @@ class Outcome:
         )
 
 
-def end_offsets(checkpoint: Path, batch_id: int, topic: str) -> dict[int, int]:
-    """Where a batch ends: partition -> the offset after its last. Spark writes it down before the batch runs.
-
-    Raises:
-        SourceError: the checkpoint's offset log does not look as Spark 4 writes it.
-    """
-    path = checkpoint / "offsets" / str(batch_id)
-    try:
-        ends = json.loads(path.read_text().splitlines()[2])[topic]
-    except (OSError, IndexError, KeyError, json.JSONDecodeError) as error:
-        raise SourceError(
-            "the batch's offsets cannot be read", value=f"{path}: {error!r}", remedy="is this Spark 4.2?"
-        ) from error
-    return {int(partition): int(offset) for partition, offset in ends.items()}
+_last_commit: list[WriteContext | int] = []
+"""The last batch of which this process committed a partition: between two of one batch there is a failpoint."""
 
 
-def run_batch(rows: DataFrame, job: Job) -> dict[int, Outcome]:
-    """Commit a micro-batch, each Kafka partition by the task that reads it.
+def write_partition(batches: Iterable[pa.RecordBatch], batch: MicroBatch) -> Iterator[pa.RecordBatch]:
+    """Commit the records of one Kafka partition.
 
     Args:
-        rows: what :func:`tidemill.stream.plan.transform.transform` returns, one Spark partition per Kafka partition.
-        job: with the ranges that are not empty.
+        batches: of rows as :func:`tidemill.stream.plan.transform.transform` makes them, ordered by offset.
+        batch: which micro-batch they belong to.
 
-    Returns:
-        Kafka partition -> what became of its records.
-    """
-    if job.batch_id == 0:
-        _refuse_shuffle(rows)
-    found = rows.mapInArrow(_writer(job), _RESULT).collect()
-    outcomes = {row.partition: _outcome(row) for row in found}
-    for partition, span in job.ranges.items():
-        if partition not in outcomes:  # nothing but gaps: no task saw a record that names the partition
-            counts = write_batch(
-                job.settings, job.pipeline, job.write_context, _nothing(job, span), dry_run=job.dry_run
-            )
-            outcomes[partition] = Outcome(counts, {})
-    return outcomes
-
-
-def _outcome(row: Row) -> Outcome:
-    counts = Counts(**{each.name: row[each.name] for each in fields(Counts)})
-    waited = {int(bucket): records for bucket, records in json.loads(row.latencies).items()}
-    return Outcome(counts, json.loads(row.warnings), row.rewritable, row.newest_us, waited)
-
-
-def _nothing(job: Job, span: Range) -> Batch:
-    """A range without a record."""
-    missing = span.until - span.start
-    return Batch(job.batch_id, span, gap=0 if job.sparse else missing, unselected=missing if job.sparse else 0)
-
-
-_SHUFFLE = re.compile(r"(?<!Broadcast)Exchange ")
-
-
-def _refuse_shuffle(rows: DataFrame) -> None:
-    """A shuffle would scatter a Kafka partition over tasks, and the first of them would commit for all.
+    Yields:
+        One row of :data:`OUTCOME_DDL`; none if there was no record.
 
     Raises:
-        StreamError: the plan has one.
+        StreamError: the task received other records than those of one partition of the batch.
+        TidemillError: the database or a check rejected them.
     """
-    plan = rows._jdf.queryExecution().executedPlan().toString()
-    if _SHUFFLE.search(plan):
-        raise StreamError(
-            "the transform makes Spark shuffle",
-            value=_SHUFFLE.split(plan)[1][:120],
-            remedy="join dimensions on equality only",
-        )
-
-
-_batch_here: list[WriteContext | int] = []
-"""The last batch that this process committed a partition of: between two of one batch there is a failpoint."""
-
-
-# Functions of the module, and not of the closure below, whose globals are a copy in every task.
-def _reach_between(job: Job) -> None:
-    if _batch_here == [job.write_context, job.batch_id]:
-        reach("between commits")
-
-
-def _note_commit(job: Job) -> None:
-    _batch_here[:] = [job.write_context, job.batch_id]
-
-
-def _writer(job: Job) -> Callable[[Iterable[pa.RecordBatch]], Iterator[pa.RecordBatch]]:
-    def write(batches: Iterable[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
-        _reach_between(job)
-        span, outcome = _commit_all(batches, job)
+    logs.configure()
+    with logs.fields(**batch.log_fields()):
+        if _last_commit == [batch.write_context, batch.batch_id]:
+            reach("between commits")
+        span, outcome = _commit_all(batches, batch)
         if span is None or outcome is None:
             return
-        _note_commit(job)
-        told = {
-            "partition": span.partition,
-            **asdict(outcome.counts),
-            "warnings": json.dumps(outcome.warnings),
-            "rewritable": outcome.rewritable,
-            "newest_us": outcome.newest_us,
-            "latencies": json.dumps(outcome.latencies),
-        }
-        yield pa.RecordBatch.from_pylist([told], schema=_result_schema())
-
-    return write
+        _last_commit[:] = [batch.write_context, batch.batch_id]
+    row = {
+        "partition": span.partition,
+        **asdict(outcome.counts),
+        "warnings": json.dumps(outcome.warnings),
+        "rewritable": outcome.rewritable,
+        "newest_us": outcome.newest_us,
+        "latencies": json.dumps(outcome.latencies),
+    }
+    yield pa.RecordBatch.from_pylist([row], schema=_outcome_schema())
 
 
-def _result_schema() -> pa.Schema:
-    kinds = {"INT": pa.int32(), "BIGINT": pa.int64(), "STRING": pa.string()}
-    return pa.schema([(name, kinds[kind]) for name, kind in (part.split() for part in _RESULT.split(","))])
+def _outcome_schema() -> pa.Schema:
+    types = {"INT": pa.int32(), "BIGINT": pa.int64(), "STRING": pa.string()}
+    return pa.schema([(name, types[kind]) for name, kind in (part.split() for part in OUTCOME_DDL.split(","))])
 
 
-def _commit_all(batches: Iterable[pa.RecordBatch], job: Job) -> tuple[Range | None, Outcome | None]:
+def _commit_all(batches: Iterable[pa.RecordBatch], batch: MicroBatch) -> tuple[Range | None, PartitionOutcome | None]:
     """Commit a task's records, one transaction for each of Spark's Arrow batches, which bounds memory and locks.
 
-    An Arrow batch is held back until the next one is there: only the last may close the task's range.
+    An Arrow batch is held back until the next one has arrived: only the last may close the task's range.
     """
     span: Range | None = None
-    outcome: Outcome | None = None
+    outcome: PartitionOutcome | None = None
     held: pa.RecordBatch | None = None
     start = 0
-    for batch in batches:
-        if not batch.num_rows:
+    for records in batches:
+        if not records.num_rows:
             continue
         if span is None:
-            span = _range_of(batch, job)
-            start, counts = _resume(job, span)
-            outcome = None if counts is None else Outcome(counts, {})
-        fresh = batch.filter(pc.greater_equal(batch.column("_offset"), start)) if start > span.start else batch
+            span = _range_of(records, batch)
+            start, counts = _resume(batch, span)
+            outcome = None if counts is None else PartitionOutcome(counts, {})
+        fresh = records.filter(pc.greater_equal(records.column("_offset"), start)) if start > span.start else records
         if not fresh.num_rows:
             continue
         if held is not None:
             until = int(fresh.column("_offset")[0].as_py())
-            outcome = _commit(held, Range(span.partition, start, until), job, outcome)
+            outcome = _commit(held, Range(span.partition, start, until), batch, outcome)
             start = until
         held = fresh
     if span is not None and start < span.until:
-        # Without records left, what an earlier attempt saw of the range is gone from Kafka meanwhile.
-        outcome = _commit(held, Range(span.partition, start, span.until), job, outcome)
+        # If no records are left, those that an earlier attempt read of the range have been removed from Kafka since.
+        outcome = _commit(held, Range(span.partition, start, span.until), batch, outcome)
     return span, outcome
 
 
-def _range_of(batch: pa.RecordBatch, job: Job) -> Range:
-    partition = int(batch.column("_partition")[0].as_py())
-    if partition not in job.ranges:
-        raise StreamError("a task holds records of a Kafka partition that the batch has not", value=partition)
-    return job.ranges[partition]
+def _range_of(records: pa.RecordBatch, batch: MicroBatch) -> Range:
+    partition = int(records.column("_partition")[0].as_py())
+    if partition not in batch.ranges:
+        raise StreamError("TM-STREAM-UNKNOWN-PARTITION", value=partition)
+    return batch.ranges[partition]
 
 
-def _resume(job: Job, span: Range) -> tuple[int, Counts | None]:
-    if job.dry_run:
+def _resume(batch: MicroBatch, span: Range) -> tuple[int, Counts | None]:
+    """Where an earlier attempt of the task got to, and what it counted."""
+    if batch.dry_run:
         return span.start, None
-    return ledger_rows.resume(worker_connection(job.settings), job.write_context, job.batch_id, span)
+    return ledger_rows.resume(worker_connection(batch.settings), batch.write_context, batch.batch_id, span)
 
 
-def _commit(held: pa.RecordBatch | None, span: Range, job: Job, before: Outcome | None) -> Outcome:
+def _commit(
+    held: pa.RecordBatch | None, span: Range, batch: MicroBatch, before: PartitionOutcome | None
+) -> PartitionOutcome:
     warnings: dict[str, int] = {}
     if held is None:
-        batch = _nothing(job, span)
+        classified = empty_range(batch, span)
     else:
-        batch, warnings = settle(pa.Table.from_batches([held]), span, job)
+        classified, warnings = classify(pa.Table.from_batches([held]), span, batch)
 
-    def raw(offsets: Iterable[int]) -> dict[int, Rejected]:
-        return fetch_records(job.settings, job.write_context.topic, span.partition, offsets)
+    def fetch(offsets: Iterable[int]) -> dict[int, Rejected]:
+        return fetch_records(batch.settings, batch.write_context.topic, span.partition, offsets)
 
-    counts = write_batch(job.settings, job.pipeline, job.write_context, batch, read_raw=raw, dry_run=job.dry_run)
+    context = batch.write_context
+    counts = write_batch(batch.settings, batch.pipeline, context, classified, read_raw=fetch, dry_run=batch.dry_run)
     rewritable = 0
-    if job.dry_run and held is not None:
-        rewritable = count_rewritable(job.settings, job.pipeline, job.write_context, span.partition)
+    if batch.dry_run and held is not None:
+        rewritable = count_rewritable(batch.settings, batch.pipeline, context, span.partition)
     waited: dict[int, int] = {}
-    if held is not None and job.write_context.replay_id is None:
+    if held is not None and context.replay_id is None:
         waited = latencies(held.column("_timestamp"), time.time_ns() // 1000)
-    outcome = Outcome(counts, warnings, rewritable, batch.newest_us, waited)
+    outcome = PartitionOutcome(counts, warnings, rewritable, classified.newest_us, waited)
     return outcome if before is None else before.plus(outcome)
 
 
-def settle(records: pa.Table, span: Range, job: Job) -> tuple[Batch, dict[str, int]]:
-    """Sort records of one Kafka partition into rows, deletions, filtered and rejected.
+def empty_range(batch: MicroBatch, span: Range) -> Batch:
+    """What is written for a range from which no record arrived."""
+    missing = span.until - span.start
+    return Batch(batch.batch_id, span, gap=0 if batch.sparse else missing, unselected=missing if batch.sparse else 0)
+
+
+def classify(records: pa.Table, span: Range, batch: MicroBatch) -> tuple[Batch, dict[str, int]]:
+    """Divide records of one Kafka partition into rows, deletions, filtered and rejected ones.
 
     Returns:
-        The batch, and how many records each check warns about.
+        What is to be written, and how many records each check warns about.
 
     Raises:
-        StreamError: the task holds more than one Kafka partition, or more records than the range has offsets; or a
+        StreamError: the task received more than one Kafka partition, or more records than the range has offsets; or a
             check that ends the stream is not met.
     """
-    _refuse_strangers(records, span)
-    _refuse_failed(records, span, job.pipeline)
-    rejected = pc.is_valid(records["_error"])
-    taken = pc.fill_null(rejected, False)
+    _verify_partition(records, span)
+    _verify_checks(records, span, batch.pipeline)
+    is_rejected = pc.is_valid(records["_error"])
+    is_used = pc.fill_null(is_rejected, False)
     rows = {}
-    for name, table in job.pipeline.tables.items():
-        kept = pc.and_not(records[column_of(name, KEPT)], rejected)
-        found = records.filter(kept)
-        taken = pc.or_(taken, kept)
-        rows[name] = pa.table({**{c: found[column_of(name, c)] for c in table.columns}, "_offset": found["_offset"]})
-    deleted, tombstones = _deleted(records, rejected, job.pipeline)
-    bad = records.filter(rejected)
-    names = [c.name for c in job.pipeline.checks if column_of(WARNED, c.name) in records.column_names]
-    warned = [pc.and_not(records[column_of(WARNED, name)], rejected) for name in names]
-    warnings = {name: n for name, column in zip(names, warned, strict=True) if (n := pc.sum(column).as_py() or 0)}
-    any_warned = 0
-    for column in warned:
-        any_warned = column if isinstance(any_warned, int) else pc.or_(any_warned, column)
-    wanted = int(pc.sum(taken).as_py() or 0) + tombstones
+    for name, table in batch.pipeline.tables.items():
+        kept = pc.and_not(records[column_of(name, KEPT)], is_rejected)
+        of_table = records.filter(kept)
+        is_used = pc.or_(is_used, kept)
+        columns = {column: of_table[column_of(name, column)] for column in table.columns}
+        rows[name] = pa.table({**columns, "_offset": of_table["_offset"]})
+    deleted, tombstones = _deleted(records, is_rejected, batch.pipeline)
+    warned = _warned(records, is_rejected, batch.pipeline)
+    used = int(pc.sum(is_used).as_py() or 0) + tombstones
     missing = span.until - span.start - records.num_rows
-    batch = Batch(
-        job.batch_id,
+    is_replay = batch.write_context.replay_id is not None
+    classified = Batch(
+        batch.batch_id,
         span,
         rows=rows,
         deleted=deleted,
-        filtered=records.num_rows - wanted,
-        rejected=tuple(_rejected(bad)),
-        gap=0 if job.sparse else missing,
-        unselected=missing if job.sparse else 0,
-        delivered=frozenset(records["_offset"].to_pylist()) if job.write_context.replay_id is not None else frozenset(),
+        filtered=records.num_rows - used,
+        rejected=tuple(_rejected(records.filter(is_rejected))),
+        gap=0 if batch.sparse else missing,
+        unselected=missing if batch.sparse else 0,
+        delivered=frozenset(records["_offset"].to_pylist()) if is_replay else frozenset(),
         newest_us=pc.max(records["_timestamp"]).cast(pa.int64()).as_py(),
-        warned=0 if isinstance(any_warned, int) else int(pc.sum(any_warned).as_py() or 0),
+        warned=_count_any(list(warned.values())),
     )
-    return batch, warnings
+    return classified, {name: n for name, column in warned.items() if (n := pc.sum(column).as_py() or 0)}
 
 
-def _refuse_strangers(records: pa.Table, span: Range) -> None:
+def _warned(records: pa.Table, is_rejected: pa.ChunkedArray, pipeline: Pipeline) -> dict[str, pa.ChunkedArray]:
+    """Check that warns -> for each record, whether it does not meet the check."""
+    columns = {check.name: column_of(WARNED, check.name) for check in pipeline.checks}
+    return {
+        name: pc.and_not(records[column], is_rejected)
+        for name, column in columns.items()
+        if column in records.column_names
+    }
+
+
+def _count_any(columns: list[pa.ChunkedArray]) -> int:
+    """How many records are true in at least one of the columns."""
+    if not columns:
+        return 0
+    any_of_them = columns[0]
+    for column in columns[1:]:
+        any_of_them = pc.or_(any_of_them, column)
+    return int(pc.sum(any_of_them).as_py() or 0)
+
+
+def _verify_partition(records: pa.Table, span: Range) -> None:
     bounds = pc.min_max(records["_partition"]).as_py()
     if bounds["min"] != bounds["max"] or bounds["min"] != span.partition:
-        raise StreamError(
-            "a task holds records of several Kafka partitions, or of one that the batch has not",
-            value=f"{bounds['min']} to {bounds['max']}",
-            remedy="the plan must have no shuffle: report it with the transform",
-        )
-    if pc.count_distinct(records["_offset"]).as_py() != records.num_rows:
-        raise StreamError(
-            "a record makes several rows", value=f"{records.num_rows} in {span}", remedy="does a join multiply them?"
-        )
-    if records.num_rows > span.until - span.start:
-        raise StreamError(
-            "a task holds more records than Kafka has offsets",
-            value=f"{records.num_rows} in {span}",
-            remedy="does a join multiply them?",
-        )
+        raise StreamError("TM-STREAM-MIXED-PARTITIONS", value=f"{bounds['min']} to {bounds['max']}")
+    is_multiplied = pc.count_distinct(records["_offset"]).as_py() != records.num_rows
+    if is_multiplied or records.num_rows > span.until - span.start:
+        raise StreamError("TM-STREAM-RECORD-MULTIPLIED", value=f"{records.num_rows} in {span}")
 
 
-def _refuse_failed(records: pa.Table, span: Range, pipeline: Pipeline) -> None:
+def _verify_checks(records: pa.Table, span: Range, pipeline: Pipeline) -> None:
     for check in pipeline.checks:
         name = column_of(FAILED, check.name)
         if name in records.column_names and pc.any(records[name]).as_py():
             offset = records["_offset"].filter(records[name])[0].as_py()
             raise StreamError(
-                f"check {check.name} is not met, and it is one that ends the stream",
+                "TM-STREAM-CHECK-NOT-MET",
                 value=f"partition {span.partition}, offset {offset}: expected {check.expect}",
-                remedy="mend the feed, or declare otherwise: quarantine",
+                check=check.name,
             )
 
 
-def _deleted(records: pa.Table, rejected: pa.ChunkedArray, pipeline: Pipeline) -> tuple[dict[str, pa.Table], int]:
+def _deleted(records: pa.Table, is_rejected: pa.ChunkedArray, pipeline: Pipeline) -> tuple[dict[str, pa.Table], int]:
     """The keys that tombstones delete, by table, and how many tombstones there are."""
     tables = deletes_from(pipeline)
     if not tables:
         return {}, 0
     key = pipeline.tables[tables[0]].key
-    named = pc.and_not(pc.is_valid(records[column_of(GONE, key[0])]), rejected)
-    found = records.filter(named)
-    keys = pa.table({**{column: found[column_of(GONE, column)] for column in key}, "_offset": found["_offset"]})
+    is_tombstone = pc.and_not(pc.is_valid(records[column_of(TOMBSTONE_KEY, key[0])]), is_rejected)
+    tombstones = records.filter(is_tombstone)
+    columns = {column: tombstones[column_of(TOMBSTONE_KEY, column)] for column in key}
+    keys = pa.table({**columns, "_offset": tombstones["_offset"]})
     return (dict.fromkeys(tables, keys) if keys.num_rows else {}), keys.num_rows
 
 
-def _rejected(bad: pa.Table) -> Iterator[Rejected]:
+def _rejected(records: pa.Table) -> Iterator[Rejected]:
     columns = ("_offset", "_error", "_timestamp", "_key", "_value", "_headers", "_value_bytes")
-    found = bad.select(columns)
-    found = found.set_column(2, "_timestamp", found["_timestamp"].cast(pa.int64()))
-    for row in found.to_pylist():
+    selected = records.select(columns)
+    selected = selected.set_column(2, "_timestamp", selected["_timestamp"].cast(pa.int64()))
+    for row in selected.to_pylist():
         # Spark's JSON has bytes in base64 already, and leaves a NULL out.
         headers = [[each["key"], each.get("value")] for each in json.loads(row["_headers"] or "[]")]
         yield Rejected(

@@ -46,8 +46,8 @@ def test_a_log_that_is_written_all_the_time_stays_bounded_and_no_line_is_torn(tm
     with writer(log):
         for _ in range(8):
             wait_until(lambda: log.stat().st_size > limit, 60, "the log is long")
-            cut += keeper.look()
-            assert not keeper.look()
+            cut += keeper.rotate()
+            assert not keeper.rotate()
     assert cut == 8
     parts = sorted(tmp_path.iterdir(), key=lambda path: path.name, reverse=True)
     assert [part.name for part in parts] == ["tides-1.log.3", "tides-1.log.2", "tides-1.log.1", "tides-1.log"]
@@ -83,7 +83,7 @@ sys.stdin.readline()
         process.stdin.write(b"go\n")
         process.stdin.flush()
         # Short of the beginning's length, so that the first look already acts.
-        assert LogRotator(log, 100).look()
+        assert LogRotator(log, 100).rotate()
         process.stdin.close()
     assert (tmp_path / "tides-1.log.1").read_bytes() == b"begun " * 100 + b"and ended\n"
     assert log.read_bytes() == b""
@@ -93,9 +93,9 @@ def test_a_short_log_is_left_alone(tmp_path: Path) -> None:
     """Nor is one that is not there, or is no plain file, as where the driver's output goes to a pipe."""
     log = tmp_path / "tides-1.log"
     log.write_bytes(b"x" * 100)
-    assert not LogRotator(log, 100).look()
-    assert not LogRotator(tmp_path / "none.log", 0).look()
-    assert not LogRotator(Path("/dev/null"), 0).look()
+    assert not LogRotator(log, 100).rotate()
+    assert not LogRotator(tmp_path / "none.log", 0).rotate()
+    assert not LogRotator(Path("/dev/null"), 0).rotate()
     assert [path.name for path in tmp_path.iterdir()] == ["tides-1.log"]
 
 
@@ -108,11 +108,11 @@ def test_where_no_copy_can_be_made_the_log_is_cut_at_twice_its_length(tmp_path: 
     keeper = LogRotator(log, 100, kept=2)
     keeper._make_room = lambda: None  # type: ignore[method-assign]  # else the link would move on
     log.write_bytes(b"x" * 150)
-    assert not keeper.look()
+    assert not keeper.rotate()
     assert log.stat().st_size == 150
     (tmp_path / "tides-1.log.1").symlink_to("/dev/full")
     log.write_bytes(b"x" * 250)
-    assert keeper.look()
+    assert keeper.rotate()
     assert log.stat().st_size == 0
     assert (tmp_path / "tides-1.log.2").read_bytes() == b"older"
 

@@ -307,7 +307,7 @@ def test_a_log_that_was_just_rotated_is_read_across_the_boundary(tmp_path: Path)
     """The cause of the end may be in the former part."""
     log = tmp_path / "flights-7.log"
     log.write_text(JAVA_ONLY)
-    assert LogRotator(log, 100).look()
+    assert LogRotator(log, 100).rotate()
     with log.open("a") as file:
         file.write("26/11/22 17:12:03 WARN ShutdownHookManager: later\n")
     assert first_cause(log) == "java.nio.file.NoSuchFileException: /nowhere/kafka-clients.jar"

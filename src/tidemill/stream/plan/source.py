@@ -15,7 +15,7 @@ def read_range(
     spark: SparkSession, settings: Settings, source: Source, starts: dict[int, int], ends: dict[int, int]
 ) -> DataFrame:
     """The topic's records from ``starts`` to before ``ends`` (partition -> offset), each partition read by one task."""
-    places = {
+    positions = {
         name: json.dumps({source.topic: {str(partition): offset for partition, offset in offsets.items()}})
         for name, offsets in (("startingOffsets", starts), ("endingOffsets", ends))
     }
@@ -23,7 +23,7 @@ def read_range(
         spark.read.format("kafka")
         .options(**clients.source_options(settings))
         .option("assign", json.dumps({source.topic: sorted(starts)}))
-        .options(**places)
+        .options(**positions)
         .load()
     )
 

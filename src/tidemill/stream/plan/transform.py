@@ -1,4 +1,4 @@
-"""The author's SELECTs over decoded records and dimensions, and what the tables will not take."""
+"""The transforms of a pipeline over decoded records and dimensions, and the reasons why a table would reject a row."""
 
 from __future__ import annotations
 
@@ -16,30 +16,30 @@ from tidemill.errors import SpecError
 from tidemill.spec.checks.transform import KEPT, RECORD, RECORDS, parse_transform
 from tidemill.spec.schema import Dimension, Otherwise, Pipeline, Table
 from tidemill.spec.tombstones import deletes_from
-from tidemill.stream.plan.decode import COORDINATES, GONE, struct_of
+from tidemill.stream.plan.decode import COORDINATES, TOMBSTONE_KEY, struct_of
 
 _PACKAGE = "package://"
 _DECIMAL = re.compile(r"(DECIMAL|NUMERIC)\(\d+, ?\d+\)")
-_UNFIT = "_unfit"
+_MISFIT = "_misfit"
 WARNED, FAILED = "_warned", "_failed"
 """Prefixes of a column for each check that only warns, and for each that ends the stream: true where it is not met."""
 
 
 def dimension_path(pipeline: Pipeline, path: str) -> Path:
-    """Where a dimension's file is.
+    """The file of a dimension.
 
     Raises:
-        SpecError: there is no such file.
+        SpecError: it does not exist.
     """
     if path.startswith(_PACKAGE):
         package, _, inside = path.removeprefix(_PACKAGE).partition("/")
-        found = find_spec(package)  # found, not imported: the package may hold data and code that no longer runs
-        base = Path(found.origin).parent if found and found.origin else Path(package)
+        module = find_spec(package)  # not imported: the package may hold data, and code that no longer runs
+        base = Path(module.origin).parent if module and module.origin else Path(package)
     else:
         base, inside = pipeline.folder, path
     resolved = base / inside
     if not resolved.exists():
-        raise SpecError("a dimension's file is not there", value=path, remedy=f"looked for {resolved}")
+        raise SpecError("TM-STREAM-DIMENSION-MISSING", value=path, path=resolved)
     return resolved
 
 
@@ -54,11 +54,7 @@ def register_dimensions(spark: SparkSession, pipeline: Pipeline) -> None:
         twice = frame.groupBy(*dimension.key).count().where("count > 1").head()
         if twice is not None:
             key = ", ".join(str(twice[column]) for column in dimension.key)
-            raise SpecError(
-                f"dimension {name} has a key twice",
-                value=f"{', '.join(dimension.key)} = {key}",
-                remedy="make the key unique",
-            )
+            raise SpecError("TM-STREAM-DIMENSION-KEY", value=f"{', '.join(dimension.key)} = {key}", dimension=name)
         F.broadcast(frame).createOrReplaceTempView(name)
 
 
@@ -67,14 +63,14 @@ def _read(spark: SparkSession, pipeline: Pipeline, dimension: Dimension) -> Data
     path = dimension_path(pipeline, dimension.path)
     if str(spark.sparkContext.master).startswith("local"):
         return reader.csv(str(path)).coalesce(1)
-    # Executors have other disks, and a bare path may mean another file system: the driver reads it for all.
+    # Executors have other disks, and a plain path may mean another file system: the driver reads the file for all.
     with path.open(encoding="utf-8-sig") as lines:
         text = [(line.rstrip("\n"),) for line in lines]
     return reader.csv(spark.createDataFrame(text, "value STRING")).coalesce(1)
 
 
 def column_of(table: str, column: str) -> str:
-    """Name of one table's column among those of all tables. No dot: Spark would look for a field of a struct."""
+    """Name of a table's column among those of all tables. It has no dot, which Spark would take for a field."""
     return f"{table}:{column}"
 
 
@@ -83,7 +79,7 @@ def transform(spark: SparkSession, records: DataFrame, pipeline: Pipeline) -> Da
 
     Returns:
         For each table its columns and ``_kept``, named by :func:`column_of`; the coordinates; the key that a tombstone
-        deletes as ``_gone``; a column for each check that warns or fails. ``_error`` is set for every record
+        deletes as ``_tombstone_key``; a column for each check that warns or fails. ``_error`` is set for every record
         that cannot become a row of all the tables that it is meant for; the bytes are there for those only.
     """
     frame = records
@@ -97,22 +93,22 @@ def transform(spark: SparkSession, records: DataFrame, pipeline: Pipeline) -> Da
             for check, failed in checks.items()
             if check.otherwise is Otherwise.QUARANTINE
         ]
-        settled = F.struct(
+        prepared = F.struct(
             *table.columns,
             KEPT,
-            F.coalesce(_refusal(table), *unmet).alias("_refused"),
+            F.coalesce(_rejection(table), *unmet).alias("_rejected"),
             *(F.coalesce(failed, F.lit(False)).alias(f"check {check.name}") for check, failed in checks.items()),
         )
-        frame = rows.select(f"{RECORD}.*", settled.alias(f"_table_{number}"))
+        frame = rows.select(f"{RECORD}.*", prepared.alias(f"_table_{number}"))
     return _flat(frame, pipeline)
 
 
 def _flat(frame: DataFrame, pipeline: Pipeline) -> DataFrame:
     is_record = F.col("_error").isNull() & F.col("_value_bytes").isNotNull()
-    refusals, tables, checks = [], [], []
+    rejections, tables, checks = [], [], []
     for number, (name, table) in enumerate(pipeline.tables.items()):
         here = F.col(f"_table_{number}")
-        refusals.append(F.when(is_record & here.getField(KEPT), here.getField("_refused")))
+        rejections.append(F.when(is_record & here.getField(KEPT), here.getField("_rejected")))
         tables += [here.getField(column).alias(column_of(name, column)) for column in table.columns]
         tables.append((is_record & here.getField(KEPT)).alias(column_of(name, KEPT)))
         for check in pipeline.checks_of(name):
@@ -120,9 +116,13 @@ def _flat(frame: DataFrame, pipeline: Pipeline) -> DataFrame:
             if prefix:
                 unmet = is_record & here.getField(KEPT) & here.getField(f"check {check.name}")
                 checks.append(unmet.alias(column_of(prefix, check.name)))
-    error = F.coalesce(F.col("_error"), *refusals, _undeletable(pipeline))
+    error = F.coalesce(F.col("_error"), *rejections, _tombstone_error(pipeline))
     flat = frame.select(
-        *tables, *checks, *_gone(pipeline), *(c for c in COORDINATES if c != "_error"), error.alias("_error")
+        *tables,
+        *checks,
+        *_tombstone_columns(pipeline),
+        *(c for c in COORDINATES if c != "_error"),
+        error.alias("_error"),
     )
     rejected = F.col("_error").isNotNull()
     carried = {name: F.when(rejected, F.col(name)) for name in ("_key", "_value", "_value_bytes")}
@@ -131,28 +131,28 @@ def _flat(frame: DataFrame, pipeline: Pipeline) -> DataFrame:
     return flat.withColumns(carried)
 
 
-def _undeletable(pipeline: Pipeline) -> Column:
-    """Why a tombstone whose key could be read deletes nothing all the same; NULL if it does."""
+def _tombstone_error(pipeline: Pipeline) -> Column:
+    """Why a tombstone whose key could be parsed deletes nothing all the same; NULL if it does."""
     if pipeline.source.key is None:
         return F.lit(None).cast("string")
-    if columns := _gone(pipeline):
-        unfit = reduce(or_, [column.isNull() for column in columns])
+    if columns := _tombstone_columns(pipeline):
+        is_misfit = reduce(or_, [column.isNull() for column in columns])
         reason = "the record has no value (a tombstone), and its key does not fit the key of the table"
-        return F.when(F.col(GONE).isNotNull() & unfit, reason)
+        return F.when(F.col(TOMBSTONE_KEY).isNotNull() & is_misfit, reason)
     reason = f"the record has no value (a tombstone), and no entity has the key {pipeline.source.key}"
-    return F.when(F.col(GONE).isNotNull(), reason)
+    return F.when(F.col(TOMBSTONE_KEY).isNotNull(), reason)
 
 
-def _gone(pipeline: Pipeline) -> list[Column]:
+def _tombstone_columns(pipeline: Pipeline) -> list[Column]:
     """The key that a tombstone deletes, column by column, in the types of the tables that hold it."""
     tables = deletes_from(pipeline)
     if not tables:
         return []
     table = pipeline.tables[tables[0]]
     types = struct_of(str(pipeline.source.key))
-    return [
-        _cast(F.col(GONE).getField(c), types[c].dataType, table.columns[c]).alias(column_of(GONE, c)) for c in table.key
-    ]
+    tombstone_key = F.col(TOMBSTONE_KEY)
+    cast = {c: _cast(tombstone_key.getField(c), types[c].dataType, table.columns[c]) for c in table.key}
+    return [column.alias(column_of(TOMBSTONE_KEY, name)) for name, column in cast.items()]
 
 
 _SPARK_TYPES = (
@@ -177,45 +177,45 @@ _SPARK_TYPES = (
 
 
 def _compared(table: Table) -> list[str]:
-    """Key and version: which of two rows is newer must not depend on who compares."""
+    """Key and version: database and Spark must agree which of two rows is the newer one."""
     return sorted({*table.key, *([table.version] if table.version else [])})
 
 
 def _typed(rows: DataFrame, table: Table) -> DataFrame:
-    """Key and version in the types of their columns; NULL where the value is none of the type, with the reason.
+    """Key and version in the types of their columns; NULL where the value does not fit the type, with the reason.
 
-    A cast without ANSI would wrap a number that is out of range to another one, which may be somebody else's key.
+    A cast without ANSI would wrap a number that is out of range to another one, which may be the key of another row.
     """
     typed = {name: _cast(F.col(name), rows.schema[name].dataType, table.columns[name]) for name in _compared(table)}
-    unfit = [
+    misfits = [
         F.when(F.col(name).isNotNull() & column.isNull(), F.lit(f"column {name} does not fit {table.columns[name]}"))
         for name, column in typed.items()
     ]
-    return rows.withColumns({**typed, _UNFIT: F.coalesce(*unfit)})
+    return rows.withColumns({**typed, _MISFIT: F.coalesce(*misfits)})
 
 
-def _cast(column: Column, given: DataType, declared: str) -> Column:
+def _cast(column: Column, actual: DataType, declared: str) -> Column:
     kind = _spark_type(declared)
-    if kind is None or given.simpleString() == kind:
+    if kind is None or actual.simpleString() == kind:
         return column
     cast = column.try_cast(kind)
-    if isinstance(given, NumericType) and kind not in ("double", "float", "string"):
-        # try_cast refuses what is out of range, and still cuts a fraction off.
+    if isinstance(actual, NumericType) and kind not in ("double", "float", "string"):
+        # try_cast is NULL for what is out of range, and cuts a fraction off.
         return F.when(cast == column, cast)
     return cast
 
 
 def _spark_type(declared: str) -> str | None:
     declared = declared.upper()
-    if found := _DECIMAL.match(declared):
-        return found.group(0).replace("NUMERIC", "DECIMAL").lower()
+    if match := _DECIMAL.match(declared):
+        return match.group(0).replace("NUMERIC", "DECIMAL").lower()
     words = declared.replace("(", " ").split()
     named = f"{words[0]} UNSIGNED" if "UNSIGNED" in words else words[0]
     return next((kind for prefix, kind in _SPARK_TYPES if prefix in (named, words[0])), None)
 
 
-def _refusal(table: Table) -> Column:
-    """Why the table would refuse the row, as far as NULL goes; NULL if it would not."""
+def _rejection(table: Table) -> Column:
+    """Why the table would reject the row, as far as NULL in it is concerned; NULL if it would not."""
     required = [name for name, kind in table.columns.items() if "NOT NULL" in kind.upper()]
     reasons = [F.when(F.col(name).isNull(), F.lit(f"column {name} is NULL")) for name in required]
-    return F.coalesce(F.col(_UNFIT), *reasons)
+    return F.coalesce(F.col(_MISFIT), *reasons)
