@@ -11,7 +11,7 @@ from tidemill.config import Account, Settings
 from tidemill.errors import SpecError, StreamError, TidemillError
 from tidemill.kafka.clients import admin
 from tidemill.processes import end_child
-from tidemill.replay.request import ReplayRequest, check, request_replay
+from tidemill.replay.request import ReplayRequest, check_request, request_replay
 from tidemill.resources import resource_folder
 from tidemill.spec import Pipeline
 from tidemill.store.connection import session
@@ -51,7 +51,7 @@ def request_here(settings: Settings, pipeline: Pipeline, request: ReplayRequest,
         SpecError: the request is not valid, or selects no record.
         TidemillError: Kafka or the database is unavailable, or the pipeline is not applied.
     """
-    check(request)  # before any server is needed
+    check_request(asked)  # before any server is asked for anything
     with session(settings, Account.STREAM) as connection:
         return request_replay(connection, admin(settings), pipeline, request, by)
 

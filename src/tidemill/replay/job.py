@@ -1,15 +1,10 @@
-"""A replay: records read again beside the live stream, through the same decoder, transform and transaction.
-
-**Correcting.** A newer pipeline version rewrites the rows that it makes of the same records under the same keys. What
-then still carries an older version within the ranges is retracted. Records that such a row kept out, or a row whose
-version has fallen since, get their chance in a second pass; among them are those that the stream has read meanwhile.
-Afterwards the tables hold what the new version would have made of all these records from the start.
-"""
+"""The job of a replay: it reads the slices of the plan and commits them. :mod:`tidemill.replay` has its invariant."""
 
 from __future__ import annotations
 
 import base64
 import json
+import logging
 from collections import Counter
 from collections.abc import Callable, Iterable
 from contextlib import suppress
@@ -22,13 +17,15 @@ from pymysql.connections import Connection
 from pyspark.errors import PySparkException
 from pyspark.sql import DataFrame, SparkSession
 
+from tidemill import logs
 from tidemill.config import Account, Settings
 from tidemill.errors import StreamError, TidemillError
 from tidemill.kafka.clients import admin
 from tidemill.kafka.fetch_records import fetch_records
 from tidemill.kafka.gaps import Gaps
 from tidemill.kafka.topics import offsets_at, topic_id
-from tidemill.replay.request import Plan, ReplayRequest, Slice, choice_of
+from tidemill.replay.plan import ReplayPlan, Slice
+from tidemill.replay.request import ReplayRequest
 from tidemill.spec.schema import Pipeline, TableKind
 from tidemill.store.connection import session
 from tidemill.store.control import ledger, quarantine, replays
@@ -44,45 +41,42 @@ from tidemill.stream.plan.source import read_range
 from tidemill.stream.plan.transform import register_dimensions, transform
 from tidemill.stream.task import MicroBatch, PartitionOutcome
 
-UNREADABLE = "Kafka does not have them any more, and not all of their bytes were kept"
+log = logging.getLogger(__name__)
+UNREADABLE = "Kafka no longer has them, and not all of their bytes were kept"
 
 
 def run(spark: SparkSession, settings: Settings, pipeline: Pipeline, replay_id: int) -> dict[str, Any]:
-    """Do what was asked for; go on where an earlier try was interrupted.
+    """Run a replay that was requested; continue it where an earlier attempt was interrupted.
 
     Returns:
         What became of the records (of the first pass, where there are two), ``retracted`` rows, ``restored`` rows that
-        took their place, ``passes``, ``left_out`` and ``warnings``.
+        replaced them, ``passes``, ``left_out`` and ``warnings``.
 
     Raises:
-        StreamError: the replay is not of this pipeline as it is applied now, or another job works on it.
-        Fenced: the stream runs a newer version of the pipeline, or the topic was made again since it was asked for.
-        TidemillError: it failed; the reason is in its row.
+        StreamError: the replay was requested of another version of the pipeline, or another job runs it.
+        Fenced: the stream runs a newer version of the pipeline, or the topic was recreated since the request.
+        TidemillError: the replay failed; the reason is in its row.
     """
     with session(settings, Account.STREAM) as connection, replays.locked(connection, replay_id):
         row = replays.read(connection, replay_id)
         if row.stream != pipeline.name or row.pipeline_version != pipeline_version(connection, pipeline):
-            raise StreamError(
-                "the replay is not of this pipeline as it is applied now",
-                value=f"{row.stream}, version {row.pipeline_version}",
-                remedy="ask for it again",
-            )
+            raise StreamError("TM-REPLAY-OTHER-VERSION", value=f"{row.stream}, version {row.pipeline_version}")
         if row.state == "done":
             return dict(row.selection["result"])
         replays.begin(connection, replay_id)
         try:
-            result = _Replay(spark, settings, pipeline, connection, row).run()
+            result = _Attempt(spark, settings, pipeline, connection, row).run()
         except (TidemillError, PySparkException) as error:
-            known = cause(error)
-            with suppress(TidemillError):  # a database that is away has nowhere to note it
+            known = cause(error, pipeline.name)
+            with suppress(TidemillError):  # an unavailable database cannot record it
                 replays.fail(connection, replay_id, str(known))
             raise known from error
         replays.finish(connection, replay_id, result)
     return result
 
 
-class _Replay:
-    """One try of one replay."""
+class _Attempt:
+    """One attempt to run one replay."""
 
     def __init__(
         self,
@@ -93,12 +87,12 @@ class _Replay:
         row: replays.Replay,
     ) -> None:
         self.spark, self.settings, self.pipeline, self.connection, self.row = spark, settings, pipeline, connection, row
-        given = row.selection["requested"]
-        self.asked = ReplayRequest(**{**given, "ids": tuple(given["ids"])})
-        self.plan = Plan.from_json(row.selection["plan"])
+        requested = row.selection["requested"]
+        self.request = ReplayRequest(**{**requested, "ids": tuple(requested["ids"])})
+        self.plan = ReplayPlan.from_json(row.selection["plan"])
         self.slices = self.plan.slices()
         self.batches = range(len(self.slices))
-        """Ids of the first pass."""
+        """Batch ids of the first pass."""
         self.write_context = WriteContext(
             row.stream,
             0,
@@ -109,117 +103,131 @@ class _Replay:
             replay_id=row.id,
         )
         self.outcomes: list[tuple[Range, PartitionOutcome]] = []
-        """Of this try."""
+        """Of the batches that this attempt ran."""
         self.left_out = Counter(self.plan.left_out)
 
     def run(self) -> dict[str, Any]:
-        """All passes; returns the result."""
+        """Run all passes; returns the result."""
         register_dimensions(self.spark, self.pipeline)
         self.spark.conf.set("spark.sql.execution.arrow.maxBytesPerBatch", str(self.pipeline.source.max_bytes_per_batch))
-        counts = self._pass(self.slices, self.batches)
+        counts = self._run_pass(self.slices, self.batches)
         warnings = Counter[str]()
         for _, outcome in self.outcomes:
             warnings.update(outcome.warnings)
         retracted, restored, passes = 0, 0, 1
-        if self.plan.ranges and self._corrects():
+        if self.plan.ranges and self._has_older_versions():
             retracted = self._retract()
-            if not self.asked.dry_run and self._may_have_kept_out(retracted, counts):
-                restored, passes = self._pass_again(), 2
+            if not self.request.dry_run and self._kept_records_out(retracted, counts):
+                restored, passes = self._run_second_pass(), 2
         return {
             **counts,
             **{"retracted": retracted, "restored": restored, "passes": passes},
             **{"left_out": dict(self.left_out), "warnings": dict(warnings)},
         }
 
-    def _pass(self, slices: list[Slice], batches: range) -> dict[str, int]:
-        """Read and commit every slice that is not committed yet; returns what became of the records of all."""
-        done = {} if self.asked.dry_run else replays.committed(self.connection, self.row.id)
+    def _run_pass(self, slices: list[Slice], batches: range) -> dict[str, int]:
+        """Read and commit every slice that is not committed yet; returns what became of the records of all slices."""
+        committed = {} if self.request.dry_run else replays.committed(self.connection, self.row.id)
         left = [
-            (batch_id, each)
-            for batch_id, each in zip(batches, slices, strict=True)
-            if any(done.get((batch_id, span.partition), 0) < span.until for span in each.ranges)
+            (batch_id, piece)
+            for batch_id, piece in zip(batches, slices, strict=True)
+            if any(committed.get((batch_id, span.partition), 0) < span.until for span in piece.ranges)
         ]
-        self._refuse_forgotten([each for _, each in left])
-        for batch_id, each in left:
-            self._refuse_another_topic([each])
-            rows, write_context = self._read(each)
-            ranges = {span.partition: span for span in each.ranges}
-            sparse = bool(self.plan.picked)
-            batch = MicroBatch(
-                self.settings, self.pipeline, write_context, batch_id, ranges, sparse, self.asked.dry_run
-            )
-            outcomes = run_batch(rows, batch)
-            self.outcomes += [(ranges[partition], outcome) for partition, outcome in outcomes.items()]
-            if not self.asked.dry_run:
-                replays.progress(self.connection, self.row.id)
-        if self.asked.dry_run:
-            return self._told()
+        self._verify_records_exist([piece for _, piece in left])
+        for batch_id, piece in left:
+            self._verify_topic([piece])
+            self._run_batch(batch_id, piece)
+        if self.request.dry_run:
+            return self._sum_outcomes()
         return replays.totals(self.connection, self.row.id, batches)
 
-    def _pass_again(self) -> int:
-        """The second pass; returns the rows written. Its ranges are settled once, whoever tries again."""
-        if not self.plan.again:
-            self._refuse_another_topic(self.slices)
+    def _run_batch(self, batch_id: int, piece: Slice) -> None:
+        rows, context = self._read(piece)
+        ranges = {span.partition: span for span in piece.ranges}
+        batch = MicroBatch(
+            self.settings,
+            self.pipeline,
+            context,
+            batch_id,
+            ranges,
+            sparse=bool(self.plan.quarantined),
+            dry_run=self.request.dry_run,
+        )
+        with logs.fields(batch=batch_id):
+            outcomes = run_batch(rows, batch)
+            self.outcomes += [(ranges[partition], outcome) for partition, outcome in outcomes.items()]
+            if not self.request.dry_run:
+                replays.progress(self.connection, self.row.id)
+            log.info("%s %d partitions", "tried" if self.request.dry_run else "committed", len(ranges))
+
+    def _run_second_pass(self) -> int:
+        """Run the second pass; returns the rows written. Its ranges are fixed once, for all attempts."""
+        if not self.plan.second_pass:
+            self._verify_topic(self.slices)
             positions = ledger.positions(self.connection, self.row.stream, self.write_context.topic)
-            self.plan = self.plan.extended(positions)
-            replays.update_plan(self.connection, self.row.id, self.plan.as_json())
-        slices, begin = self.plan.slices_again(), len(self.batches)
-        return self._pass(slices, range(begin, begin + len(slices)))["written"]
+            self.plan = self.plan.with_second_pass(positions)
+            replays.settle_plan(self.connection, self.row.id, self.plan.as_json())
+        slices, begin = self.plan.slices_of_second_pass(), len(self.batches)
+        return self._run_pass(slices, range(begin, begin + len(slices)))["written"]
 
-    def _refuse_another_topic(self, slices: Iterable[Slice]) -> None:
-        """The offsets of a topic that was made again are those of other records, also where no driver has met it yet.
+    def _verify_topic(self, slices: Iterable[Slice]) -> None:
+        """Verify that offsets still name the same records, whether or not a driver has read from a recreated topic.
 
-        Records of the quarantine that were known to be of an earlier incarnation do not come from Kafka.
+        Records of the quarantine that are known to be of an earlier topic are not read from Kafka.
+
+        Raises:
+            Fenced: the topic was recreated.
         """
-        if all(each.generation != self.plan.generation for each in slices):
+        if all(piece.generation != self.plan.generation for piece in slices):
             return
-        known, topic = check_topic_generation(self.connection, self.write_context), self.write_context.topic
-        if known is not None and (now := topic_id(admin(self.settings), topic)) != known:
-            raise topic_recreated(topic, f"its id was {known} and is {now}")
+        known_id, topic = check_topic_generation(self.connection, self.write_context), self.write_context.topic
+        if known_id is not None and (current_id := topic_id(admin(self.settings), topic)) != known_id:
+            raise topic_recreated(topic, f"its id was {known_id} and is {current_id}")
 
-    def _refuse_forgotten(self, left: list[Slice]) -> None:
-        """Kafka goes on forgetting while a replay waits."""
-        self._refuse_another_topic(left)
-        spans = [] if self.plan.picked else [span for each in left for span in each.ranges]
+    def _verify_records_exist(self, slices: list[Slice]) -> None:
+        """Verify that retention has not removed records since the request.
+
+        Raises:
+            StreamError: it has.
+            Fenced: the topic was recreated.
+        """
+        self._verify_topic(slices)
+        spans = [] if self.plan.quarantined else [span for piece in slices for span in piece.ranges]
         earliest = offsets_at(admin(self.settings), self.write_context.topic, "earliest") if spans else {}
         for span in spans:
-            if span.start < earliest.get(span.partition, 0):
-                raise StreamError(
-                    "Kafka has forgotten records that were to be replayed",
-                    value=f"partition {span.partition} from offset {span.start}",
-                    remedy=f"it begins at offset {earliest[span.partition]} now: ask again",
-                )
+            begin = earliest.get(span.partition, 0)
+            if span.start < begin:
+                value = f"partition {span.partition} from offset {span.start}"
+                raise StreamError("TM-REPLAY-RECORDS-REMOVED", value=value, begin=begin)
 
     def _read(self, piece: Slice) -> tuple[DataFrame, WriteContext]:
-        if self.plan.picked:
-            raw, write_context = self._read_quarantine(piece)
+        if self.plan.quarantined:
+            raw, context = self._read_quarantine(piece)
         else:
             starts = {span.partition: span.start for span in piece.ranges}
             ends = {span.partition: span.until for span in piece.ranges}
-            raw, write_context = (
-                read_range(self.spark, self.settings, self.pipeline.source, starts, ends),
-                self.write_context,
-            )
-        return transform(self.spark, decode(raw, self.pipeline.source), self.pipeline), write_context
+            raw = read_range(self.spark, self.settings, self.pipeline.source, starts, ends)
+            context = self.write_context
+        return transform(self.spark, decode(raw, self.pipeline.source), self.pipeline), context
 
     def _read_quarantine(self, piece: Slice) -> tuple[DataFrame, WriteContext]:
-        """Records of one partition as they were set aside; read from Kafka again where not all was kept."""
-        (span,), write_context = piece.ranges, self.write_context
-        place = (write_context.stream, write_context.topic, piece.generation)
-        chosen = choice_of(self.asked)
-        records = quarantine.read_range(self.connection, place, span, chosen, self.plan.up_to_id)
-        if piece.generation != write_context.generation:
-            write_context = replace(write_context, generation=piece.generation, since_commit=NO_GENERATION)
-        partial = [each.record_offset for each in records if each.partial]
-        again = fetch_records(self.settings, write_context.topic, span.partition, partial) if partial else {}
-        whole = [_completed(each, again.get(each.record_offset)) for each in records]
-        found = [each for each in whole if each is not None]
-        if len(found) < len(whole):
-            self.left_out[UNREADABLE] += len(whole) - len(found)
-        return kafka_rows(self.spark, span.partition, found), write_context
+        """Records of one partition as they were quarantined; those that were cut are read from Kafka again."""
+        (span,), context = piece.ranges, self.write_context
+        coordinates = (context.stream, context.topic, piece.generation)
+        selected = self.request.quarantine_filter
+        records = quarantine.read_range(self.connection, coordinates, span, selected, self.plan.newest_id)
+        if piece.generation != context.generation:
+            context = replace(context, generation=piece.generation, since_commit=NO_GENERATION)
+        partial = [record.record_offset for record in records if record.partial]
+        fetched = fetch_records(self.settings, context.topic, span.partition, partial) if partial else {}
+        completed = [_complete(record, fetched.get(record.record_offset)) for record in records]
+        readable = [record for record in completed if record is not None]
+        if len(readable) < len(completed):
+            self.left_out[UNREADABLE] += len(completed) - len(readable)
+        return kafka_rows(self.spark, span.partition, readable), context
 
-    def _told(self) -> dict[str, int]:
-        """Of a dry run, which leaves no ledger: what its tasks said."""
+    def _sum_outcomes(self) -> dict[str, int]:
+        """What became of the records of a dry run, which leaves no ledger rows: the sums of its outcomes."""
         sums = dict.fromkeys(("records", *replays.COUNTED), 0)
         for span, outcome in self.outcomes:
             counts = asdict(outcome.counts)
@@ -228,27 +236,27 @@ class _Replay:
             sums["records"] += span.until - span.start - counts["gap"] - counts["unselected"]
         return sums
 
-    def _corrects(self) -> bool:
+    def _has_older_versions(self) -> bool:
         """Whether there can be rows of an older version."""
         return self.row.pipeline_version > 1
 
-    def _may_have_kept_out(self, retracted: int, counts: dict[str, int]) -> bool:
-        """Whether a record may be missing because of a row that is gone since, or whose version has fallen."""
+    def _kept_records_out(self, retracted: int, counts: dict[str, int]) -> bool:
+        """Whether a row that is removed since, or whose version has become lower, may have kept another record out."""
         entities = any(table.kind is TableKind.ENTITY for table in self.pipeline.tables.values())
         return retracted > 0 or (entities and counts["written"] > 0)
 
     def _retract(self) -> int:
-        """Take out, or count, what no record makes any more; returns how many rows, of all tries."""
-        self._refuse_another_topic(self.slices)
-        work = (self.connection, self.settings, self.pipeline, self.write_context, self.plan.ranges, self._spare())
-        if self.asked.dry_run:
+        """Remove, or count, rows that no record makes any more; returns how many rows, of all attempts."""
+        self._verify_topic(self.slices)
+        work = (self.connection, self.settings, self.pipeline, self.write_context, self.plan.ranges, self._sparer())
+        if self.request.dry_run:
             return max(0, count_outdated(*work) - sum(outcome.rewritable for _, outcome in self.outcomes))
         retract_outdated(*work)
         return replays.read(self.connection, self.row.id).retracted_rows
 
-    def _spare(self) -> Callable[[list[OutdatedRow]], list[OutdatedRow]]:
-        """Leaves out rows whose record Kafka does not have any more: nobody knows what the new version makes of it."""
-        if self.asked.dry_run:
+    def _sparer(self) -> Callable[[list[OutdatedRows]], list[OutdatedRows]]:
+        """A function that leaves out rows whose record Kafka no longer has: the new version cannot be applied to it."""
+        if self.request.dry_run:
             gapped = [span for span, outcome in self.outcomes if outcome.counts.gap]
         else:
             gapped = replays.with_gaps(self.connection, self.row.id, self.batches)
@@ -273,20 +281,22 @@ class _Replay:
             offsets = np.array([], np.int64)
             if begin < span.until:
                 source, at = self.pipeline.source, span.partition
-                read = read_range(self.spark, self.settings, source, {at: begin}, {at: span.until})
-                offsets = read.select("offset").toArrow()["offset"].to_numpy()
+                records = read_range(self.spark, self.settings, source, {at: begin}, {at: span.until})
+                offsets = records.select("offset").toArrow()["offset"].to_numpy()
             gaps.add(span, offsets)
-        self._refuse_another_topic(self.slices)
+        self._verify_topic(self.slices)
         return gaps
 
 
-def _completed(kept: StoredRecord, again: Rejected | None) -> StoredRecord | None:
-    """A record with all its bytes; None if nobody has them."""
-    if not kept.partial:
-        return kept
-    if again is None:
+def _complete(record: StoredRecord, fetched: Rejected | None) -> StoredRecord | None:
+    """The record with all its bytes; None if neither the quarantine nor Kafka has them."""
+    if not record.partial:
+        return record
+    if fetched is None:
         return None
-    return StoredRecord(kept.id, kept.record_offset, again.timestamp_us, again.key, again.value, again.headers, None)
+    return StoredRecord(
+        record.id, record.record_offset, fetched.timestamp_us, fetched.key, fetched.value, fetched.headers, None
+    )
 
 
 _KAFKA = pa.schema(
@@ -302,17 +312,21 @@ _KAFKA = pa.schema(
 
 
 def kafka_rows(spark: SparkSession, partition: int, records: Iterable[StoredRecord]) -> DataFrame:
-    """Records of one Kafka partition, in order, as Spark's Kafka source would give them: in one Spark partition."""
+    """Records of one Kafka partition, ordered by offset, with the columns of Spark's Kafka source.
+
+    Returns:
+        One Spark partition, because a task commits a whole Kafka partition.
+    """
     rows = [
         {
-            "key": each.key,
-            "value": each.value,
+            "key": record.key,
+            "value": record.value,
             "partition": partition,
-            "offset": each.record_offset,
-            "timestamp": each.timestamp_us,
-            "headers": _headers(each.headers),
+            "offset": record.record_offset,
+            "timestamp": record.timestamp_us,
+            "headers": _headers(record.headers),
         }
-        for each in records
+        for record in records
     ]
     return spark.createDataFrame(pa.Table.from_pylist(rows, _KAFKA)).coalesce(1)
 

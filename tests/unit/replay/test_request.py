@@ -1,4 +1,4 @@
-"""What a person asks to be replayed -> offsets and batches, without any server."""
+"""What a person requests to replay -> offsets and batches, without any server."""
 
 from __future__ import annotations
 
@@ -11,18 +11,8 @@ import pytest
 from tidemill.cli.replay import request_of
 from tidemill.errors import SpecError
 from tidemill.kafka.gaps import Gaps
-from tidemill.replay.request import (
-    Plan,
-    ReplayRequest,
-    Slice,
-    check,
-    clip_offsets,
-    describe,
-    parse_offsets,
-    parse_time,
-    pick,
-    unusable,
-)
+from tidemill.replay.plan import ReplayPlan, Slice, clip_offsets, cut_quarantine, why_not_replayable
+from tidemill.replay.request import ReplayRequest, check_request, describe, parse_offsets, parse_time
 from tidemill.spec.schema import Source
 from tidemill.store.control.quarantine import QuarantinedRecord
 from tidemill.store.control.replays import COUNTED, Replay
@@ -33,10 +23,10 @@ SOURCE = Source(
 )
 
 
-def aside(
+def quarantined(
     offset: int, *, partition: int = 0, generation: int = 2, size: int | None = 10, **other: object
 ) -> QuarantinedRecord:
-    """A record of the quarantine, wholly kept unless said otherwise."""
+    """A record of the quarantine, kept whole by default."""
     given = {"kept_bytes": size or 0, "record_at": datetime(2026, 1, 1), "cut": False} | other
     return QuarantinedRecord(
         offset, "t", generation, partition, offset, value_bytes=size, reason="", pipeline_version=1,
@@ -50,30 +40,28 @@ def test_offsets_are_read_as_they_are_written() -> None:
 
 
 @pytest.mark.parametrize(
-    ("asked", "sentence"),
+    ("request_", "code", "value"),
     [
-        (ReplayRequest("offsets"), "these are no offsets: nothing; write 0:100-200,1:0-50"),
-        (ReplayRequest("offsets", offsets="0:1-2,x"), "these are no offsets: x; write 0:100-200,1:0-50"),
-        (ReplayRequest("offsets", offsets="0:-1-2"), "these are no offsets: 0:-1-2; write 0:100-200,1:0-50"),
-        (ReplayRequest("offsets", offsets="0:2-2"), "this range of offsets is empty: 0:2-2; its end is not included"),
-        (
-            ReplayRequest("offsets", offsets="0:1-2,0:5-9"),
-            "a partition is named twice: 0; replay one range after the other",
-        ),
-        (ReplayRequest("time"), "this is no time: nothing; write earliest or an ISO time"),
-        (ReplayRequest("time", since="yesterday"), "this is no time: yesterday; write earliest or an ISO time"),
-        (ReplayRequest("time", since="earliest", until="latest"), "this is no time: latest; write an ISO time"),
+        (ReplayRequest("offsets"), "TM-REPLAY-OFFSETS-SYNTAX", "empty"),
+        (ReplayRequest("offsets", offsets="0:1-2,x"), "TM-REPLAY-OFFSETS-SYNTAX", "x"),
+        (ReplayRequest("offsets", offsets="0:-1-2"), "TM-REPLAY-OFFSETS-SYNTAX", "0:-1-2"),
+        (ReplayRequest("offsets", offsets="0:2-2"), "TM-REPLAY-RANGE-EMPTY", "0:2-2"),
+        (ReplayRequest("offsets", offsets="0:1-2,0:5-9"), "TM-REPLAY-PARTITION-TWICE", 0),
+        (ReplayRequest("time"), "TM-REPLAY-TIME-SYNTAX", "empty"),
+        (ReplayRequest("time", since="yesterday"), "TM-REPLAY-TIME-SYNTAX", "yesterday"),
+        (ReplayRequest("time", since="earliest", until="latest"), "TM-REPLAY-TIME-SYNTAX", "latest"),
         (
             ReplayRequest("time", since="2026-01-01T01:00+01:00", until="2026-01-01"),
-            "the replay would end before it begins: 2026-01-01T01:00+01:00 to 2026-01-01",
+            "TM-REPLAY-TIMES-REVERSED",
+            "2026-01-01T01:00+01:00 to 2026-01-01",
         ),
     ],
 )
-def test_nonsense_is_one_sentence(asked: ReplayRequest, sentence: str) -> None:
-    """What is wrong, the value, and how to write it."""
-    with pytest.raises(SpecError) as caught:
-        check(asked)
-    assert str(caught.value) == sentence
+def test_a_request_that_is_not_understood_names_the_value(request_: ReplayRequest, code: str, value: object) -> None:
+    """Without any server."""
+    with pytest.raises(SpecError) as raised:
+        check_request(request_)
+    assert (raised.value.code, raised.value.value) == (code, value)
 
 
 def test_a_time_without_a_zone_is_utc() -> None:
@@ -82,16 +70,18 @@ def test_a_time_without_a_zone_is_utc() -> None:
 
 
 def test_ranges_end_where_the_stream_is() -> None:
-    """What it has not read is its own affair; what Kafka has forgotten is refused."""
-    wanted = parse_offsets("1:5-90,0:10-20")
-    assert clip_offsets(wanted, {0: 10, 1: 0}, {0: 99, 1: 50}) == (Range(0, 10, 20), Range(1, 5, 50))
-    with pytest.raises(SpecError, match=r"forgotten 3 of these offsets: 0:10-20; partition 0 begins at offset 13 now"):
-        clip_offsets(wanted, {0: 13, 1: 0}, {0: 99, 1: 50})
+    """The stream itself reads what follows; a range that Kafka has removed records of is rejected."""
+    requested = parse_offsets("1:5-90,0:10-20")
+    assert clip_offsets(requested, {0: 10, 1: 0}, {0: 99, 1: 50}) == (Range(0, 10, 20), Range(1, 5, 50))
+    with pytest.raises(SpecError) as raised:
+        clip_offsets(requested, {0: 13, 1: 0}, {0: 99, 1: 50})
+    assert (raised.value.code, raised.value.value) == ("TM-REPLAY-OFFSETS-REMOVED", "0:10-20")
+    assert raised.value.parameters == {"offsets": 3, "partition": 0, "begin": 13}
 
 
 def test_slices_take_the_same_from_each_partition_and_every_offset_once() -> None:
     """However uneven the ranges are; a later try cuts them in the same way."""
-    plan = Plan(1, 0, (Range(0, 5, 12), Range(3, 0, 2)), per_slice=3)
+    plan = ReplayPlan(1, 0, (Range(0, 5, 12), Range(3, 0, 2)), slice_offsets=3)
     assert plan.slices() == [
         Slice(1, (Range(0, 5, 8), Range(3, 0, 2))),
         Slice(1, (Range(0, 8, 11),)),
@@ -101,29 +91,32 @@ def test_slices_take_the_same_from_each_partition_and_every_offset_once() -> Non
 
 def test_the_second_pass_goes_on_to_where_the_stream_is_by_then() -> None:
     """Where a range was cut short only because the stream had come no further, and where there was nothing yet."""
-    plan = Plan(1, 0, (Range(0, 5, 12), Range(1, 0, 4)), per_slice=100, tails=((0, 12), (2, 7)))
-    assert plan.extended({0: 20, 1: 9, 2: 7}).again == (Range(0, 5, 20), Range(1, 0, 4))
-    assert plan.extended({0: 12, 1: 9, 2: 8}).again == (Range(0, 5, 12), Range(1, 0, 4), Range(2, 7, 8))
+    plan = ReplayPlan(1, 0, (Range(0, 5, 12), Range(1, 0, 4)), slice_offsets=100, open_ends=((0, 12), (2, 7)))
+    assert plan.with_second_pass({0: 20, 1: 9, 2: 7}).second_pass == (Range(0, 5, 20), Range(1, 0, 4))
+    assert plan.with_second_pass({0: 12, 1: 9, 2: 8}).second_pass == (Range(0, 5, 12), Range(1, 0, 4), Range(2, 7, 8))
 
 
 def test_a_plan_survives_the_database() -> None:
     """Written as JSON and read again it is the same."""
-    ranges = Plan(2, 7, (Range(0, 5, 12),), 3, ((0, 12),), (Range(0, 5, 13),))
-    picked = Plan(2, 7, picked=((1, Range(0, 5, 12)),), up_to_id=9, left_out={"gone": 2})
-    assert [Plan.from_json(json.loads(json.dumps(plan.as_json()))) for plan in (ranges, picked)] == [ranges, picked]
+    ranges = ReplayPlan(2, 7, (Range(0, 5, 12),), 3, ((0, 12),), (Range(0, 5, 13),))
+    from_quarantine = ReplayPlan(2, 7, quarantined=((1, Range(0, 5, 12)),), newest_id=9, left_out={"gone": 2})
+    assert [ReplayPlan.from_json(json.loads(json.dumps(plan.as_json()))) for plan in (ranges, from_quarantine)] == [
+        ranges,
+        from_quarantine,
+    ]
 
 
 def test_records_of_the_quarantine_are_cut_into_batches_that_fit() -> None:
-    """By topic incarnation and partition, at most so many records and bytes: one too large for any goes alone."""
+    """By topic generation and partition, at most so many records and bytes: one too large for any goes alone."""
     big = 40_000
-    found = [
-        *(aside(offset, generation=1) for offset in (1, 5, 6, 9)),
-        *(aside(offset, size=big) for offset in (2, 3)),
-        aside(4, size=100_000),
-        aside(8),
-        aside(0, partition=1),
+    records = [
+        *(quarantined(offset, generation=1) for offset in (1, 5, 6, 9)),
+        *(quarantined(offset, size=big) for offset in (2, 3)),
+        quarantined(4, size=100_000),
+        quarantined(8),
+        quarantined(0, partition=1),
     ]
-    assert list(pick(found, SOURCE)) == [
+    assert list(cut_quarantine(records, SOURCE)) == [
         (1, Range(0, 1, 7)), (1, Range(0, 9, 10)), (2, Range(0, 2, 3)), (2, Range(0, 3, 4)), (2, Range(0, 4, 5)),
         (2, Range(0, 8, 9)), (2, Range(1, 0, 1)),
     ]  # fmt: skip
@@ -132,24 +125,24 @@ def test_records_of_the_quarantine_are_cut_into_batches_that_fit() -> None:
 @pytest.mark.parametrize(
     ("record", "reason"),
     [
-        (aside(1), None),
-        (aside(1, cut=True), None),
-        (aside(1, size=501), "still over source.max_record_bytes"),
-        (aside(1, generation=1), None),
-        (aside(1, generation=1, cut=True), "the topic was made again, and not all of its bytes were kept"),
-        (aside(1, generation=1, record_at=None), "the topic was made again, and not all of its bytes were kept"),
+        (quarantined(1), None),
+        (quarantined(1, cut=True), None),
+        (quarantined(1, size=501), "still over source.max_record_bytes"),
+        (quarantined(1, generation=1), None),
+        (quarantined(1, generation=1, cut=True), "the topic was recreated, and not all of its bytes were kept"),
+        (quarantined(1, generation=1, record_at=None), "the topic was recreated, and not all of its bytes were kept"),
         (
-            aside(1, generation=1, size=None),
-            "the topic was made again, and an old tombstone must not delete what is new",
+            quarantined(1, generation=1, size=None),
+            "the topic was recreated, and an old tombstone must not delete newer rows",
         ),
     ],
 )
 def test_what_cannot_be_replayed_from_the_quarantine(record: QuarantinedRecord, reason: str | None) -> None:
     """What was cut is read from Kafka again, as long as that is still the same topic."""
-    assert unusable(record, SOURCE, 2) == reason
+    assert why_not_replayable(record, SOURCE, 2) == reason
 
 
-def test_gaps_are_told_from_records() -> None:
+def test_gaps_are_distinguished_from_records() -> None:
     """At the beginning, between, at the end, and all of a range; another partition has none."""
     gaps = Gaps()
     gaps.add(Range(0, 10, 20), np.array([12, 13, 16, 18]))
@@ -175,8 +168,8 @@ def test_the_command_takes_one_way_of_asking() -> None:
 @pytest.mark.parametrize(
     ("state", "result", "lines"),
     [
-        ("failed", None, ["replay 3 of tides, asked by harbour: failed: no broker answers"]),
-        ("running", None, ["replay 3 of tides, asked by harbour: running, 1,500 records read so far"]),
+        ("failed", None, ["replay 3 of tides, requested by harbour: failed: no broker answers"]),
+        ("running", None, ["replay 3 of tides, requested by harbour: running, 1,500 records read so far"]),
         (
             "done",
             {
@@ -187,17 +180,17 @@ def test_the_command_takes_one_way_of_asking() -> None:
                 "warnings": {"tall": 7},
             },
             [
-                "replay 3 of tides, asked by harbour: done, 2,000 records read again: 1 written, 1 duplicate, 1 stale,"
+                "replay 3 of tides, requested by harbour: done, 2,000 records read: 1 written, 1 duplicate, 1 stale,"
                 " 1 filtered, 1 quarantined",
-                "4 rows of older versions that their records do not make any more",
-                "7 records do not meet check tall",
-                "2 records left out: gone",
-                "a dry run: so it would be, nothing was changed",
+                "rows of older pipeline versions removed: 4",
+                "records that do not meet check tall: 7",
+                "records left out, gone: 2",
+                "dry run: these are the changes that the replay would make; nothing was changed",
             ],
         ),
     ],
 )
-def test_a_replay_is_told_in_sentences(state: str, result: dict[str, object] | None, lines: list[str]) -> None:
+def test_a_replay_is_described_in_lines(state: str, result: dict[str, object] | None, lines: list[str]) -> None:
     """How far it is, why it failed, or what came of it."""
     selection = {"requested": {"dry_run": True}, **({"result": result} if result else {})}
     now = datetime(2026, 1, 1)
