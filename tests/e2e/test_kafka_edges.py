@@ -23,7 +23,7 @@ from tidemill.kafka import clients
 from tidemill.store.connection import session
 from tidemill.store.control import leases, ledger
 from tidemill.store.migrations import migrate_control
-from tidemill.store.write.transaction import WriteContext
+from tidemill.store.write.context import WriteContext
 from tidemill.stream import heartbeat, kafka_probe
 from tidemill.stream.session import STREAM_CONF
 from tidemill.stream.start_offsets import find_start

@@ -101,7 +101,7 @@ def test_a_tombstone_deletes_from_the_entity(
 @pytest.mark.parametrize(
     ("source", "key", "reason"),
     [
-        ({"key": None}, b"7", "source.key does not say"),
+        ({"key": None}, b"7", "source.key does not declare"),
         ({}, b"seven", "its key is not id BIGINT"),
         ({}, None, "its key is not id BIGINT"),
         ({"key": "team STRING"}, b"red", "no entity has the key"),

@@ -25,7 +25,7 @@ from tidemill.store.connection import session
 from tidemill.store.control import leases, ledger, replays
 from tidemill.store.maintenance.verify import verify
 from tidemill.store.migrations import apply_pipeline, migrate_control
-from tidemill.store.write.ledger_rows import Range, WriteContext
+from tidemill.store.write.context import Range, WriteContext
 from tidemill.stream.batch import run_batch
 from tidemill.stream.plan.decode import decode
 from tidemill.stream.plan.source import read_range

@@ -51,7 +51,7 @@ def request_here(settings: Settings, pipeline: Pipeline, request: ReplayRequest,
         SpecError: the request is not valid, or selects no record.
         TidemillError: Kafka or the database is unavailable, or the pipeline is not applied.
     """
-    check_request(asked)  # before any server is asked for anything
+    check_request(request)  # before any request to a server
     with session(settings, Account.STREAM) as connection:
         return request_replay(connection, admin(settings), pipeline, request, by)
 

@@ -31,9 +31,10 @@ from tidemill.store.connection import session
 from tidemill.store.control import ledger, quarantine, replays
 from tidemill.store.control.quarantine import StoredRecord
 from tidemill.store.migrations import pipeline_version
-from tidemill.store.write.fencing import NO_GENERATION, check_topic_generation, topic_recreated
-from tidemill.store.write.ledger_rows import Range, Rejected, WriteContext
-from tidemill.store.write.retract import count_outdated, retract_outdated
+from tidemill.store.write.context import NO_GENERATION, Range, WriteContext
+from tidemill.store.write.fencing import check_topic_generation, topic_recreated
+from tidemill.store.write.ledger_rows import Rejected
+from tidemill.store.write.retract import OutdatedRow, count_outdated, retract_outdated
 from tidemill.stream.batch import run_batch
 from tidemill.stream.diagnosis import cause
 from tidemill.stream.plan.decode import decode
@@ -166,7 +167,7 @@ class _Attempt:
             self._verify_topic(self.slices)
             positions = ledger.positions(self.connection, self.row.stream, self.write_context.topic)
             self.plan = self.plan.with_second_pass(positions)
-            replays.settle_plan(self.connection, self.row.id, self.plan.as_json())
+            replays.update_plan(self.connection, self.row.id, self.plan.as_json())
         slices, begin = self.plan.slices_of_second_pass(), len(self.batches)
         return self._run_pass(slices, range(begin, begin + len(slices)))["written"]
 
@@ -254,7 +255,7 @@ class _Attempt:
         retract_outdated(*work)
         return replays.read(self.connection, self.row.id).retracted_rows
 
-    def _sparer(self) -> Callable[[list[OutdatedRows]], list[OutdatedRows]]:
+    def _sparer(self) -> Callable[[list[OutdatedRow]], list[OutdatedRow]]:
         """A function that leaves out rows whose record Kafka no longer has: the new version cannot be applied to it."""
         if self.request.dry_run:
             gapped = [span for span, outcome in self.outcomes if outcome.counts.gap]

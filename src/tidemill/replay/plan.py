@@ -9,7 +9,7 @@ from typing import Any
 from tidemill.errors import SpecError
 from tidemill.spec.schema import Source
 from tidemill.store.control.quarantine import QuarantinedRecord
-from tidemill.store.write.ledger_rows import Range
+from tidemill.store.write.context import Range
 
 
 @dataclass(frozen=True)

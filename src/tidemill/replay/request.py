@@ -194,7 +194,7 @@ def _plan_quarantine(
     def replayable() -> Iterator[QuarantinedRecord]:
         nonlocal newest_id
         topic = pipeline.source.topic
-        for record in quarantine.in_order(connection, pipeline.name, topic, request.quarantine_filter):
+        for record in quarantine.records_in_order(connection, pipeline.name, topic, request.quarantine_filter):
             missing.discard(record.id)
             if reason := why_not_replayable(record, pipeline.source, generation):
                 left_out[reason] = left_out.get(reason, 0) + 1

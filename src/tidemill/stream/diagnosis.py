@@ -114,7 +114,7 @@ _KNOWN = (
         r"OperationalError\)?:? \(1049, ['\"](?P<value>[^\n]+?)['\"]\)",
     ),
     _Known(
-        "TM-STREAM-DATABASE-UNAVAILABLE",
+        "TM-STORE-UNAVAILABLE",
         r"OperationalError\)?:? \(20\d\d, ['\"](?P<value>[^\n]+?)['\"]\)",
     ),
     _Known(

@@ -29,7 +29,7 @@ from tidemill.spec.schema import Pipeline
 from tidemill.store.connection import session
 from tidemill.store.control import heartbeats, streams
 from tidemill.store.migrations import pipeline_version
-from tidemill.store.write.transaction import WriteContext
+from tidemill.store.write.context import WriteContext
 from tidemill.stream.diagnosis import cause
 from tidemill.stream.driver_status import DriverStatus
 from tidemill.stream.heartbeat import Heartbeat

@@ -17,7 +17,7 @@ from tidemill.config import Account, Settings
 from tidemill.spec.schema import Pipeline
 from tidemill.store.connection import session
 from tidemill.store.control import incidents, ledger
-from tidemill.store.write.transaction import Range, WriteContext
+from tidemill.store.write.context import Range, WriteContext
 from tidemill.stream.batch import run_batch
 from tidemill.stream.batch_sizer import BatchSizer, BatchTiming
 from tidemill.stream.metrics import StreamMetrics
@@ -100,11 +100,6 @@ class BatchCommitter:
     def has_committed(self) -> bool:
         """Whether a batch of this query is committed."""
         return self.metrics.batches > self._batches_before
-
-    def lags(self, ends: dict[int, int]) -> dict[int, int]:
-        """Kafka partition -> records between what is committed and these ends."""
-        at = self.positions
-        return {partition: max(0, end - at.get(partition, 0)) for partition, end in ends.items()}
 
     def lag(self, ends: dict[int, int]) -> int:
         """Records between what is committed and these ends."""

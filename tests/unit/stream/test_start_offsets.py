@@ -1,6 +1,6 @@
 """What a comparison of positions with Kafka's offsets finds."""
 
-from tidemill.store.write.transaction import Range
+from tidemill.store.write.context import Range
 from tidemill.stream.start_offsets import describe_ranges, lost_ranges, truncated_ranges
 
 
