@@ -165,7 +165,7 @@ def _report(connection: Connection[Any], subject: str, kind: str, message: str) 
     with translated(), connection.cursor() as cursor:
         cursor.execute(
             "UPDATE incidents SET closed_at = UTC_TIMESTAMP(6)"
-            " WHERE subject = %s AND kind = %s AND closed_at IS NULL AND sentence <> %s",
+            " WHERE subject = %s AND kind = %s AND closed_at IS NULL AND message <> %s",
             (subject, kind, message[:2000]),
         )
     open_incident(connection, subject, kind, message)
