@@ -18,7 +18,7 @@
     ├── ModelError           no model can be trained, promoted or applied  exit 8
     └── VerifyError          the ledger does not add up                        exit 1
 
-``Transient`` marks what may go away by itself: only those are ever tried again. Everything else is terminal.
+``Transient`` marks conditions that may end without a change: only these are retried. All others are terminal.
 """
 
 from __future__ import annotations
@@ -77,7 +77,7 @@ def _rebuild(kind: type[TidemillError], code: str, value: object, parameters: di
 
 
 class Transient:
-    """Mixed into errors that may go away by themselves."""
+    """Mixed into errors whose condition may end without a change, so that the operation is retried."""
 
 
 class ConfigError(TidemillError):
