@@ -1,4 +1,4 @@
-"""A driver that servers vanish under: it waits, in the same process and under the same epoch, and nothing is lost."""
+"""A driver whose servers become unavailable waits, in the same process and under the same epoch; nothing is lost."""
 
 from __future__ import annotations
 
@@ -46,7 +46,7 @@ def crashing(
 
 
 @contextmanager
-def away(crashing: Crashing, server: str) -> Iterator[None]:
+def outage(crashing: Crashing, server: str) -> Iterator[None]:
     """SIGKILL to a server, which is back after the block."""
     crashing.kill_server(server)
     try:
@@ -56,11 +56,11 @@ def away(crashing: Crashing, server: str) -> Iterator[None]:
 
 
 def log_of(row: StreamRow) -> Callable[[], str]:
-    """What a driver says from here on."""
+    """What a driver logs from here on."""
     assert row.log_file is not None
     log = Path(row.log_file)
-    said = len(log.read_text())
-    return lambda: log.read_text()[said:]
+    length = len(log.read_text())
+    return lambda: log.read_text()[length:]
 
 
 def assert_same_driver(crashing: Crashing, before: StreamRow) -> None:
@@ -70,7 +70,7 @@ def assert_same_driver(crashing: Crashing, before: StreamRow) -> None:
     wait_until(
         lambda: (crashing.row().state, crashing.row().waiting_for, crashing.row().lag_records) == ("running", None, 0),
         SECONDS,
-        "a heartbeat that says all is well",
+        "a heartbeat without an outage",
     )
     row = crashing.row()
     assert (row.pid, row.epoch, row.heartbeat_epoch) == (before.pid, before.epoch, before.epoch)
@@ -78,46 +78,46 @@ def assert_same_driver(crashing: Crashing, before: StreamRow) -> None:
     assert crashing.differences() == []
 
 
-def test_a_database_that_is_away_is_waited_for(crashing: Crashing) -> None:
+def test_an_unavailable_database_is_waited_for(crashing: Crashing) -> None:
     """Its death ends a query; the driver finds the next one's positions in it as soon as it is back.
 
-    That a newer version of the pipeline was applied meanwhile is not its affair: it was started for its own.
+    That a newer version of the pipeline was applied meanwhile is no error: it runs the version of its lease.
     """
     before = crashing.row()
-    said = log_of(before)
+    logged = log_of(before)
     with session(crashing.settings, Account.MIGRATE) as connection, connection.cursor() as cursor:
         cursor.execute(
             "INSERT INTO pipelines (pipeline, version, digest) VALUES (%s, %s, 'newer')",
             (crashing.pipeline.name, before.newest_version + 1),
         )
-    with away(crashing, "mariadb"):
+    with outage(crashing, "mariadb"):
         crashing.produce(seed=1)
-        wait_until(lambda: "waiting: " in said(), SECONDS, "the driver waits")
+        wait_until(lambda: "waiting: " in logged(), SECONDS, "the driver waits")
         crashing.produce(seed=2)
     assert_same_driver(crashing, before)
-    assert "all servers answer" in said()
+    assert "all servers answer" in logged()
 
 
-def test_a_broker_that_is_away_is_waited_for(crashing: Crashing) -> None:
-    """The heartbeat goes on and says what is missing; records that producers held back meanwhile follow."""
+def test_an_unavailable_broker_is_waited_for(crashing: Crashing) -> None:
+    """The heartbeat continues and reports what is unavailable; records that producers held back meanwhile follow."""
     before = crashing.row()
     crashing.produce(seed=3)
     with ThreadPoolExecutor(1) as pool:
-        with away(crashing, "kafka"):
+        with outage(crashing, "kafka"):
             producing = pool.submit(crashing.produce, 4)
             row = wait_until(
-                lambda: row if (row := crashing.row()).waiting_for else None, SECONDS, "the driver says so"
+                lambda: row if (row := crashing.row()).waiting_for else None, SECONDS, "the driver reports it"
             )
             assert (row.state, row.epoch) == ("running", before.epoch)
             assert "TM-KAFKA-UNAVAILABLE" in (row.waiting_for or "")
             heartbeat_at = row.heartbeat_at
             wait_until(lambda: crashing.row().heartbeat_at != heartbeat_at, SECONDS, "the next heartbeat")
-            wait_until(lambda: crashing.row().lag_records is None, SECONDS, "nobody knows what waits in Kafka")
+            wait_until(lambda: crashing.row().lag_records is None, SECONDS, "the lag is unknown")
         producing.result(2 * SECONDS + 10)
     assert_same_driver(crashing, before)
 
 
-def test_the_heartbeat_says_what_the_stream_is_measured_by(crashing: Crashing) -> None:
+def test_the_heartbeat_reports_the_metrics_of_the_stream(crashing: Crashing) -> None:
     """Latency, throughput, lag and the newest record are there once records were committed."""
     crashing.produce(seed=5)
     crashing.drain()
@@ -129,10 +129,10 @@ def test_the_heartbeat_says_what_the_stream_is_measured_by(crashing: Crashing) -
     assert abs((row.now - row.newest_at).total_seconds()) < 2 * SECONDS
 
 
-def test_a_stream_that_is_stopped_while_its_broker_is_away_leaves(crashing: Crashing) -> None:
-    """The wish is in the database, which answers: the driver does not wait for the broker first."""
+def test_a_stream_that_is_stopped_while_its_broker_is_unavailable_ends(crashing: Crashing) -> None:
+    """The stop request is in the database, which answers: the driver does not wait for the broker first."""
     row = crashing.row()
-    with away(crashing, "kafka"):
+    with outage(crashing, "kafka"):
         wait_until(lambda: crashing.row().waiting_for, SECONDS, "the driver waits")
         with session(crashing.settings, Account.STREAM) as connection:
             streams.request_state(connection, crashing.pipeline.name, "stopped", "a test")

@@ -1,4 +1,4 @@
-"""What Kafka may do to a stream: grow, forget, abort, restart, and begin anew under an old name."""
+"""What may happen in Kafka: new partitions, retention, aborted transactions, restarts, a recreated topic."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ import pytest
 from confluent_kafka import OFFSET_END
 from pyspark.sql import SparkSession
 
-from support.edges import SECONDS, Edge, compacting, find, readable, remake, send, transactional
+from support.edges import SECONDS, Edge, compacting, find, readable, recreate, send, transactional
 from tidemill.config import Account, Settings
 from tidemill.devstack.stack import Stack
 from tidemill.errors import Fenced, StreamError
@@ -75,7 +75,7 @@ Make = Callable[..., Edge]
 
 
 def test_partitions_that_are_added_while_the_stream_runs_are_read_from_their_beginning(edge: Make) -> None:
-    """The running driver finds them by itself, though the stream was told to begin at the end of its topic."""
+    """The running driver finds them by itself, although the stream begins at the end of its topic."""
     stream = edge(partitions=1, start="latest")
     stream.start()
     wait_until(lambda: stream.positions() == {0: 0}, SECONDS, "first position")
@@ -98,7 +98,7 @@ def test_a_partition_that_came_and_was_cut_while_the_stream_was_stopped_has_lost
     stream.stop()
     stream.grow(2)
     stream.send(range(10, 16), partition=1)
-    stream.forget({1: 4})
+    stream.apply_retention({1: 4})
     assert stream.start().error().value == "partition 1: 0–4 (4)"
 
 
@@ -112,7 +112,7 @@ def test_retention_that_overtook_the_stream_ends_it_or_is_counted(edge: Make) ->
     stream.stop()
     stream.send(range(10, 30), partition=0)
     stream.send(range(30, 40), partition=1)
-    stream.forget({0: 12, 1: OFFSET_END})
+    stream.apply_retention({0: 12, 1: OFFSET_END})
     lost = "partition 0: 5–12 (7), partition 1: 5–15 (10)"
 
     error = stream.start().error()
@@ -142,7 +142,7 @@ def test_retention_that_overtook_the_stream_ends_it_or_is_counted(edge: Make) ->
 
 
 def test_records_that_vanish_under_a_running_stream_are_named(edge: Make) -> None:
-    """Spark ends the query; what the driver says last is which ranges are gone, and it moved nothing."""
+    """Spark ends the query; the driver's error names the ranges, and it moved no position."""
     stream = edge(partitions=1)
     run = stream.start()
     stream.send(range(5))
@@ -152,7 +152,7 @@ def test_records_that_vanish_under_a_running_stream_are_named(edge: Make) -> Non
     producer.begin_transaction()
     send(producer, stream.name, range(5, 10))
     assert producer.flush(SECONDS) == 0
-    stream.forget({0: OFFSET_END})
+    stream.apply_retention({0: OFFSET_END})
     producer.commit_transaction(SECONDS)
     error = run.error()
     assert (error.code, error.value) == ("TM-STREAM-OFFSETS-LOST", "partition 0: 5–10 (5)")
@@ -206,7 +206,7 @@ def test_what_compaction_removed_is_counted_as_gaps(edge: Make) -> None:
     assert stream.total("gap_rows") == end - len(left) > end / 2
 
 
-def test_a_topic_that_was_made_again_ends_the_stream_or_is_read_from_its_beginning(edge: Make) -> None:
+def test_a_recreated_topic_ends_the_stream_or_is_read_from_its_beginning(edge: Make) -> None:
     """``skip`` counts up the generation; what was read of the old topic stays, but its deletions hold no longer."""
     stream = edge(partitions=2, kind="entity", key="id BIGINT")
     stream.start()
@@ -218,7 +218,7 @@ def test_a_topic_that_was_made_again_ends_the_stream_or_is_read_from_its_beginni
     stream.stop()
     assert 3 not in stream.ids()
     before = find(stream)
-    remake(stream, partitions=1)
+    recreate(stream, partitions=1)
     stream.send([3, *range(100, 115)])
 
     error = stream.start().error()
@@ -248,13 +248,13 @@ def test_a_topic_that_was_made_again_ends_the_stream_or_is_read_from_its_beginni
     assert stream.incidents("topic-recreated") == []
 
 
-def test_a_topic_that_is_made_again_under_a_running_stream_ends_it(edge: Make) -> None:
+def test_a_topic_that_is_recreated_under_a_running_stream_ends_it(edge: Make) -> None:
     """Spark may read on from the old position; the driver sees it, and the next one reads all of the new topic."""
     stream = edge(partitions=1)
     run = stream.start()
     stream.send(range(10))
     stream.wait_drained()
-    remake(stream, partitions=1)
+    recreate(stream, partitions=1)
     stream.send(range(100, 120))
     assert run.error().code == "TM-STREAM-TOPIC-RECREATED"
 
@@ -291,12 +291,12 @@ def test_batches_that_take_too_long_become_smaller(edge: Make) -> None:
     )
 
 
-def test_a_driver_that_was_taken_over_skips_nothing(edge: Make) -> None:
-    """What was lost is settled in a transaction that proves the epoch: position, ledger and incidents stay."""
+def test_a_driver_that_lost_its_lease_skips_nothing(edge: Make) -> None:
+    """What was lost is skipped in a transaction that checks the fencing token: position, ledger and incidents stay."""
     stream = edge(partitions=1, on_data_loss="skip")
     find(stream)
     stream.send(range(9))
-    stream.forget({0: 4})
+    stream.apply_retention({0: 4})
     with session(stream.settings, Account.STREAM) as connection:
         leases.acquire_lease(connection, stream.name, stream.version, "another")
         late = WriteContext(stream.name, 1, stream.version, stream.name)

@@ -43,7 +43,7 @@ def writer(mariadb: Settings, kafka: Settings, tmp_path: Path) -> Writer:
 
 
 def ledger_incidents(writer: Writer) -> list[tuple[str, bool]]:
-    """What a person is told of the ledger, and whether it is over."""
+    """The incidents of the ledger: message, and whether it is closed."""
     with session(writer.settings, Account.READ) as connection, connection.cursor() as cursor:
         cursor.execute(
             "SELECT message, closed_at IS NOT NULL FROM incidents WHERE subject = %s AND kind = 'ledger' ORDER BY id",
@@ -53,7 +53,7 @@ def ledger_incidents(writer: Writer) -> list[tuple[str, bool]]:
 
 
 def execute(writer: Writer, statement: str) -> None:
-    """Damage, or mend, the control plane."""
+    """Damage, or fix, the control plane."""
     with session(writer.settings, Account.STREAM) as connection, connection.cursor() as cursor:
         cursor.execute(statement + f" WHERE stream = '{writer.pipeline.name}' AND partition_id = 0")
 
@@ -76,25 +76,25 @@ def test_what_kafka_delivers_is_counted_commit_by_commit(writer: Writer, kafka: 
 
 
 def test_a_difference_is_an_incident_until_it_is_over(writer: Writer, kafka: Settings) -> None:
-    """One that stays is told once."""
+    """One that stays is reported once."""
     client = admin(kafka)
     writer.write([(1, "red", 1, 1)])
     assert verify_and_report(writer.settings, writer.pipeline, client).differences == ()
     assert ledger_incidents(writer) == []
     execute(writer, "UPDATE offsets SET position = 99")
-    said = "partition 0: the position is 99, the ledger ends at 1"
+    difference = "partition 0: the position is 99, the ledger ends at 1"
     for _ in range(2):
-        with pytest.raises(VerifyError, match=said):
+        with pytest.raises(VerifyError, match=difference):
             verify_and_report(writer.settings, writer.pipeline, client)
     [(sentence, closed)] = ledger_incidents(writer)
-    assert sentence == f"{said}; and 1 more"
+    assert sentence == f"{difference}; and 1 more"
     assert not closed
     execute(writer, "UPDATE offsets SET position = 1")
     verify_and_report(writer.settings, writer.pipeline, client)
     assert ledger_incidents(writer) == [(sentence, True)]
 
 
-def test_the_commands_say_what_they_find_and_do(writer: Writer, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_commands_print_their_findings(writer: Writer, monkeypatch: pytest.MonkeyPatch) -> None:
     """A dry run changes nothing; verification names the first difference and leaves with 1."""
     name = writer.pipeline.name
     monkeypatch.setenv("TIDEMILL_PIPELINES", str(writer.pipeline.folder.parent))
@@ -102,16 +102,16 @@ def test_the_commands_say_what_they_find_and_do(writer: Writer, monkeypatch: pyt
         writer.write([(key, "red", 1, key)])
     execute(writer, "UPDATE commits SET committed_at = committed_at - INTERVAL 31 DAY")
 
-    def said(*arguments: str) -> str:
+    def printed(*arguments: str) -> str:
         found = CliRunner().invoke(app, [*arguments, name])
         assert found.exception is None
         return found.output.strip()
 
-    assert said("verify", "--deep") == f"{name}: ledger, Kafka and tables agree"
+    assert printed("verify", "--deep") == f"{name}: ledger, Kafka and tables agree"
     for _ in range(2):
-        assert said("maintain", "--dry-run") == f"{name}: would be done: 1 merged commits"
-    assert json.loads(said("maintain", "--json"))[name]["merged_commits"] == 1
-    assert said("maintain") == f"{name}: nothing to do"
+        assert printed("maintain", "--dry-run") == f"{name}: would be done: 1 merged commits"
+    assert json.loads(printed("maintain", "--json"))[name]["merged_commits"] == 1
+    assert printed("maintain") == f"{name}: nothing to do"
     execute(writer, "UPDATE offsets SET position = 2")
     found = CliRunner().invoke(app, ["verify", name])
     assert isinstance(found.exception, VerifyError)

@@ -18,7 +18,7 @@ import pyarrow.compute as pc
 import pytest
 from pyspark.sql import SparkSession
 
-from support.replays import Course, forget, in_spark, make_course, record, send
+from support.replays import Course, apply_retention, in_spark, make_course, record, send
 from tidemill.cli.quarantine import list_records, show_record
 from tidemill.config import Account, Settings
 from tidemill.devstack.stack import Stack
@@ -61,10 +61,10 @@ def course(stack: Stack, spark: SparkSession, tmp_path: Path) -> Course:
     return found
 
 
-def test_a_mended_transform_replayed_over_history_makes_what_a_fresh_stream_makes(course: Course) -> None:
+def test_a_fixed_transform_replayed_over_history_makes_what_a_fresh_stream_makes(course: Course) -> None:
     """Changed values, keys and versions, records newly filtered, kept, refused and accepted, beside the live stream.
 
-    A dry run before it says what would change, and changes nothing. The same replay again changes nothing.
+    A dry run before it reports what would change, and changes nothing. The same replay again changes nothing.
     """
     course.declare(2)
     before = course.content()
@@ -158,7 +158,7 @@ def test_a_task_that_broke_between_two_pieces_goes_on_with_the_next(course: Cour
 
         with pytest.raises(Crash):
             task._commit_all(broken(), job)
-        # The fourth was held back: only its successor could have said where it ends.
+        # The fourth was held back: only its successor shows where it ends.
         assert len([1 for piece in pieces(again) if piece[0] == partition]) == 3
         assert span.start < again.positions()[partition] < span.until
         whole, outcome = task._commit_all(mine, job)
@@ -184,7 +184,7 @@ def pieces(course: Course) -> list[tuple[int, int, int, int]]:
 
 
 class Crash(BaseException):
-    """The end of a job, as by SIGKILL: nothing of it is told to anybody."""
+    """The end of a job, as by SIGKILL: it reports nothing."""
 
 
 def test_a_replay_that_broke_goes_on_after_its_last_commit(course: Course, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -225,9 +225,9 @@ def test_records_of_the_quarantine_become_rows_once_they_can(course: Course) -> 
     producer.produce(course.topic, b"{", "torn", 1)
     assert producer.flush(60) == 0
     course.load()
-    aside = f"SELECT id FROM quarantine WHERE resolved_commit IS NULL AND stream = '{course.name}' AND "
-    ((large,),) = course.query(aside + "value_bytes > LENGTH(record_value)")
-    poor = [number for (number,) in course.query(aside + "reason = 'column points is NULL' ORDER BY id")]
+    unresolved = f"SELECT id FROM quarantine WHERE resolved_commit IS NULL AND stream = '{course.name}' AND "
+    ((large,),) = course.query(unresolved + "value_bytes > LENGTH(record_value)")
+    poor = [number for (number,) in course.query(unresolved + "reason = 'column points is NULL' ORDER BY id")]
     assert len(poor) > 5
     course.declare(2)
     one = course.replay(ReplayRequest("quarantine", ids=(large,)))
@@ -241,16 +241,16 @@ def test_records_of_the_quarantine_become_rows_once_they_can(course: Course) -> 
     assert done["records"] == len(poor)
     assert done["written"] + done["stale"] + done["duplicate"] == len(poor)
     assert done["unselected"] > 0
-    rest = course.query(aside + "TRUE")
+    rest = course.query(unresolved + "TRUE")
     again = course.replay(ReplayRequest("quarantine"))
     assert (again["records"], again["quarantined"], again["written"]) == (len(rest), len(rest), 0)
-    assert course.query(aside + "TRUE") == rest
+    assert course.query(unresolved + "TRUE") == rest
     assert course.verify() == []
     with pytest.raises(SpecError, match="no such unresolved record: " + str(large)):
         course.request_replay(ReplayRequest("quarantine", ids=(large,)))
 
 
-def test_a_record_of_a_topic_that_was_made_again_is_not_taken_for_a_new_one(course: Course) -> None:
+def test_a_record_of_a_recreated_topic_is_not_taken_for_a_new_one(course: Course) -> None:
     """It is processed under its own generation: no row of the same coordinates counts as its older self."""
     with session(course.settings, Account.STREAM) as connection, connection.cursor() as cursor:
         cursor.execute("SELECT MAX(id) FROM commits WHERE stream = %s", (course.name,))
@@ -269,7 +269,7 @@ def test_a_record_of_a_topic_that_was_made_again_is_not_taken_for_a_new_one(cour
         f"SELECT code, id, _offset, seen FROM {{}}_latest WHERE _partition = {partition} ORDER BY seen DESC"
     )
     with session(course.settings, Account.STREAM) as connection, connection.cursor() as cursor:
-        # A newer row of another record stands at the coordinates of the old one.
+        # A newer row has the coordinates of the old record, and is of another one.
         cursor.execute(
             f"UPDATE {course.settings.db_data}.{course.name}_latest SET _offset = %s WHERE code = %s", (offset, code)
         )
@@ -313,16 +313,16 @@ def test_what_cannot_be_replayed_is_refused_with_the_reason(
 
 @pytest.fixture(scope="module")
 def refusing(stack: Stack, spark: SparkSession, tmp_path_factory: pytest.TempPathFactory) -> Course:
-    """A stream of whose first partition Kafka has forgotten the beginning."""
+    """A stream of whose first partition Kafka has removed the beginning."""
     found = make_course(stack.settings, spark, tmp_path_factory.mktemp("refusing"))
     send(stack.settings, found.topic, 80, seed=4)
     found.declare(1)
     found.load()
-    forget(stack.settings, found.topic, {0: 10})
+    apply_retention(stack.settings, found.topic, {0: 10})
     return found
 
 
-def test_a_topic_made_again_since_a_replay_was_asked_for_is_not_read(refusing: Course) -> None:
+def test_a_topic_recreated_since_a_replay_was_requested_is_not_read(refusing: Course) -> None:
     """Whether a driver has gone on to it or not, and however often the replay is tried."""
     with session(refusing.settings, Account.STREAM) as connection, connection.cursor() as cursor:
         cursor.execute("INSERT INTO topics VALUES (%s, %s, %s, 1, 0)", (refusing.name, refusing.topic, "formerly"))
@@ -331,8 +331,9 @@ def test_a_topic_made_again_since_a_replay_was_asked_for_is_not_read(refusing: C
         replay_id = refusing.request_replay(EVERYTHING)
         for of_topic, generation in (("formerly", 1), (_topic_id(refusing), 2)):
             cursor.execute(known, (of_topic, generation))
-            with pytest.raises(Fenced, match=r"was made again since the replay was asked for: .*; ask again"):
+            with pytest.raises(Fenced) as raised:
                 refusing.run(replay_id)
+            assert raised.value.code == "TM-STORE-TOPIC-RECREATED"
         cursor.execute("DELETE FROM topics WHERE stream = %s", (refusing.name,))
     row = refusing.row(replay_id)
     assert (row.state, row.records) == ("failed", 0)
@@ -343,16 +344,16 @@ def test_an_outdated_version_replays_nothing(refusing: Course) -> None:
     replay_id = refusing.request_replay(EVERYTHING)
     with session(refusing.settings, Account.STREAM) as connection:
         leases.acquire_lease(connection, refusing.name, refusing.version + 1, "a test")
-    with pytest.raises(Fenced, match="runs a newer pipeline version"):
+    with pytest.raises(Fenced, match="TM-STORE-NEWER-VERSION"):
         refusing.request_replay(EVERYTHING)
-    with pytest.raises(Fenced, match="runs a newer pipeline version"):
+    with pytest.raises(Fenced, match="TM-STORE-NEWER-VERSION"):
         refusing.run(replay_id)
     row = refusing.row(replay_id)
     assert (row.state, row.records) == ("failed", 0)
-    assert "runs a newer pipeline version" in (row.last_error or "")
+    assert "TM-STORE-NEWER-VERSION" in (row.last_error or "")
 
 
-def test_the_command_submits_a_job_and_says_what_came_of_it(course: Course) -> None:
+def test_the_command_submits_a_job_and_prints_its_result(course: Course) -> None:
     """As sentences or as JSON; nonsense is one sentence and exit code 2."""
     settings = course.settings.model_copy(update={"pipelines": course.folder.parent})
 

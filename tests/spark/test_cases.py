@@ -2,9 +2,9 @@
 
 A file ``pipelines/<name>/cases/<case>.yaml`` holds
 
-* ``given``: the records in order, as JSON objects, or as text that is sent as it stands;
+* ``given``: the records in order, as JSON objects, or as text that is sent unchanged;
 * ``expect``: per table the rows in order; a column left out is expected to be NULL;
-* ``quarantine``: the reasons of the records that are set aside, in order (none, if left out).
+* ``quarantine``: the reasons of the records that are quarantined, in order (none, if left out).
 """
 
 from __future__ import annotations

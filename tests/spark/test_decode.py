@@ -79,7 +79,7 @@ def test_one_record_makes_a_row_of_each_table(spark: SparkSession, settings: Set
 
 
 def test_a_record_that_one_table_refuses_goes_to_none(spark: SparkSession, settings: Settings, tmp_path: Path) -> None:
-    """It is set aside whole, with the column's name; NULL in a column of a table that does not want it is no matter."""
+    """It is quarantined whole, with the column's name; a NULL for a table that filters the record does not matter."""
     pipeline = make(tmp_path)
     messages = [(b"1", value(seen=None), None), (b"2", value(id=2, points=None), None)]
     batch, _ = classified(spark, settings, pipeline, messages)
@@ -107,10 +107,10 @@ def test_a_tombstone_deletes_from_the_entity(
         ({"key": "team STRING"}, b"red", "no entity has the key"),
     ],
 )
-def test_a_tombstone_that_deletes_nothing_is_set_aside(
+def test_a_tombstone_that_deletes_nothing_is_quarantined(
     spark: SparkSession, settings: Settings, tmp_path: Path, source: dict[str, Any], key: bytes | None, reason: str
 ) -> None:
-    """With the reason: nobody can tell what it was meant to delete."""
+    """With the reason: what it should delete is not known."""
     batch, _ = classified(spark, settings, make(tmp_path, source=source), [(key, None, None)])
     assert batch.deleted == {}
     assert reason in batch.rejected[0].reason
@@ -128,7 +128,7 @@ def test_a_rejected_record_keeps_all_that_kafka_has(spark: SparkSession, setting
     assert bad.reason == "the value is not UTF-8"
 
 
-def test_a_value_over_the_limit_is_cut_and_set_aside(spark: SparkSession, settings: Settings, tmp_path: Path) -> None:
+def test_a_value_over_the_limit_is_cut_and_quarantined(spark: SparkSession, settings: Settings, tmp_path: Path) -> None:
     """It is not even parsed; its true size is known, and its first 64 KiB are kept."""
     pipeline = make(tmp_path, source={"max_record_bytes": 100_000})
     large = value(team="x" * 200_000)
@@ -139,7 +139,7 @@ def test_a_value_over_the_limit_is_cut_and_set_aside(spark: SparkSession, settin
     assert batch.rows["latest"].to_pydict()["id"] == [2]
 
 
-def test_checks_set_aside_or_warn(spark: SparkSession, settings: Settings, tmp_path: Path) -> None:
+def test_checks_quarantine_or_warn(spark: SparkSession, settings: Settings, tmp_path: Path) -> None:
     """What does not meet a check is quarantined with its name, or written and counted; NULL meets every check."""
     checks = [
         {"name": "known_team", "table": "latest", "expect": "team IN ('RED', 'BLUE')"},
@@ -166,8 +166,8 @@ def test_a_check_may_end_the_stream(spark: SparkSession, settings: Settings, tmp
         )
 
 
-def test_a_key_out_of_range_is_nobody_elses(spark: SparkSession, settings: Settings, tmp_path: Path) -> None:
-    """It is set aside, and not wrapped to a number that is another row's key; the same for a tombstone's key."""
+def test_a_key_out_of_range_becomes_no_other_key(spark: SparkSession, settings: Settings, tmp_path: Path) -> None:
+    """It is quarantined, and not wrapped to a number that is another row's key; the same for a tombstone's key."""
     latest = {"from": "latest.sql", "kind": "entity", "key": ["id"], "version": "seen"}
     tables = {"latest": latest | {"columns": COLUMNS | {"id": "INT NOT NULL"}}}
     messages = [

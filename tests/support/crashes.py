@@ -64,7 +64,7 @@ class Failpoints:
         self._file(point, ".go").touch()
 
     def clear(self) -> None:
-        """Whatever an earlier test left: nobody is held any more."""
+        """Whatever an earlier test left: no process is held any more."""
         for point in POINTS:
             self.release(point)
 
@@ -82,7 +82,7 @@ class Crashing:
     failpoints: Failpoints
     client: AdminClient
     produced: dict[int, list[Record]] = field(default_factory=dict)
-    """Partition -> what stands in it, by offset."""
+    """Partition -> its records, by offset."""
     drivers: int = 0
     """How many were started."""
     run_seed: int = 0
@@ -235,7 +235,7 @@ class Crashing:
 
 
 def _runs(process: psutil.Process, script: str) -> bool:
-    with suppress(psutil.Error):  # a killed worker that nobody has waited for
+    with suppress(psutil.Error):  # a killed worker whose parent has not waited for it
         return any(script in word for word in process.cmdline())
     return False
 
@@ -253,10 +253,10 @@ def _any_record(chance: random.Random) -> Record:
         goes=frozenset(chance.choice([(ENTITY, EVENT), (ENTITY, EVENT), (ENTITY,), (EVENT,), ()])),
     )
     # What only the database refuses has a key of its own: a row behind a newer one is not looked at.
-    unfit: list[dict[str, Any]] = [
+    misfits: list[dict[str, Any]] = [
         {"team": "nine char"},
         {"team": "far more than any column"},
         {"points": 2**40},
         {"amount": Decimal(5000)},
     ]
-    return replace(record, id=chance.randrange(10**9), **chance.choice(unfit)) if chance.random() < 0.08 else record
+    return replace(record, id=chance.randrange(10**9), **chance.choice(misfits)) if chance.random() < 0.08 else record

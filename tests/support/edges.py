@@ -136,7 +136,7 @@ class Edge:
         producer.produce(self.name, None, key=str(number).encode(), partition=partition)
         assert producer.flush(SECONDS) == 0
 
-    def forget(self, until: dict[int, int]) -> None:
+    def apply_retention(self, until: dict[int, int]) -> None:
         """Retention: Kafka drops what is before these offsets."""
         places = [TopicPartition(self.name, partition, offset) for partition, offset in until.items()]
         for future in self.client.delete_records(places).values():
@@ -165,7 +165,7 @@ class Edge:
         return run
 
     def stop(self) -> None:
-        """Wish the stream stopped, and wait until its driver has left."""
+        """Request a stop, and wait until the driver has ended."""
         with session(self.settings, Account.STREAM) as connection:
             streams.request_state(connection, self.name, "stopped", "a test")
         for run in self.runs:
@@ -190,7 +190,7 @@ class Edge:
         return int(total or 0)
 
     def incidents(self, kind: str) -> list[str]:
-        """What the open incidents of a kind say."""
+        """The messages of the open incidents of a kind."""
         where = f"subject = 'stream {self.name}' AND kind = '{kind}' AND closed_at IS NULL"
         return [row[0] for row in self.query(f"SELECT message FROM incidents WHERE {where}")]
 
@@ -244,8 +244,8 @@ def transactional(stream: Edge) -> Producer:
     return producer
 
 
-def remake(stream: Edge, partitions: int) -> None:
-    """Delete the topic and make it again."""
+def recreate(stream: Edge, partitions: int) -> None:
+    """Delete the topic and recreate it."""
     stream.client.delete_topics([stream.name])[stream.name].result(SECONDS)
     stream.create(partitions)
 

@@ -1,4 +1,4 @@
-"""A stream over records that a first version of its folder reads wrongly, and what a mended version makes of them."""
+"""A stream over records that a first version of its folder reads wrongly, and what a fixed version makes of them."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ START = dt.datetime(2026, 1, 1)
 FLAGS = ("", "", "", "dropped", "late", "renamed", "bad", "poor", "early")
 """What is particular about a record; see :data:`VERSIONS`."""
 VERSIONS = {
-    # The first version forgets late records, keeps dropped ones, takes poor ones for unusable and bad ones for good.
+    # The first version leaves out late records, keeps dropped ones, takes poor ones for unusable and bad ones for good.
     1: (
         "SELECT id, code, CASE WHEN flag <> 'poor' THEN points END AS points, seen FROM records WHERE flag <> 'late'",
         300,
@@ -230,7 +230,7 @@ def record(chance: random.Random, number: int, code: str, **other: Any) -> bytes
     return json.dumps(value | {"flag": chance.choice(FLAGS)} | other).encode()
 
 
-def forget(settings: Settings, topic: str, until: dict[int, int]) -> None:
+def apply_retention(settings: Settings, topic: str, until: dict[int, int]) -> None:
     """Retention: Kafka drops what is before these offsets."""
     places = [TopicPartition(topic, partition, offset) for partition, offset in until.items()]
     client = clients.admin(settings)

@@ -35,7 +35,7 @@ class Cluster:
 
 @pytest.mark.parametrize("code", sorted(topics._LEADER_ELECTION))
 def test_a_partition_between_two_leaders_is_asked_again(code: int) -> None:
-    """A broker that has just started says so for some milliseconds."""
+    """A broker that has just started answers so for some milliseconds."""
     assert topics.offsets_at(Cluster(code, code), "tides", "latest") == {0: 7}  # type: ignore[arg-type]
 
 

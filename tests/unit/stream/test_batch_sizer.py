@@ -50,7 +50,7 @@ def test_a_small_maximum_is_the_lower_bound_too() -> None:
 
 
 def test_a_stream_begins_moderately() -> None:
-    """Nobody knows yet what a batch takes: it begins in the middle, or at the maximum where that is less."""
+    """How long a batch takes is not known yet: the limit begins in the middle, or at the maximum where that is less."""
     assert BatchSizer(GOAL).limit == FIRST_RECORDS
     assert BatchSizer(BatchGoal(most=50, seconds=1)).limit == 50
 
@@ -77,7 +77,7 @@ def test_the_first_batch_of_a_query_counts_only_if_it_was_slow_beyond_warming_up
 
 
 def test_only_full_batches_count() -> None:
-    """What a small batch takes says nothing; Spark's rounding leaves a full one a little below the limit."""
+    """The duration of a small batch is no measure; Spark's rounding leaves a full one a little below the limit."""
     pace = _paced(20_000)
     pace.note(BatchTiming(20_000, 10), None)
     assert not pace.note(BatchTiming(2_000, 100), None)
@@ -127,6 +127,6 @@ def test_at_any_rate_the_limit_comes_to_rest_near_its_goal(
     else:
         raise AssertionError(f"it does not come to rest: {limits[-10:]}")
     assert limits in (sorted(limits), sorted(limits, reverse=True))
-    wished = pace.limit / (overhead + pace.limit / per_second) * target
-    bounded = max(goal.least, min(goal.most, wished))
+    ideal = pace.limit / (overhead + pace.limit / per_second) * target
+    bounded = max(goal.least, min(goal.most, ideal))
     assert bounded / (FACTOR * 1.3) <= pace.limit <= bounded * FACTOR * 1.3

@@ -1,4 +1,4 @@
-"""A log that is cut while somebody writes it."""
+"""A log that is rotated while a process writes it."""
 
 from __future__ import annotations
 
@@ -140,7 +140,7 @@ def test_the_end_of_a_log_reaches_back_into_its_former_part(
 
 
 def test_a_driver_knows_its_own_log_from_its_launcher(tmp_path: Path) -> None:
-    """A job that nobody launched as a stream's driver keeps no log."""
+    """A job that was not launched as a stream's driver rotates no log."""
     keeper = LogRotator.of_process(100, {LOG: str(tmp_path / "tides-1.log")})
     assert keeper is not None
     assert (keeper.path, keeper.max_bytes) == (tmp_path / "tides-1.log", 100)

@@ -44,11 +44,11 @@ def test_records_without_a_timestamp_do_not_count() -> None:
 
 
 def test_a_backlog_of_years_fits_the_column() -> None:
-    """What is older than the column can say counts as that old."""
+    """What is older than the column can hold counts as that old."""
     assert quantile_ms(latencies(stamps(1e12), NOW_US), 0.5) == 2**32 - 1
 
 
-def test_batches_add_up_and_are_forgotten() -> None:
+def test_batches_add_up_and_are_pruned() -> None:
     """Quantiles are those of all commits of the last minutes, and then of none; the totals stay."""
     measures = StreamMetrics(began=0)
     measures.note(10, 900, 2.5, [latencies(stamps(*900 * [100]), NOW_US)])
@@ -108,7 +108,7 @@ def test_lag_in_seconds_is_not_known_before_each_partition_that_lags_has_committ
 
 @pytest.mark.parametrize("far", [365 * 86_400 * 10**6, 2**62 - NOW_US])
 def test_a_timestamp_of_the_future_counts_as_of_now(far: int) -> None:
-    """A producer may say any time; the tables do not look fresh for as long as that is ahead."""
+    """A producer may set any timestamp; one in the future does not make the tables look fresh until then."""
     measures = StreamMetrics(began=0)
     measures.note_newest({0: NOW_US + far}, NOW_US)
     measures.note_lag({0: 7})
