@@ -25,6 +25,7 @@ from tidemill.spec import Pipeline, load_pipeline
 from tidemill.store.connection import session
 from tidemill.store.migrations import apply_pipeline, migrate_control
 from tidemill.store.sql import dialect, identifiers
+from tidemill.store.sql.mariadb import MariaDB
 from tidemill.store.write.bulk_load import bulk_load
 
 FLIGHTS = 3_500
@@ -203,3 +204,36 @@ def test_training_refuses_features_that_look_beyond_the_cut(
     with pytest.raises(ModelError) as raised:
         refuse_look_ahead(place, leaking, "late_arrival", CUT)
     assert (raised.value.code, raised.value.parameters["feature"]) == ("TM-ML-LOOK-AHEAD", feature)
+
+
+WITH_HINT = (WHOLE_TABLE[0], WHOLE_TABLE[1].replace("AS p WHERE", "AS p USE INDEX (PRIMARY) WHERE"))
+
+
+@pytest.mark.parametrize("reason", ["incomplete rollup", "index hint", "invalid statement"])
+def test_a_check_that_cannot_be_carried_out_is_a_warning(
+    place: Settings,
+    final: pd.DataFrame,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+    reason: str,
+) -> None:
+    """The training goes on, and its log names the query and the reason."""
+    pipeline = changed(place, tmp_path, *([WITH_HINT] if reason == "index hint" else []))
+    load(place, pipeline, final)
+    state, expected_text = "ready", "flights is read with a schema name, an index hint or a partition"
+    if reason == "incomplete rollup":
+        state, expected_text = "building", "these rollups do not count all rows yet: delays_by_hour"
+    if reason == "invalid statement":
+        monkeypatch.setattr(MariaDB, "compare_look_ahead", lambda *_: "SELECT nothing FROM nowhere", raising=False)
+        expected_text = "nowhere"
+    with session(place, Account.STREAM) as connection, connection.cursor() as cursor:
+        cursor.execute("UPDATE rollups SET state = %s WHERE rollup = 'delays_by_hour'", (state,))
+        try:
+            refuse_look_ahead(place, pipeline, "late_arrival", CUT)
+        finally:
+            cursor.execute("UPDATE rollups SET state = 'ready' WHERE rollup = 'delays_by_hour'")
+    [record] = [each for each in caplog.records if each.name == "tidemill.ml.data.leakage"]
+    assert record.levelname == "WARNING"
+    assert record.getMessage().startswith("the features of features.sql are not checked for look-ahead: ")
+    assert expected_text in record.getMessage()

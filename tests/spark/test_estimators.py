@@ -1,4 +1,4 @@
-"""Every estimator on made-up rows, without a database: fitting, scoring what was never seen, and what is said of it."""
+"""Every estimator on made-up rows, without a database: fitting, scoring unseen values, metrics and importance."""
 
 from __future__ import annotations
 
@@ -20,13 +20,15 @@ from tidemill.ml.registry import artifacts
 from tidemill.ml.registry.versions import BASELINE, ModelVersion
 from tidemill.ml.serving import drift, feature_bins
 from tidemill.ml.serving.drift import training_distribution
+from tidemill.ml.serving.portable_export import export
 from tidemill.ml.training.details import importance, slots_of
 from tidemill.ml.training.estimators import score_column
 from tidemill.ml.training.evaluate import CHALLENGER, evaluate, load_model
 from tidemill.ml.training.fit import FittedModel, fit
 from tidemill.ml.training.options import Options
-from tidemill.spec.estimators import ESTIMATORS, Problem, metrics_of, problem_of
+from tidemill.spec.estimators import ESTIMATORS, LIVE, Problem, metrics_of, problem_of
 from tidemill.spec.schema import Model
+from tidemill.store.scoring.portable_model import unpack
 
 DAY = 86_400_000_000
 ROWS = 400
@@ -123,7 +125,7 @@ def test_scores_what_was_never_seen(spark: SparkSession, fits: dict[str, FittedM
 def test_is_measured_beside_the_baseline(
     samples: dict[Problem, Sample], fits: dict[str, FittedModel], estimator: str
 ) -> None:
-    """Every metric of the problem is measured, with its interval around it, and the model beats knowing nothing."""
+    """Every metric of the problem is measured, with an interval around it, and is better than the baseline's."""
     problem = ESTIMATORS[estimator]
     model = declare(estimator)
     found = evaluate(model, samples[problem], fits[estimator].model, None)
@@ -142,8 +144,35 @@ def test_is_measured_beside_the_baseline(
     assert (found.calibration is not None) == (problem is Problem.CLASSIFICATION)
 
 
+def test_too_few_bins_are_raised_to_the_categories(samples: dict[Problem, Sample]) -> None:
+    """A forest takes more categories than the declared ``maxBins``."""
+    model = declare("random_forest_classifier", parameters={"numTrees": 2, "maxBins": 2})
+    fitted = fit(model, FEATURES, samples[Problem.CLASSIFICATION].train, Path("shop"))
+    assert fitted.parameters["maxBins"] == 4, "Ulm, Bonn, Kiel, and all others"
+
+
+@pytest.mark.parametrize("estimator", [pytest.param(name, id=name.replace("_", "-")) for name in sorted(LIVE)])
+def test_the_portable_form_scores_as_mllib_does(
+    spark: SparkSession, samples: dict[Problem, Sample], fits: dict[str, FittedModel], tmp_path: Path, estimator: str
+) -> None:
+    """Without a JVM, known, missing, unseen and extreme values have the scores that Spark gives them."""
+    problem, artifact = ESTIMATORS[estimator], (tmp_path / "model").as_uri()
+    fits[estimator].model.write().save(artifact)
+    portable = export(fits[estimator], declare(estimator), artifact)
+    assert portable is not None
+    rows = (
+        samples[problem]
+        .holdout.select("id", *FEATURES)
+        .union(spark.createDataFrame(ODD, SCHEMA).select("id", *FEATURES))
+    )
+    table = rows.orderBy("id").toArrow()
+    assert table.num_rows == 101 + len(ODD)
+    expected = scores(fits[estimator].model, problem, rows)
+    assert unpack(portable).score(table).tolist() == pytest.approx(expected, rel=1e-9, abs=1e-12)
+
+
 def test_the_seed_is_the_models(samples: dict[Problem, Sample]) -> None:
-    """The same seed gives the same scores, another one others, and both are said among the parameters."""
+    """The same seed gives the same scores, another one others, and both are among the parameters."""
     sample = samples[Problem.CLASSIFICATION]
     models = [declare("random_forest_classifier", seed=seed) for seed in (1, 1, 2)]
     found = [fit(model, FEATURES, sample.train, Path("shop")) for model in models]
@@ -165,7 +194,7 @@ def test_the_order_of_the_read_does_not_matter(spark: SparkSession, samples: dic
     )
 
 
-def test_a_rating_nobody_can_foretell_is_the_mean(
+def test_a_rating_that_cannot_be_predicted_is_the_mean(
     spark: SparkSession, samples: dict[Problem, Sample], fits: dict[str, FittedModel]
 ) -> None:
     """Cold users and items, absent ones and ids too large for MLlib have the mean rating of training as score."""
@@ -188,7 +217,7 @@ def test_clusters_do_not_depend_on_units(samples: dict[Problem, Sample], fits: d
 def test_importance_is_of_features(
     samples: dict[Problem, Sample], fits: dict[str, FittedModel], estimator: str
 ) -> None:
-    """What a feature's inputs weigh is added up: amount and city lead, distance says nothing; all together are 1."""
+    """The weights of a feature's inputs are added up: amount and city lead, distance has little; the sum is 1."""
     fitted, sample = fits[estimator], samples[ESTIMATORS[estimator]]
     found = importance(fitted, sample.train)
     if estimator in ("kmeans", "als"):
@@ -209,6 +238,8 @@ def test_importance_is_of_features(
         pytest.param("gbt_regressor", {"maxDepth": 99}, "TM-ML-NOT-FITTED", r".+", id="depth"),
         pytest.param("gbt_classifier", {"labelCol": "id"}, "TM-ML-PARAMETER-UNKNOWN", r"labelCol$", id="ours"),
         pytest.param("gbt_classifier", {"maxBins": "x"}, "TM-ML-PARAMETER-REJECTED", r"'x'$", id="bins"),
+        pytest.param("gbt_classifier", {"depth": 3}, "TM-ML-PARAMETER-UNKNOWN", r"depth$", id="name"),
+        pytest.param("gbt_classifier", {"maxIter": "many"}, "TM-ML-PARAMETER-REJECTED", r"'many'$", id="value"),
         pytest.param("als", {"itemCol": "ware"}, "TM-ML-ALS-ID-FEATURE", r"None$", id="user"),
         pytest.param(
             "als", {"userCol": "city", "itemCol": "ware"}, "TM-ML-ALS-ID-FEATURE", r"city$", id="user-of-text"
@@ -345,7 +376,7 @@ def test_errors_of_labels_of_a_regression(spark: SparkSession) -> None:
 
 
 def test_the_distribution_of_training_is_kept(samples: dict[Problem, Sample]) -> None:
-    """Rows like those of training have not moved; a city that takes over, or amounts that vanish, have."""
+    """Rows like those of training have not moved; a new city in all rows, or missing amounts, have."""
     train, holdout = samples[Problem.REGRESSION].train, samples[Problem.REGRESSION].holdout
     found = training_distribution(train, FEATURES)
     assert set(found) == set(FEATURES)

@@ -10,38 +10,31 @@ from pathlib import Path
 import pytest
 from pyspark.sql import SparkSession
 
-from support.models import Shop, open_shop, own_schemas, some_orders
+from support.models import ORDER_DAYS, ORDERS, Shop, open_shop, own_schemas, some_orders
+from support.trained import TrainedModel, adopt
 from tidemill.config import Settings
 from tidemill.errors import ModelError
 from tidemill.ml.refresh import begin_refresh, end_refresh
-from tidemill.ml.registry.promotion import promote_or_reject
 from tidemill.ml.serving.publish import publish
 from tidemill.ml.serving.score import score
-from tidemill.ml.training.train import train
 
-ORDERS = 900
 DRIFT = {"psi": 0.3, "ignore": ["distance"], "least_rows": 200}
 
 
 @pytest.fixture
 def shop(mariadb: Settings, tmp_path: Path) -> Iterator[Shop]:
-    """A shop of two months whose model says how far its input may move."""
+    """A shop of two months whose model declares how far its input may move."""
     with own_schemas(mariadb, tmp_path / "models") as settings:
         shop = open_shop(settings, tmp_path, drift=DRIFT)
-        shop.commit(some_orders(ORDERS))
+        shop.commit(some_orders(ORDERS, ORDER_DAYS))
         yield shop
         shop.connection.close()
 
 
-def refreshed(spark: SparkSession, shop: Shop, run: str, *, training: bool) -> int:
-    """A refresh up to its publication; returns its id."""
-    refresh = begin_refresh(shop.connection, shop.pipeline, shop.model, run)
-    if training:
-        train(spark, shop.settings, shop.pipeline, shop.model, refresh)
-        promote_or_reject(shop.connection, shop.pipeline, shop.model, refresh)
+def publish_scores(spark: SparkSession, shop: Shop, refresh: int) -> None:
+    """The rest of a refresh, from scoring to its publication."""
     score(spark, shop.settings, shop.pipeline, shop.model, refresh)
     publish(shop.connection, shop.settings, shop.pipeline, shop.model, refresh)
-    return refresh
 
 
 def moved(count: int, first: int) -> list:  # type: ignore[type-arg]
@@ -51,19 +44,21 @@ def moved(count: int, first: int) -> list:  # type: ignore[type-arg]
     ]
 
 
-def test_drifted_rows_are_refused_until_a_person_decides(jdbc: SparkSession, shop: Shop) -> None:
-    """What moved is named and kept, feature by feature; nothing is scored, readers see what they saw.
+def test_drifted_rows_are_refused_until_a_person_decides(
+    jdbc: SparkSession, shop: Shop, returns_model: TrainedModel
+) -> None:
+    """Drift is recorded for each feature; nothing is scored, and readers see the scores that they saw before.
 
-    Few rows say nothing. A wider bound, or a model trained on the new rows, lets the refresh go on, and that ends the
-    incident.
+    Few rows are not compared. A wider bound lets the refresh go on, and that closes the incident.
     """
-    first = refreshed(jdbc, shop, "first", training=True)
+    first = adopt(shop, returns_model)
+    publish_scores(jdbc, shop, first)
     drifts = dict(shop.control(f"SELECT feature, psi FROM drift WHERE refresh_id = {first}"))
     assert set(drifts) == {"amount", "city", "distance"}
     assert max(drifts.values()) < 0.1, "the rows that it was trained on"
 
     shop.commit(moved(150, first=5_000))
-    refreshed(jdbc, shop, "few", training=False)
+    publish_scores(jdbc, shop, begin_refresh(shop.connection, shop.pipeline, shop.model, "few"))
 
     shop.commit(moved(300, first=6_000))
     third = begin_refresh(shop.connection, shop.pipeline, shop.model, "many")

@@ -1,4 +1,7 @@
-"""Training and scoring of the made-up shop, by Spark, on the real database."""
+"""Training and scoring of the made-up shop, by Spark, on the real database.
+
+Tests that only need a model are given the session's one, ``returns_model``, which ``conftest.py`` trains.
+"""
 
 from __future__ import annotations
 
@@ -14,10 +17,25 @@ import pytest
 from mlflow import MlflowClient
 from pyspark.sql import SparkSession
 
-from support.models import BEGIN, FEATURES, Order, Shop, open_shop, outdate, own_schemas, some_orders, unlabelled
+from support.models import (
+    BEGIN,
+    FEATURES,
+    ORDER_DAYS,
+    ORDERS,
+    Order,
+    Shop,
+    open_shop,
+    outdate,
+    own_schemas,
+    some_orders,
+    unlabelled,
+)
+from support.trained import TrainedModel, adopt
+from support.trained import begin as begin_run
 from tidemill.config import Account, Settings
 from tidemill.errors import ModelError
 from tidemill.ml.data.reader import read_features
+from tidemill.ml.data.sample import build_sample
 from tidemill.ml.refresh import begin_refresh
 from tidemill.ml.registry import versions
 from tidemill.ml.registry.details import VersionDetails
@@ -28,7 +46,6 @@ from tidemill.ml.serving.score import score
 from tidemill.ml.training.evaluate import load_model
 from tidemill.ml.training.train import train
 
-ORDERS, DAYS = 1_500, 60
 TEN_DAYS = dt.timedelta(days=10)
 ODD = [
     Order(9_001, BEGIN + dt.timedelta(days=70), None, None, None, None),
@@ -50,17 +67,16 @@ def empty(mariadb: Settings, tmp_path: Path) -> Iterator[Shop]:
 @pytest.fixture
 def shop(empty: Shop) -> Shop:
     """A shop of two months."""
-    empty.commit(some_orders(ORDERS, DAYS))
+    empty.commit(some_orders(ORDERS, ORDER_DAYS))
     return empty
 
 
 def begin(shop: Shop, run: str = "first") -> int:
-    outdate(shop.connection)
-    return begin_refresh(shop.connection, shop.pipeline, shop.model, run)
+    return begin_run(shop, run)
 
 
 def trained(spark: SparkSession, shop: Shop, run: str = "first") -> int:
-    """A refresh that has trained and judged; returns its id."""
+    """A refresh that has trained, and promoted or rejected; returns its id."""
     refresh = begin(shop, run)
     train(spark, shop.settings, shop.pipeline, shop.model, refresh)
     promote_or_reject(shop.connection, shop.pipeline, shop.model, refresh)
@@ -71,17 +87,17 @@ def scored(spark: SparkSession, shop: Shop, refresh: int) -> int:
     return score(spark, shop.settings, shop.pipeline, shop.model, refresh)
 
 
-def test_from_rows_to_published_scores(jdbc: SparkSession, shop: Shop) -> None:
-    """A model is trained on the past, beats the baseline on what came after, and every row gets its score.
+def test_from_rows_to_published_scores(jdbc: SparkSession, shop: Shop, returns_model: TrainedModel) -> None:
+    """A model is trained on the past, is better than the baseline on the holdout, and every row gets its score.
 
-    Rows that nobody has a label for get one too, and so do rows with missing and never seen values. Repeating a step
-    repeats nothing. What is written later is scored later, and nothing else.
+    Rows without a label get one, too, and so do rows with missing and unseen values. A repeated step changes nothing.
+    A later refresh scores the rows that were written since, and no others.
     """
     shop.commit(ODD)
-    refresh = trained(jdbc, shop)
+    refresh = adopt(shop, returns_model)
     champion = versions.read_champion(shop.connection, "shop", shop.model)
     assert champion is not None
-    assert champion.holdout_until == BEGIN + dt.timedelta(days=DAYS * (ORDERS - 1) / ORDERS)
+    assert champion.holdout_until == BEGIN + dt.timedelta(days=ORDER_DAYS * (ORDERS - 1) / ORDERS)
     assert champion.holdout_from == champion.holdout_until - dt.timedelta(days=10)
     assert (champion.train_rows, champion.holdout_rows) == (1249, 251)
     measured = versions.read_evaluations(shop.connection, refresh, "areaUnderROC")
@@ -100,7 +116,7 @@ def test_from_rows_to_published_scores(jdbc: SparkSession, shop: Shop) -> None:
     )
     assert likely > unlikely + 0.05
 
-    changed = [replace(some_orders(ORDERS, DAYS)[0], amount=1), *unlabelled(some_orders(2, first=5_000))]
+    changed = [replace(some_orders(ORDERS, ORDER_DAYS)[0], amount=1), *unlabelled(some_orders(2, first=5_000))]
     shop.commit(changed)
     second = begin(shop, "second")
     assert scored(jdbc, shop, second) == len(changed)
@@ -120,19 +136,23 @@ def _mlflow_loads_it(spark: SparkSession, shop: Shop, uri: str, tmp_path: Path) 
     assert len(both[0]) == ORDERS
 
 
-def test_the_same_rows_give_the_same_model(
-    jdbc: SparkSession, shop: Shop, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+def test_mlflow_loads_the_model_that_was_recorded(
+    jdbc: SparkSession,
+    shop: Shop,
+    returns_model: TrainedModel,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    """A second training on the same rows measures exactly the same, and so does not replace the champion.
-
-    Where MLflow is told of the first one, it loads the model that was recorded.
-    """
+    """The session's model was logged to MLflow when it was trained."""
     monkeypatch.setenv("MLFLOW_ALLOW_FILE_STORE", "true")
-    monkeypatch.setenv("MLFLOW_TRACKING_URI", uri := (tmp_path / "runs").as_uri())
-    settings, shop.settings = shop.settings, shop.settings.model_copy(update={"mlflow_tracking_uri": uri})
-    trained(jdbc, shop)
-    _mlflow_loads_it(jdbc, shop, uri, tmp_path)
-    shop.settings = settings
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", returns_model.mlflow_uri)
+    adopt(shop, returns_model)
+    _mlflow_loads_it(jdbc, shop, returns_model.mlflow_uri, tmp_path)
+
+
+def test_the_same_rows_give_the_same_model(jdbc: SparkSession, shop: Shop, returns_model: TrainedModel) -> None:
+    """A second training on the same rows measures exactly the same, and so does not replace the champion."""
+    adopt(shop, returns_model)
     second = trained(jdbc, shop, "second")
     measured = versions.read_evaluations(shop.connection, second, "areaUnderROC")
     assert measured[1].value == pytest.approx(measured[2].value, abs=1e-12)
@@ -167,12 +187,12 @@ def _all_is_known(shop: Shop, refresh: int) -> None:
     assert shop.control("SELECT version FROM portable_models ORDER BY version") == [(1,), (2,)]
 
 
-def test_a_form_asks_for_a_range_and_parameters(jdbc: SparkSession, shop: Shop) -> None:
-    """A run may learn from a part of the time and with other parameters; what was asked is kept, wrong is a sentence.
+def test_a_form_asks_for_a_range_and_parameters(jdbc: SparkSession, shop: Shop, returns_model: TrainedModel) -> None:
+    """A run may train on a part of the time and with other parameters, which are recorded; a wrong one is an error.
 
-    A champion that was trained on rows that are held out now is said to have been.
+    The reason names a champion that was trained on rows that are held out now.
     """
-    trained(jdbc, shop)
+    adopt(shop, returns_model)
     end = BEGIN + dt.timedelta(days=40)
     asked = {
         "from": (BEGIN + dt.timedelta(days=10)).isoformat(),
@@ -201,7 +221,7 @@ def test_a_form_asks_for_a_range_and_parameters(jdbc: SparkSession, shop: Shop) 
 
 
 def test_clusters_are_scored_and_published(jdbc: SparkSession, shop: Shop, tmp_path: Path) -> None:
-    """A model without a label goes the same way: judged by its silhouette, its score the number of the cluster."""
+    """A model without a label is promoted by its silhouette, and its score is the number of the cluster."""
     clusters = shop.changed(
         tmp_path,
         features=FEATURES.replace(" o.returned = 1 AS returned,", ""),
@@ -235,9 +255,11 @@ def test_models_may_lie_behind_a_uri(jdbc: SparkSession, shop: Shop, tmp_path: P
     assert scored(jdbc, far, refresh) == ORDERS
 
 
-def test_a_champion_of_other_features_gives_way(jdbc: SparkSession, shop: Shop, tmp_path: Path) -> None:
-    """After the author took a feature away the champion cannot read the rows, is not measured, and is replaced."""
-    trained(jdbc, shop)
+def test_a_champion_of_other_features_gives_way(
+    jdbc: SparkSession, shop: Shop, returns_model: TrainedModel, tmp_path: Path
+) -> None:
+    """When the author has removed a feature the champion cannot read the rows, is not measured, and is replaced."""
+    adopt(shop, returns_model)
     poorer = shop.changed(tmp_path, features=FEATURES.replace(" o.city,", ""))
     second = trained(jdbc, poorer, "second")
     assert versions.read_evaluations(shop.connection, second, "areaUnderROC")[1].value is None
@@ -245,31 +267,6 @@ def test_a_champion_of_other_features_gives_way(jdbc: SparkSession, shop: Shop, 
     assert champion is not None
     assert champion.version == 2
     assert scored(jdbc, poorer, second) == ORDERS
-
-
-@pytest.mark.parametrize(
-    ("estimator", "parameters"),
-    [
-        pytest.param("logistic_regression", {"maxIter": 5}, id="logistic-regression"),
-        pytest.param("random_forest_classifier", {"numTrees": 3, "maxBins": 2}, id="forest-with-too-few-bins"),
-    ],
-)
-def test_every_estimator_takes_missing_and_unseen_values(
-    jdbc: SparkSession, shop: Shop, tmp_path: Path, estimator: str, parameters: dict[str, int]
-) -> None:
-    """Whatever the estimator, rows with missing and never seen values are scored, and PR is measured if asked for."""
-    other = shop.changed(
-        tmp_path, estimator=estimator, parameters=parameters, promotion={"metric": "areaUnderPR", "margin": 0.0}
-    )
-    refresh = begin(other)
-    train(jdbc, other.settings, other.pipeline, other.model, refresh)
-    model = load_model(versions.newest_version(other.connection, "shop", other.model))
-    other.commit(ODD)
-    rows = read_features(jdbc, other.settings, other.pipeline, other.model)
-    odd = model.transform(rows.where("id > 9000")).select("id", "_probability").collect()
-    assert sorted(row["id"] for row in odd) == [order.id for order in ODD]
-    assert all(0 <= row["_probability"][1] <= 1 for row in odd)
-    assert set(versions.read_evaluations(other.connection, refresh, "areaUnderPR")) == {0, 1}
 
 
 def test_times_and_order_of_the_read(jdbc: SparkSession, empty: Shop) -> None:
@@ -289,13 +286,23 @@ def test_times_and_order_of_the_read(jdbc: SparkSession, empty: Shop) -> None:
     ],
 )
 def test_keys_that_are_no_numbers(
-    jdbc: SparkSession, mariadb: Settings, tmp_path: Path, kind: str, as_key: Callable[[int], object]
+    jdbc: SparkSession,
+    mariadb: Settings,
+    returns_model: TrainedModel,
+    tmp_path: Path,
+    kind: str,
+    as_key: Callable[[int], object],
 ) -> None:
-    """Nothing rests on whole-number keys: rows with any other are read, scored and published, each under its own."""
+    """Keys need not be whole numbers: rows with any other key are read, scored and published under their own key."""
     with own_schemas(mariadb, tmp_path / "models") as settings:
         shop = open_shop(settings, tmp_path, key=kind)
-        shop.commit([replace(order, id=as_key(order.id)) for order in some_orders(600, DAYS)])
-        refresh = trained(jdbc, shop)
+        shop.commit([replace(order, id=as_key(order.id)) for order in some_orders(600, ORDER_DAYS)])
+        sample = build_sample(
+            read_features(jdbc, settings, shop.pipeline, shop.model), shop.pipeline.models[shop.model]
+        )
+        assert sample.train_rows + sample.holdout_rows == 600
+        sample.rows.unpersist()
+        refresh = adopt(shop, returns_model)
         assert scored(jdbc, shop, refresh) == 600
         assert publish(shop.connection, settings, shop.pipeline, shop.model, refresh) == 600
         assert shop.query("SELECT COUNT(score) FROM orders_scored") == [(600,)]
@@ -305,8 +312,6 @@ def test_keys_that_are_no_numbers(
 @pytest.mark.parametrize(
     ("change", "code", "value"),
     [
-        pytest.param({"parameters": {"depth": 3}}, "TM-ML-PARAMETER-UNKNOWN", "depth", id="name"),
-        pytest.param({"parameters": {"maxIter": "many"}}, "TM-ML-PARAMETER-REJECTED", "'many'", id="value"),
         pytest.param(
             {"features": FEATURES.replace("o.city", "o.ordered_at AS placed_at")},
             "TM-ML-FEATURE-TYPE",
@@ -349,13 +354,13 @@ def test_errors_of_rows_that_cannot_be_learned(jdbc: SparkSession, empty: Shop, 
     assert fails(empty, "TM-ML-LABELS-EQUAL", part="to train on", count=1249) == "1"
 
 
-def test_scoring_needs_a_champion_and_its_artifact(jdbc: SparkSession, shop: Shop) -> None:
-    """Without a champion, or without the files of the one there is, scoring says so and completes nothing."""
+def test_scoring_needs_a_champion_and_its_artifact(jdbc: SparkSession, shop: Shop, returns_model: TrainedModel) -> None:
+    """Without a champion, or without the files of its artifact, scoring fails and completes nothing."""
     refresh = begin(shop)
     with pytest.raises(ModelError) as raised:
         scored(jdbc, shop, refresh)
     assert raised.value.code == "TM-ML-NO-CHAMPION"
-    trained(jdbc, shop)
+    adopt(shop, returns_model)
     with shop.connection.cursor() as cursor:
         cursor.execute("DELETE FROM portable_models")  # with the portable form the database alone would do
     shutil.rmtree(shop.settings.models / "shop" / "returns" / "1")
@@ -366,13 +371,10 @@ def test_scoring_needs_a_champion_and_its_artifact(jdbc: SparkSession, shop: Sho
     assert shop.control("SELECT scored_version FROM refreshes") == [(None,)]
 
 
-def test_what_an_interrupted_training_left_does_no_harm(jdbc: SparkSession, shop: Shop) -> None:
-    """A folder that no row knows, of the number that comes next, is replaced."""
-    left = shop.settings.models / "shop" / "returns" / "1" / "metadata"
-    left.mkdir(parents=True)
-    trained(jdbc, shop)
-    assert scored(jdbc, shop, begin(shop)) == ORDERS
-    assert [found.name for found in (shop.settings.models / "shop" / "returns").iterdir()] == ["1"]
+def test_a_training_replaces_what_an_interrupted_one_left(returns_model: TrainedModel) -> None:
+    """Before the session's training there was a folder of the next number, of which no row knew."""
+    assert sorted(each.name for each in returns_model.files.iterdir()) == ["metadata", "stages"]
+    assert [each.name for each in Path(returns_model.version.artifact).parent.iterdir()] == ["1"]
 
 
 def test_the_password_is_in_no_plan(jdbc: SparkSession, shop: Shop) -> None:

@@ -20,7 +20,7 @@ from tidemill.ml.registry.promotion import promote_or_reject
 
 @pytest.fixture(scope="module")
 def shop(mariadb: Settings, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Shop]:
-    """A shop of two months whose pipeline folder stands where the jobs look for it."""
+    """A shop of two months whose pipeline folder is where the jobs look for it."""
     folder = tmp_path_factory.mktemp("pipelines")
     with own_schemas(mariadb, tmp_path_factory.mktemp("models")) as settings:
         shop = open_shop(

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import random
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -11,12 +10,12 @@ from pyspark.sql import SparkSession
 from pyspark.sql import functions as F
 
 from support.models import own_schemas
-from support.scores import FEATURES, Parcel, Post, open_post
+from support.scores import HONEST, PARCELS, Parcel, Post, open_post, some_parcels
+from support.trained import TrainedModel, adopt
 from tidemill.config import Settings
 from tidemill.ml.data.reader import read_features
 from tidemill.ml.refresh import begin_refresh
 from tidemill.ml.registry import versions
-from tidemill.ml.registry.promotion import promote_or_reject
 from tidemill.ml.serving.publish import publish
 from tidemill.ml.serving.score import score
 from tidemill.ml.training.estimators import score_column
@@ -24,9 +23,6 @@ from tidemill.ml.training.evaluate import load_model
 from tidemill.ml.training.train import train
 from tidemill.spec.estimators import problem_of
 
-PARCELS = 3_000
-HONEST = FEATURES.replace(" h.parcels,", "")
-"""Without the rollup, which goes on counting: training would refuse it."""
 ODD = [
     Parcel(9_001, None, None, None, None),
     Parcel(9_002, "Rom", 0.001, 1e300, 1),
@@ -35,38 +31,44 @@ ODD = [
 """Nothing known; a city never seen in training, and numbers far from any other."""
 
 
-def some_parcels(count: int, first: int = 1) -> list[Parcel]:
-    """Heavy, fragile ones from afar break more often; every seventh weight is missing."""
-    dice = random.Random(count + first)
-    parcels = []
-    for n in range(first, first + count):
-        weight, distance = round(dice.random() * 30, 3), dice.random() * 1_000
-        city, fragile = dice.choice(["Ulm", "Bonn", "Kiel", "Hof", None]), dice.randrange(2)
-        likely = 0.1 + 0.3 * fragile + 0.3 * (weight > 20) + 0.2 * (distance > 700 and city == "Kiel")
-        broken = int(dice.random() < likely)
-        parcels.append(Parcel(n, city, None if n % 7 == 0 else weight, distance, fragile, broken))
-    return parcels
-
-
 @pytest.fixture
 def place(mariadb: Settings, tmp_path: Path) -> Iterator[Settings]:
-    """Schemas of their own."""
+    """Schemas of its own."""
     with own_schemas(mariadb, tmp_path / "models") as own:
         yield own
 
 
-def trained(spark: SparkSession, post: Post, run: str = "first") -> int:
-    """A refresh that has trained and promoted; returns its id."""
-    refresh = begin_refresh(post.connection, post.pipeline, post.model, run)
-    train(spark, post.settings, post.pipeline, post.model, refresh)
-    promote_or_reject(post.connection, post.pipeline, post.model, refresh)
-    return refresh
+def stream_scores_as_mllib(spark: SparkSession, post: Post) -> None:
+    """The stream's scores of new, missing and extreme values are those of version 1, evaluated by Spark."""
+    version = versions.read_version(post.connection, "post", post.model, 1)
+    post.point(1, 1)
+    fresh = [*some_parcels(300, first=5_000), *ODD]
+    post.write(fresh)
+    rows = read_features(spark, post.settings, post.pipeline, post.model).where("id >= 5000")
+    predicted = load_model(version).transform(rows)
+    score_of = score_column(problem_of(post.pipeline.models[post.model]), predicted)
+    by_spark = {row["id"]: row["score"] for row in predicted.select("id", score_of.alias("score")).collect()}
+    assert post.scores(1) == pytest.approx(by_spark, rel=1e-9, abs=1e-12)
+    assert len(by_spark) == len(fresh)
+    post.connection.close()
 
 
+def test_a_stream_scores_as_mllib_does(
+    jdbc: SparkSession, breaks_model: TrainedModel, place: Settings, tmp_path: Path
+) -> None:
+    """The whole way, with the session's boosted trees: columns of the database, the stream's transaction, the score.
+
+    That the portable form of every estimator scores as MLlib does is in ``test_estimators.py``.
+    """
+    post = open_post(place, tmp_path, features=HONEST)
+    adopt(post, breaks_model)
+    stream_scores_as_mllib(jdbc, post)
+
+
+@pytest.mark.full
 @pytest.mark.parametrize(
     ("estimator", "declared"),
     [
-        pytest.param("gbt_classifier", {"parameters": {"maxIter": 5, "maxDepth": 4}}, id="boosted-classes"),
         pytest.param("random_forest_classifier", {"parameters": {"numTrees": 4}}, id="forest-of-classes"),
         pytest.param("logistic_regression", {"parameters": {"maxIter": 8}}, id="logistic"),
         pytest.param(
@@ -83,39 +85,31 @@ def trained(spark: SparkSession, post: Post, run: str = "first") -> int:
         ),
     ],
 )
-def test_without_a_jvm_the_scores_are_mllibs(
+def test_a_stream_scores_as_mllib_does_with_every_estimator(
     jdbc: SparkSession, place: Settings, tmp_path: Path, estimator: str, declared: dict[str, object]
 ) -> None:
-    """The stream's scores of new, missing and far-off values are those of the artifact, evaluated by Spark."""
+    """The whole way with models of the other estimators, each trained here."""
     post = open_post(place, tmp_path, features=HONEST, estimator=estimator, **declared)
-    post.write(some_parcels(1_200))
-    trained(jdbc, post)
-    version = versions.newest_version(post.connection, "post", post.model)
-    assert version is not None
-    post.point(version.version, version.version)
-    fresh = [*some_parcels(300, first=5_000), *ODD]
-    post.write(fresh)
-    rows = read_features(jdbc, place, post.pipeline, post.model).where("id >= 5000")
-    predicted = load_model(version).transform(rows)
-    asked = predicted.select("id", score_column(problem_of(post.pipeline.models[post.model]), predicted).alias("score"))
-    by_spark = {row["id"]: row["score"] for row in asked.collect()}
-    assert post.scores(version.version) == pytest.approx(by_spark, rel=1e-9, abs=1e-12)
-    assert len(by_spark) == len(fresh)
-    post.connection.close()
+    post.write(some_parcels(PARCELS))
+    refresh = begin_refresh(post.connection, post.pipeline, post.model, "first")
+    train(jdbc, place, post.pipeline, post.model, refresh)
+    stream_scores_as_mllib(jdbc, post)
 
 
-def test_stream_and_scoring_job_agree_to_the_last_bit(jdbc: SparkSession, place: Settings, tmp_path: Path) -> None:
+def test_stream_and_scoring_job_agree_to_the_last_bit(
+    jdbc: SparkSession, breaks_model: TrainedModel, place: Settings, tmp_path: Path
+) -> None:
     """The same rows scored by both have the same bits; what the stream has scored the job leaves alone."""
     post = open_post(place, tmp_path, features=HONEST)
     post.write(some_parcels(PARCELS))
-    first = trained(jdbc, post)
+    first = adopt(post, breaks_model)
     assert score(jdbc, place, post.pipeline, post.model, first) == PARCELS
     publish(post.connection, place, post.pipeline, post.model, first)
     by_job = post.scores(1)
     # The same content again, a second younger: the stream scores every row anew, in other batches and another order.
     again = [Parcel(**(vars(p) | {"version": 1})) for p in reversed(some_parcels(PARCELS))]
-    for start in range(0, PARCELS, 700):
-        post.write(again[start : start + 700])
+    for start in range(0, PARCELS, 500):
+        post.write(again[start : start + 500])
     by_stream = post.scores(1)
     assert {key: value.hex() for key, value in by_stream.items()} == {k: v.hex() for k, v in by_job.items()}
     assert len(set(by_job.values())) > 20
@@ -124,11 +118,13 @@ def test_stream_and_scoring_job_agree_to_the_last_bit(jdbc: SparkSession, place:
     post.connection.close()
 
 
-def test_publishing_keeps_what_the_stream_scored_since(jdbc: SparkSession, place: Settings, tmp_path: Path) -> None:
+def test_publishing_keeps_what_the_stream_scored_since(
+    jdbc: SparkSession, breaks_model: TrainedModel, place: Settings, tmp_path: Path
+) -> None:
     """A row that changed between the job's reading and the publication shows its newest content's score."""
     post = open_post(place, tmp_path, features=HONEST)
     post.write(some_parcels(1_200))
-    refresh = trained(jdbc, post)
+    refresh = adopt(post, breaks_model)
     score(jdbc, place, post.pipeline, post.model, refresh)
     waiting = dict(post.query("SELECT id, score FROM parcel_scores_pending"))
     changed = next(p for p in some_parcels(1_200) if p.fragile)

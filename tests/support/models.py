@@ -32,6 +32,8 @@ _GRANTS = {
 }
 _number = itertools.count(1)
 BEGIN = dt.datetime(2026, 3, 1)
+ORDERS, ORDER_DAYS = 1_500, 60
+"""Of the shop that the session's model is trained in."""
 
 FEATURES = """
 SELECT o.id, o.ordered_at AS known_at, o.amount, o.city, o.distance, o.returned = 1 AS returned, o._commit
@@ -40,7 +42,7 @@ FROM orders AS o -- ends in a comment"""
 
 @contextlib.contextmanager
 def own_schemas(mariadb_settings: Settings, models: Path) -> Iterator[Settings]:
-    """Settings with a control and a data schema, accounts and a folder for models that nobody else uses."""
+    """Settings with a control and a data schema, accounts and a folder for models that no other test uses."""
     name = f"learn{next(_number)}"
     given = {"db_control": name, "db_data": f"{name}_data", "models": models}
     own = mariadb_settings.model_copy(update=given)
@@ -84,7 +86,7 @@ class Order:
 
 
 def some_orders(count: int, days: int = 60, first: int = 1) -> list[Order]:
-    """Orders evenly over some days. Cheap ones from far away come back more often; every fifth amount is missing."""
+    """Orders evenly over some days. Cheap ones and those from Kiel come back more often; some amounts are missing."""
     dice = random.Random(count + first)
     orders = []
     for n in range(count):
@@ -112,7 +114,7 @@ def new_version(version: int, refresh_id: int = 1, **changes: Any) -> NewVersion
 
 
 def unlabelled(orders: Iterable[Order]) -> list[Order]:
-    """The same, before anybody knows whether they come back."""
+    """The same, before it is known whether they come back."""
     return [replace(order, returned=None) for order in orders]
 
 
@@ -217,6 +219,6 @@ def _declare(settings: Settings, folder: Path, model: dict[str, Any], key: str) 
 
 
 def outdate(connection: Connection[Any]) -> None:
-    """Make every refresh that is under way one that nobody minds any more, so that a further one may begin."""
+    """Let every open refresh have begun two days ago, so that it does not count as running and another may begin."""
     with connection.cursor() as cursor:
         cursor.execute("UPDATE refreshes SET started_at = started_at - INTERVAL 2 DAY WHERE state = 'running'")

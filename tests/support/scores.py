@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import datetime as dt
+import random
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -36,6 +37,10 @@ FEATURES = """
 SELECT p.id, p.sent_at AS known_at, p.city, p.weight, p.distance, p.fragile, h.parcels, p.broken, p._commit
 FROM parcels AS p
 LEFT JOIN parcels_by_city AS h ON h.city = p.city -- 5 %"""
+HONEST = FEATURES.replace(" h.parcels,", "")
+"""Without the rollup, which goes on counting: training would reject it as look-ahead."""
+PARCELS = 1_200
+"""Of the post that the session's model is trained in."""
 
 
 @dataclass(frozen=True)
@@ -50,6 +55,19 @@ class Parcel:
     broken: int | None = None
     version: int = 0
     """Seconds that it is sent later."""
+
+
+def some_parcels(count: int, first: int = 1) -> list[Parcel]:
+    """Heavy, fragile ones from afar break more often; every seventh weight is missing."""
+    dice = random.Random(count + first)
+    parcels = []
+    for n in range(first, first + count):
+        weight, distance = round(dice.random() * 30, 3), dice.random() * 1_000
+        city, fragile = dice.choice(["Ulm", "Bonn", "Kiel", "Hof", None]), dice.randrange(2)
+        likely = 0.1 + 0.3 * fragile + 0.3 * (weight > 20) + 0.2 * (distance > 700 and city == "Kiel")
+        broken = int(dice.random() < likely)
+        parcels.append(Parcel(n, city, None if n % 7 == 0 else weight, distance, fragile, broken))
+    return parcels
 
 
 @dataclass
@@ -106,7 +124,7 @@ class Post:
         return dict(self.query(f"SELECT id, score FROM parcel_scores WHERE model_version = {version}"))
 
     def put(self, version: int, content: Mapping[str, Any] | None = None) -> None:
-        """Keep a model made by hand in the database."""
+        """Insert a portable model that is made by hand."""
         with self.connection.cursor() as cursor:
             cursor.execute(
                 "INSERT INTO portable_models (pipeline, model, version, content) VALUES ('post', %s, %s, %s)",
@@ -114,7 +132,7 @@ class Post:
             )
 
     def point(self, champion: int | None, published: int | None) -> None:
-        """Say who is champion and what readers see, as promoting and publishing do."""
+        """Set the champion and the published version, as promotion and publication do."""
         with self.connection.cursor() as cursor:
             cursor.execute(
                 "UPDATE models SET champion_version = %s, published_version = %s WHERE model = %s",

@@ -162,10 +162,10 @@ def read_version(connection: Connection[Any], pipeline: str, model: str, version
     Raises:
         ModelError: the model has no version of that number.
     """
-    found = _read(connection, "WHERE v.pipeline = %s AND v.model = %s AND v.version = %s", (pipeline, model, version))
-    if found is None:
+    row = _read(connection, "WHERE v.pipeline = %s AND v.model = %s AND v.version = %s", (pipeline, model, version))
+    if row is None:
         raise ModelError("TM-ML-VERSION-UNKNOWN", value=version, pipeline=pipeline, model=model)
-    return found
+    return row
 
 
 def _read(connection: Connection[Any], which: str, values: tuple[object, ...]) -> ModelVersion | None:
@@ -196,8 +196,8 @@ def lock_model(connection: Connection[Any], pipeline: str, model: str) -> tuple[
 
 def next_version(connection: Connection[Any], pipeline: str, model: str) -> int:
     """The number of the next version. The caller holds the lock of the model's row."""
-    found = newest_version(connection, pipeline, model)
-    return 1 if found is None else found.version + 1
+    newest = newest_version(connection, pipeline, model)
+    return 1 if newest is None else newest.version + 1
 
 
 def insert_version(connection: Connection[Any], pipeline: str, model: str, new: NewVersion) -> None:

@@ -31,7 +31,7 @@ def export(fitted: FittedModel, model: Model, artifact: str) -> bytes | None:
         return None
     stages = fitted.model.stages
     last: Any = stages[-1]
-    scale = next((found.std for found in stages if isinstance(found, StandardScalerModel)), None)
+    scale = next((each.std for each in stages if isinstance(each, StandardScalerModel)), None)
     return pack(
         {
             "problem": problem_of(model).value,
@@ -46,8 +46,8 @@ def export(fitted: FittedModel, model: Model, artifact: str) -> bytes | None:
 def _inputs(fitted: FittedModel) -> list[dict[str, Any]]:
     prepared = fitted.preparation
     assert prepared is not None  # export returns before
-    indexer = next((found for found in fitted.model.stages if isinstance(found, StringIndexerModel)), None)
-    labels = [] if indexer is None else [list(found) for found in indexer.labelsArray]
+    indexer = next((each for each in fitted.model.stages if isinstance(each, StringIndexerModel)), None)
+    labels = [] if indexer is None else [list(each) for each in indexer.labelsArray]
     numbers = [
         {"feature": name, "kind": "number", "fill": fill, "flag": flag}
         for name, (fill, flag) in prepared.numbers.items()
@@ -77,8 +77,8 @@ def _trees(estimator: str, last: Any, artifact: str) -> dict[str, Any]:
     votes = estimator == "random_forest_classifier"
     boosted = _TREES.get(estimator, False)
     weights = [float(weight) for weight in last.treeWeights] if boosted else [1.0] * len(trees)
-    found = [_tree(nodes, votes=votes) for _, nodes in sorted(trees.items())]
-    return {"kind": "trees", "boosted": boosted, "weights": weights, "trees": found}
+    packed = [_tree(nodes, votes=votes) for _, nodes in sorted(trees.items())]
+    return {"kind": "trees", "boosted": boosted, "weights": weights, "trees": packed}
 
 
 def _tree(nodes: list[Any], *, votes: bool) -> dict[str, Any]:

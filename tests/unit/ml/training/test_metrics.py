@@ -31,7 +31,7 @@ def rows(label: list[float], score: list[float]) -> ScoredRows:
     ],
 )
 def test_known_values(metric: str, value: float) -> None:
-    """Each metric of four rows is what its definition says."""
+    """Each metric of four rows is what its definition gives."""
     assert ScoredRows(LABEL, SCORE).measure(metric) == pytest.approx(value, abs=1e-7)
 
 

@@ -41,7 +41,7 @@ MEASURED = {"areaUnderROC": 0.75, "areaUnderPR": None}
 
 @pytest.fixture
 def store(settings: Settings, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Settings:
-    """Settings with a store of files, which MLflow 3 opens only if told that it is meant."""
+    """Settings with a store of files, which MLflow 3 opens only where a variable allows it."""
     monkeypatch.setenv("MLFLOW_ALLOW_FILE_STORE", "true")
     return settings.model_copy(update={"mlflow_tracking_uri": (tmp_path / "runs").as_uri()})
 

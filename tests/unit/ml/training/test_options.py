@@ -16,7 +16,7 @@ def test_nothing_asked_is_nothing_changed(text: str | None) -> None:
 
 
 def test_a_range_and_parameters() -> None:
-    """Times are UTC unless they say otherwise; the document itself is kept."""
+    """Times are UTC unless they carry an offset; the document itself is kept."""
     text = '{"from": "2013-06-01", "until": "2013-06-02T01:00:00+01:00", "parameters": {"maxDepth": 4}}'
     found = parse_options(text)
     assert found == Options(1370044800_000000, 1370131200_000000, {"maxDepth": 4}, found.document)
