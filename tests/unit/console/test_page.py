@@ -173,7 +173,7 @@ def test_the_plugin_costs_the_other_processes_nothing(settings: Settings) -> Non
     plugin = settings.root / "plugins" / "tidemill_plugin.py"
     code = (
         "import runpy, sys; import airflow.plugins_manager; before = set(sys.modules);"
-        f"runpy.run_path({str(plugin)!r});"
+        f"runpy.run_path({str(plugin)!r}); import tidemill.console.plugin;"
         "print(sorted({n.split('.')[0] for n in set(sys.modules) - before} & {'fastapi', 'jinja2', 'pymysql'}))"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
