@@ -74,19 +74,19 @@ def main(words: Sequence[str]) -> int:
     chosen = options.lane or [*LANES]
     for lane in chosen:
         if options.resume and passed(run.lanes.get(lane)):
-            _say(f"lane {lane} has passed already")
+            _print(f"lane {lane} has passed already")
             continue
-        _say(f"=== lane {lane}: {LANES[lane]} (seed {run.seed}) ===")
+        _print(f"=== lane {lane}: {LANES[lane]} (seed {run.seed}) ===")
         run.lanes.pop(lane, None)
         run.save()
         try:
             run.lanes[lane] = run_lane(lane, run.seed)
         except KeyboardInterrupt:
-            _say(f"lane {lane} was interrupted; go on with ./tidemill test --full --resume")
+            _print(f"lane {lane} was interrupted; go on with ./tidemill test --full --resume")
             return 130
         run.save()
     for line in summary(run, chosen, slowest(ROOT / DURATIONS, chosen)):
-        _say(line)
+        _print(line)
     return 1 if faults(run, chosen) else 0
 
 
@@ -95,7 +95,7 @@ def _begin(tree: str, seed: int | None, *, resume: bool) -> FullRun:
     if resume and held and held.tree == tree and seed in (None, held.seed):
         return held
     if resume:
-        _say("no run of these very files and this seed can be resumed; all lanes are run")
+        _print("no run of these very files and this seed can be resumed; all lanes are run")
     return FullRun(tree, seed if seed is not None else secrets.randbelow(2**32))
 
 
@@ -157,7 +157,7 @@ def slowest(durations: Path, chosen: Iterable[str], count: int = SLOWEST) -> lis
 
 
 def summary(run: FullRun, chosen: Sequence[str], slow: Iterable[tuple[float, str]]) -> list[str]:
-    """What is said at the end: the slowest tests, each lane, what failed, and one closing line."""
+    """The lines at the end of a run: the slowest tests, each lane, what failed, and one closing line."""
     lines = [f"{spent:8.1f} s  {test}" for spent, test in slow]
     lines = [f"the {len(lines)} slowest tests:", *lines, "lanes:"] if lines else ["lanes:"]
     results = {lane: run.lanes[lane] for lane in chosen if lane in run.lanes}
@@ -194,6 +194,6 @@ def tree_digest(files: Iterable[Path]) -> str:
     return digest.hexdigest()
 
 
-def _say(line: str) -> None:
+def _print(line: str) -> None:
     sys.stdout.write(f"{line}\n")
     sys.stdout.flush()

@@ -4,8 +4,8 @@ Every test belongs to exactly one lane, and carries the lane's name as a marker:
 A test that is marked ``full`` proves more than every run needs: it is selected by ``--full`` alone. A run without
 ``--full`` draws everything that is random from one fixed seed; a run with it draws from a new one, which it prints.
 
-A test that is skipped fails: what it needs is missing, and nobody would notice. ``xfail`` is refused for the same
-reason.
+A test that is skipped fails, because a server, a jar or a browser that it needs is missing. ``xfail`` is rejected: a
+test that may fail protects nothing.
 """
 
 from __future__ import annotations
@@ -117,7 +117,7 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
         if isinstance(item, pytest.Function) and not (item.function.__doc__ or "").strip():
             faults.append(f"{item.nodeid} has no docstring that states the behaviour")
         if item.get_closest_marker("xfail"):
-            faults.append(f"{item.nodeid} is marked xfail; mend it, or delete it")
+            faults.append(f"{item.nodeid} is marked xfail; fix it or delete it")
     if faults:
         raise pytest.UsageError("; ".join(faults))
     order = list(LANES)
@@ -208,7 +208,7 @@ class Recorder:
         return found
 
     def pytest_terminal_summary(self, terminalreporter: pytest.TerminalReporter) -> None:
-        """Say what a short run leaves out, and how a failed one is repeated."""
+        """Print how many tests a short run left out, and the seed that repeats a failed run."""
         if self.left_out:
             terminalreporter.write_line(f"{self.left_out} tests are left to ./tidemill test --full")
         if self._failed and self.config.stash[_seed] != FIXED_SEED:

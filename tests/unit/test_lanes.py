@@ -26,7 +26,7 @@ def test_lacks_a_server():
     pytest.skip("no server")
 
 def test_expected_to_fail():
-    """It says so while it runs."""
+    """It calls xfail while it runs."""
     pytest.xfail("some day")
 
 @pytest.mark.full
@@ -74,7 +74,7 @@ def sample(tmp_path: Path) -> Sample:
 
 
 def test_a_skipped_test_fails_the_run(sample: Sample) -> None:
-    """So does a module that is skipped, and a test that says it will fail; pytest's own line is the last one."""
+    """A skipped module and a call of xfail fail it too; pytest's own line is the last one."""
     sample.write("tests/db/test_lacking.py", LACKING)
     done = sample.run("--continue-on-collection-errors", "-rA")
     assert done.returncode == 1
@@ -96,7 +96,7 @@ def test_one_lane_is_selected(sample: Sample) -> None:
 
 
 def test_a_full_run_selects_everything_and_prints_its_seed(sample: Sample) -> None:
-    """A seed that is named is used, and is in what a failed run says."""
+    """A seed that is named is used, and a failed run prints it."""
     done = sample.run("--full", "--seed", "4711", "-rA")
     assert "2 failed, 3 passed" in done.stdout.strip().splitlines()[-1]
     assert "drew from 4711" in done.stdout
@@ -113,7 +113,7 @@ def test_a_full_run_selects_everything_and_prints_its_seed(sample: Sample) -> No
     ids=["xfail", "no docstring", "no lane"],
 )
 def test_a_test_that_breaks_the_rules_is_refused(sample: Sample, name: str, text: str, reason: str) -> None:
-    """Nothing is run before it is mended."""
+    """No test runs until it is fixed."""
     sample.write(name, f"import pytest\n\n{text}")
     done = sample.run()
     assert done.returncode == pytest.ExitCode.USAGE_ERROR
@@ -161,7 +161,7 @@ SOUND = {lane: LaneResult(0, 60.0, 3, 0, COUNTS) for lane in LANES}
 def test_a_full_run_has_passed_when_each_lane_has_run_all_its_tests(
     lanes: dict[str, LaneResult], fault: str | None
 ) -> None:
-    """Its last line says so; each fault is named before it."""
+    """The last line states the result; each fault is named before it."""
     run = FullRun("digest", 7, lanes)
     assert faults(run, LANES) == ([fault] if fault else [])
     *lines, closing = summary(run, [*LANES], [(1.5, "tests/unit/test_x.py::test_y")])
@@ -169,6 +169,19 @@ def test_a_full_run_has_passed_when_each_lane_has_run_all_its_tests(
     assert closing.endswith("seed 7 ===")
     assert fault is None or fault in lines
     assert any("test_y" in line for line in lines)
+
+
+def test_a_lane_runs_in_a_process_of_its_own(sample: Sample, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Its result counts its own tests and all that were collected; its durations join those of the other lanes."""
+    monkeypatch.setattr(full_run, "ROOT", sample.folder)
+    monkeypatch.setattr(full_run, "STATE", sample.folder / ".tidemill" / "test-lanes.json")
+    sample.durations.parent.mkdir()
+    found = {lane: full_run.run_lane(lane, 7) for lane in ("crashes", "unit")}
+    counts = {lane: (result.exit_code, result.passed, result.failed) for lane, result in found.items()}
+    assert counts == {"crashes": (0, 1, 0), "unit": (1, 2, 2)}
+    assert found["crashes"].collected == {"unit": 4, "crashes": 1}
+    assert json.loads(sample.durations.read_text()).keys() == {"crashes", "unit"}
+    assert len(full_run.slowest(sample.durations, LANES)) == 5
 
 
 @pytest.fixture
