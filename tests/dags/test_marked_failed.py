@@ -158,7 +158,7 @@ def outage(monkeypatch: pytest.MonkeyPatch) -> Outage:
 @pytest.mark.parametrize(
     "error",
     [
-        DatabaseUnavailable("the database cannot be reached"),
+        DatabaseUnavailable("TM-STORE-UNAVAILABLE"),
         ConfigError("TM-AIRFLOW-CONNECTION-MISSING", value="tidemill_db"),
     ],
     ids=["database", "Airflow"],
@@ -178,7 +178,7 @@ def test_a_mark_stops_the_stream_once_the_database_is_back(scene: Marks, outage:
 
 def test_a_request_made_since_the_mark_stays_in_effect(scene: Marks, outage: Outage) -> None:
     """The mark is older than the request."""
-    left = outage(DatabaseUnavailable("the database cannot be reached"), 3)
+    left = outage(DatabaseUnavailable("TM-STORE-UNAVAILABLE"), 3)
     waiting = stop_request.request_stop_of_run(STREAM, DAG_ID, "present")
     streams.request_state(scene.connection, STREAM, "running", "a person, later")
     waiting.join(60)
@@ -198,7 +198,7 @@ def test_a_database_that_stays_unavailable_is_given_up(
     scene: Marks, outage: Outage, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     """The log names the mark that had no effect."""
-    left = outage(DatabaseUnavailable("the database cannot be reached"), 1_000)
+    left = outage(DatabaseUnavailable("TM-STORE-UNAVAILABLE"), 1_000)
     monkeypatch.setattr(stop_request, "RETRY_FOR_SECONDS", 0.5)
     stop_request.request_stop_of_run(STREAM, DAG_ID, "present").join(60)
     assert scene.desired_state() == ("running", "a test")

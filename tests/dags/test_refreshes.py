@@ -281,7 +281,7 @@ def test_a_crash_between_scoring_and_publishing_is_made_up_for_by_a_retry(
 
     def publish(*arguments: Any) -> int:
         if next(crashes):
-            raise DatabaseUnavailable("the connection was lost")
+            raise DatabaseUnavailable("TM-STORE-UNAVAILABLE", value="the connection was lost")
         return real(*arguments)
 
     monkeypatch.setattr(refresh_tasks, "publish_refresh", publish)

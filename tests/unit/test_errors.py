@@ -25,8 +25,8 @@ def every_error() -> list[type[TidemillError]]:
 @pytest.mark.parametrize("kind", every_error())
 def test_an_error_renders_and_pickles(kind: type[TidemillError]) -> None:
     """What, value and remedy make one sentence, also on the other side of a pipe."""
-    error = kind("a thing is wrong", value=3, remedy="mend it")
-    assert str(error) == "a thing is wrong: 3; mend it"
+    error = kind("TM-CLI-NO-SUCH-PATH", value=3, known="a, b")
+    assert str(error) == "[TM-CLI-NO-SUCH-PATH] there is no path of this name: 3; use one of a, b"
     again = pickle.loads(pickle.dumps(error))  # noqa: S301 -- made one line above
     assert type(again) is kind
     assert str(again) == str(error)
@@ -39,7 +39,7 @@ def test_every_error_has_an_exit_code_of_its_kind() -> None:
         assert kind.__name__ in (errors.__doc__ or "")
 
 
-def test_only_what_may_go_away_is_tried_again() -> None:
+def test_only_transient_errors_are_retried() -> None:
     """Contention, a database that is absent, read-only or full, and an absent Kafka are transient; fenced is final."""
     transient = {Contention, DatabaseUnavailable, DatabaseReadOnly, DatabaseFull, KafkaUnavailable}
     assert {kind for kind in every_error() if issubclass(kind, Transient)} == transient

@@ -28,7 +28,7 @@ class Work:
 
 def contention() -> Contention:
     """A transient error."""
-    return Contention("the database gave way")
+    return Contention("TM-STORE-CONTENTION")
 
 
 def test_a_transient_error_is_tried_again_after_growing_pauses() -> None:
@@ -41,7 +41,7 @@ def test_a_transient_error_is_tried_again_after_growing_pauses() -> None:
     assert Backoff(1.0, 4.0, jitter=0).pause_seconds(10_000) == 4
 
 
-@pytest.mark.parametrize("error", [StoreError("the database refused"), ValueError(), KeyboardInterrupt()])
+@pytest.mark.parametrize("error", [StoreError("TM-STORE-STATEMENT-REFUSED"), ValueError(), KeyboardInterrupt()])
 def test_any_other_error_is_raised_at_once(error: BaseException) -> None:
     """The very error, without another attempt and without a pause."""
     work = Work(error)

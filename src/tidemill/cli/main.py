@@ -6,7 +6,6 @@ folder; 3 the machine or the stack is not ready; 4 Kafka; 5 the database; 6 fenc
 
 from __future__ import annotations
 
-import os
 import sys
 import traceback
 from typing import Annotated, NoReturn
@@ -47,10 +46,15 @@ app.command()(develop.bench)
 app.add_typer(models.app, name="models")
 
 
+class _Shown:
+    """What is printed of an error beside its sentence."""
+
+    traceback = False
+
+
 @app.callback()
 def _options(debug: Annotated[bool, typer.Option("--debug", help="Show tracebacks.")] = False) -> None:
-    if debug:
-        os.environ["_TIDEMILL_DEBUG"] = "1"
+    _Shown.traceback = debug
 
 
 def main() -> None:
@@ -69,7 +73,7 @@ def main() -> None:
 
 
 def _exit(sentence: str, code: int) -> NoReturn:
-    if os.environ.get("_TIDEMILL_DEBUG"):
+    if _Shown.traceback:
         traceback.print_exc()
     sys.stderr.write("tidemill: {}\n".format(sentence.replace("\n", " ")))
     sys.exit(code)

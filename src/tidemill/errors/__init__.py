@@ -7,15 +7,15 @@
     ├── SpecError            the pipeline folder is wrong                      exit 2
     ├── SetupError           the machine or the embedded stack is not ready    exit 3
     ├── SourceError          Kafka does not hold what the pipeline names       exit 4
-    │   └── KafkaUnavailable        no broker answers                      transient
+    │   └── KafkaUnavailable    no broker answers                   transient
     ├── StoreError           the database refused                              exit 5
     │   ├── DatabaseUnavailable     it cannot be reached                   transient
-    │   │   └── DatabaseReadOnly   it takes no writes now           transient
+    │   │   └── DatabaseReadOnly  it takes no writes now            transient
     │   ├── DatabaseFull     no space left                          transient
     │   └── Contention       deadlock or lock-wait time-out         transient
     ├── Fenced               another driver holds the stream                   exit 6
     ├── StreamError          a stream failed or cannot be started              exit 7
-    ├── ModelError           no model can be trained, promoted or applied  exit 8
+    ├── ModelError           a model cannot be trained, promoted or scored     exit 8
     └── VerifyError          the ledger does not add up                        exit 1
 
 ``Transient`` marks conditions that may end without a change: only these are retried. All others are terminal.
@@ -45,12 +45,9 @@ class TidemillError(Exception):
             parameters: what the sentence and its remedy name in braces.
         """
         self.code, self.value, self.parameters = code, value, parameters
-        if code.startswith("TM-"):
-            message = catalog.find(code)
-            self.what = message.what.format(**parameters)
-            self.remedy = message.remedy.format(**parameters)
-        else:
-            self.what, self.remedy = code, str(parameters.get("remedy", ""))
+        message = catalog.find(code)
+        self.what = message.what.format(**parameters)
+        self.remedy = message.remedy.format(**parameters)
         super().__init__(code, value, parameters)
 
     @classmethod
@@ -65,7 +62,7 @@ class TidemillError(Exception):
         return f"{sentence}; {self.remedy}" if self.remedy else sentence
 
     def __str__(self) -> str:
-        return f"[{self.code}] {self.sentence}" if self.code.startswith("TM-") else self.sentence
+        return f"[{self.code}] {self.sentence}"
 
     def __reduce__(self) -> tuple[object, ...]:
         # Errors cross from Spark's Python workers to the driver; keyword arguments do not pickle by themselves.

@@ -117,7 +117,7 @@ def test_an_unavailable_database_is_a_metric_and_no_failed_scrape() -> None:
     """An alert can distinguish it from an unavailable Airflow."""
 
     def unavailable() -> Status:
-        raise DatabaseUnavailable("the database cannot be reached")
+        raise DatabaseUnavailable("TM-STORE-UNAVAILABLE")
 
     found = samples(unavailable)
     assert {name: [each.value for each in them] for name, them in found.items()} == {"tidemill_database_up": [0]}
