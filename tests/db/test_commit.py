@@ -128,7 +128,7 @@ def test_a_ledger_row_that_does_not_add_up_is_refused(entity: Writer) -> None:
     assert entity.rows() == []
 
 
-def test_a_driver_that_was_taken_over_commits_nothing(entity: Writer) -> None:
+def test_a_driver_without_the_lease_commits_nothing(entity: Writer) -> None:
     """The epoch is proven inside the transaction: rows, rollup, ledger and position stay as they were."""
     entity.write([(1, "red", 5, 10)])
     old = entity.write_context

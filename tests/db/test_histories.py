@@ -63,7 +63,9 @@ def play(player: Player, history: History) -> list[str]:
     return found + compare.everything(player.numbers, [len(log) for log in history.logs])
 
 
-def test_any_history_ends_as_the_model_says(players: dict[tuple[str, ...], Player], number_of_histories: int) -> None:
+def test_any_history_ends_as_the_model_predicts(
+    players: dict[tuple[str, ...], Player], number_of_histories: int
+) -> None:
     """Tables, rollups, quarantine, ledger and positions, after any batch cuts, restarts, take-overs and replays."""
 
     @how(max_examples=number_of_histories)

@@ -230,7 +230,7 @@ REFUSED: list[tuple[str, pa.DataType, Any, Any, str]] = [
 
 @pytest.mark.parametrize("way", ["LOAD DATA"], indirect=True)
 @pytest.mark.parametrize("case", REFUSED, ids=[f"{case[0]} {case[3]!s:.12}" for case in REFUSED])
-def test_what_does_not_fit_is_set_aside(typed: Maker, way: str, case: tuple[str, pa.DataType, Any, Any, str]) -> None:
+def test_what_does_not_fit_is_quarantined(typed: Maker, way: str, case: tuple[str, pa.DataType, Any, Any, str]) -> None:
     """No value becomes another one: the row goes to quarantine with a reason, its neighbours are written."""
     declared, kind, good, bad, reason = case
     table = typed({"v": declared})
