@@ -399,20 +399,21 @@ def test_the_distribution_of_training_is_kept(samples: dict[Problem, Sample]) ->
 @pytest.mark.parametrize("as_uri", [False, True], ids=["folder", "uri"])
 def test_a_damaged_artifact_is_refused(fits: dict[str, FittedModel], tmp_path: Path, as_uri: bool) -> None:
     """An artifact is what was written, whether it lies in a folder or behind a URI, and a copy of it is as well."""
-    place = artifacts.location_below(tmp_path.as_uri() if as_uri else tmp_path, "models", ".new")
+    models = tmp_path / "Mühle x"  # a path that a URI escapes
+    place = artifacts.location_below(models.as_uri() if as_uri else models, "models", ".new")
     fits["linear_regression"].model.write().overwrite().save(artifacts.for_spark(place))
     named = artifacts.location_below(place.rpartition("/")[0], "1")
-    left = tmp_path / "models" / "1" / "metadata"
+    left = models / "models" / "1" / "metadata"
     left.mkdir(parents=True)
     (left / "left-by-an-interrupted-training").touch()
     written = artifacts.checksum(place)
     artifacts.rename(place, named)
     version = _version(named, written)
     assert load_model(version).stages
-    for crc in (tmp_path / "models").rglob("*.crc"):
+    for crc in (models / "models").rglob("*.crc"):
         crc.unlink()
     assert artifacts.checksum(named) == written, "a copy may lack Hadoop's own checksums"
-    part = next(path for path in (tmp_path / "models" / "1").rglob("part-*") if path.parent.name == "metadata")
+    part = next(path for path in (models / "models" / "1").rglob("part-*") if path.parent.name == "metadata")
     part.write_bytes(part.read_bytes() + b" ")
     with pytest.raises(ModelError) as raised:
         load_model(version)

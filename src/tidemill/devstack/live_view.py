@@ -72,7 +72,7 @@ class Live:
         lines += [Text(describe_model(row)) for row in facts["models"]]
         lines += [Text(sentence, style="red") for sentence in facts["problems"]]
         urls = Text(
-            f"Airflow {facts['airflow']}   console {facts['airflow']}/tidemill/   (Ctrl-C stops everything)",
+            f"Airflow {facts['airflow']}   console {facts['airflow']}/tidemill/   (Ctrl-C stops the stack)",
             style="dim",
         )
         self._live.update(Group(*lines, grid, urls))
@@ -81,9 +81,9 @@ class Live:
 def _figures(row: dict[str, Any]) -> list[tuple[str, str]]:
     return [
         ("stream", f"{row['stream']}: {row['state']}"),
-        ("records in", f"{row['records_in_kafka'] or 0:,}"),
+        ("records in Kafka", _count(row["records_in_kafka"])),
         ("rows", ", ".join(f"{name} {count:,}" for name, count in row["rows"].items())),
-        ("lag", f"{row['lag_records'] or 0:,} records"),
+        ("lag in records", _count(row["lag_records"])),
         ("behind", _span(row["behind_seconds"])),
         ("freshness", _span(row["freshness_seconds"])),
         ("commits", f"{row['commits']:,}"),
@@ -91,8 +91,12 @@ def _figures(row: dict[str, Any]) -> list[tuple[str, str]]:
     ]
 
 
+def _count(number: int | None) -> str:
+    return "unknown" if number is None else f"{number:,}"
+
+
 def _span(seconds: float | None) -> str:
-    return "-" if seconds is None else f"{seconds:.1f} s"
+    return "unknown" if seconds is None else f"{seconds:.1f} s"
 
 
 def _describe(facts: dict[str, Any]) -> list[str]:

@@ -14,7 +14,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from tidemill.config import is_uri
+from tidemill.config import folder_of, is_uri
 from tidemill.errors import ModelError
 
 
@@ -24,8 +24,13 @@ def location_below(models: Path | str, *parts: str) -> str:
 
 
 def for_spark(location: str) -> str:
-    """A location as a URI: Spark looks up one without a scheme in the cluster's default file system."""
-    return location if is_uri(location) else Path(location).absolute().as_uri()
+    """A location as Hadoop reads one: Spark looks up one without a scheme in the cluster's default file system.
+
+    Hadoop takes the characters of a location as they are. It would not decode a blank or an umlaut that a URI escapes,
+    but write to another folder, with ``%20`` in its name.
+    """
+    folder = folder_of(location)
+    return location if folder is None else f"file://{folder.absolute()}"
 
 
 def exists(location: str) -> bool:
@@ -69,7 +74,7 @@ def local_copy(location: str) -> Iterator[Path]:
         return
     with tempfile.TemporaryDirectory(prefix="tidemill-model-") as local:
         copy = Path(local, "model")
-        _files(location).copyToLocalFile(False, _path(location), _path(copy.as_uri()), True)
+        _files(location).copyToLocalFile(False, _path(location), _path(str(copy)), True)
         yield copy
 
 
@@ -95,7 +100,7 @@ def _jvm() -> Any:
 
 
 def _path(location: str) -> Any:
-    return _jvm().org.apache.hadoop.fs.Path(location)
+    return _jvm().org.apache.hadoop.fs.Path(for_spark(location))
 
 
 def _files(location: str) -> Any:
