@@ -25,7 +25,6 @@ from tidemill.store.control import leases, ledger
 from tidemill.store.migrations import migrate_control
 from tidemill.store.write.context import WriteContext
 from tidemill.stream import heartbeat, kafka_probe
-from tidemill.stream.session import STREAM_CONF
 from tidemill.stream.start_offsets import find_start
 from tidemill.testing import wait_until
 
@@ -33,17 +32,9 @@ _number = itertools.count(1)
 
 
 @pytest.fixture(scope="module")
-def spark(stack: Stack, kafka: Settings) -> Iterator[SparkSession]:
-    """A local Spark, the process's own if it has one already. After the stack, whose start ends leftovers."""
-    ours = SparkSession.getActiveSession() is None
-    builder = SparkSession.builder.master("local[2]").appName("tidemill tests")
-    for key, value in {**STREAM_CONF, "spark.ui.enabled": "false", "spark.driver.memory": "1g"}.items():
-        builder = builder.config(key, value)
-    session = builder.getOrCreate()
-    session.sparkContext.setLogLevel("ERROR")
-    yield session
-    if ours:
-        session.stop()
+def spark(local_spark: SparkSession) -> SparkSession:
+    """The lane's Spark."""
+    return local_spark
 
 
 @pytest.fixture

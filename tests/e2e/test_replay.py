@@ -32,23 +32,14 @@ from tidemill.store.control import leases, replays
 from tidemill.store.control.quarantine import QuarantineFilter
 from tidemill.store.sql.identifiers import NO_PARTITION
 from tidemill.stream import task
-from tidemill.stream.session import STREAM_CONF
 
 EVERYTHING = ReplayRequest("time", since="earliest")
 
 
 @pytest.fixture(scope="module")
-def spark(stack: Stack, mariadb: Settings, kafka: Settings) -> Iterator[SparkSession]:
-    """A local Spark with the Kafka connector, of the process's own context if it has one already."""
-    ours = SparkSession.getActiveSession() is None
-    builder = SparkSession.builder.master("local[2]").appName("tidemill tests")
-    for key, value in {**STREAM_CONF, "spark.ui.enabled": "false", "spark.driver.memory": "1g"}.items():
-        builder = builder.config(key, value)
-    session = builder.getOrCreate()
-    session.sparkContext.setLogLevel("ERROR")
-    yield in_spark(stack.settings, session)
-    if ours:
-        session.stop()
+def spark(stack: Stack, mariadb: Settings, local_spark: SparkSession) -> SparkSession:
+    """A session of the lane's Spark with the Kafka connector."""
+    return in_spark(stack.settings, local_spark)
 
 
 @pytest.fixture
