@@ -11,7 +11,7 @@ from support.paths import ROOT
 
 
 def test_sparks_own_classes_come_from_the_archive(tmp_path: Path) -> None:
-    """As every JVM that is started from here, this one inherits the location of the archive, and prints nothing about it.
+    """As every JVM that is started from here, this one inherits the archive, and prints nothing about it.
 
     In a folder whose path has a blank, or a letter that a URL escapes, the JVM loads the classes one by one (ADR 21).
     """
