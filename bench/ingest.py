@@ -236,7 +236,7 @@ class Bench:
             run.ended.append(time.monotonic())
             run.batch_ms.append(committer.metrics.batch_ms)
 
-        committer._commit = timed  # type: ignore[method-assign]
+        committer._commit = timed  # type: ignore[method-assign, assignment]
         query = committer.attach(self._rows(pipeline), place).trigger(availableNow=True).start()
         query.awaitTermination()
         committer.close(0)
@@ -320,6 +320,7 @@ class Bench:
     def _live_heap_mb(self) -> float:
         """What is left of the driver's heap after a collection."""
         jvm = self.spark._jvm
+        assert jvm is not None
         jvm.java.lang.System.gc()
         used = jvm.java.lang.management.ManagementFactory.getMemoryMXBean().getHeapMemoryUsage().getUsed()
         return float(used) / 1e6

@@ -221,7 +221,7 @@ class Soak:
                 api.put_connection(connection)
             api.wait_for_dag(f"stream__{STREAM}")
             api.unpause(f"stream__{STREAM}")
-        apply.request_all(self.settings, [self.pipeline])
+        apply.request_start(self.settings, [self.pipeline])
         deadline = time.monotonic() + 180
         while (row := self._row()) is None or row.state != "running":
             if time.monotonic() > deadline:

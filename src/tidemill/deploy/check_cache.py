@@ -18,12 +18,11 @@ from typing import Any
 
 from tidemill import spec
 from tidemill.config import Settings
-from tidemill.errors import SpecError
 from tidemill.spec import Pipeline
 from tidemill.spec.checks.pipeline import check_pipeline
 from tidemill.spec.feature_query import FeatureQuery
 from tidemill.spec.folder import digest_of
-from tidemill.spec.loader import read_content, validate_content
+from tidemill.spec.loader import read_content, reading, validate_content
 
 
 def load_cached(settings: Settings, folder: Path) -> Pipeline:
@@ -32,7 +31,7 @@ def load_cached(settings: Settings, folder: Path) -> Pipeline:
     Raises:
         SpecError: the folder cannot be read or is rejected; names the place, the value and the remedy.
     """
-    try:
+    with reading(folder):
         digest = digest_of(folder)
         entry = settings.state / "checked" / _entry_name(folder.name, digest)
         cached = _read_entry(entry)
@@ -44,8 +43,6 @@ def load_cached(settings: Settings, folder: Path) -> Pipeline:
         # A file that was saved during the checks must not be cached under the digest of its former content.
         if _is_covered_by_digest(pipeline) and digest_of(folder) == digest:
             _write_entry(entry, content, {name: model.query for name, model in pipeline.models.items()})
-    except (OSError, UnicodeDecodeError) as error:
-        raise SpecError("TM-DEPLOY-FOLDER-UNREADABLE", value=error, folder=folder) from error
     return pipeline
 
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from types import UnionType
 from typing import Any, get_args
@@ -34,9 +36,23 @@ def load_pipeline(folder: Path) -> Pipeline:
     """Read and check one pipeline folder, without any server.
 
     Raises:
-        SpecError: the folder is rejected; names the place, the value and the remedy.
+        SpecError: the folder cannot be read or is rejected; names the place, the value and the remedy.
     """
-    return check_pipeline(validate_content(folder, read_content(folder), digest_of(folder)))
+    with reading(folder):
+        return check_pipeline(validate_content(folder, read_content(folder), digest_of(folder)))
+
+
+@contextmanager
+def reading(folder: Path) -> Iterator[None]:
+    """Read files of a pipeline folder.
+
+    Raises:
+        SpecError: one of them may not be read, or is not UTF-8.
+    """
+    try:
+        yield
+    except (OSError, UnicodeDecodeError) as error:
+        raise SpecError("TM-SPEC-FOLDER-UNREADABLE", value=error, folder=folder) from error
 
 
 def read_content(folder: Path) -> dict[str, Any]:
@@ -51,7 +67,7 @@ def read_content(folder: Path) -> dict[str, Any]:
         raise SpecError("TM-SPEC-PIPELINE-UNKNOWN", value=folder.name, suggestion=suggestion(folder.name, names))
     try:
         content = yaml.load(path.read_text(), Loader=_YAML_LOADER)  # noqa: S506 -- both are safe loaders
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
+    except yaml.YAMLError as error:
         raise SpecError("TM-SPEC-YAML-INVALID", value=f"{path}: {' '.join(str(error).split())}") from None
     if not isinstance(content, dict):
         raise SpecError("TM-SPEC-YAML-NO-MAPPING", value=path)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import pytest
 import typer.main
 
@@ -99,6 +101,16 @@ def test_what_is_wrong_is_named(
     assert (exit_code, text.count("\n")) == (2, 1)
     assert text.startswith(f"tidemill: [{code}] ")
     assert sentence in text
+
+
+def test_no_pipeline_at_all_is_an_error(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    """A check of nothing would pass, as a wrong TIDEMILL_PIPELINES would."""
+    monkeypatch.setenv("TIDEMILL_PIPELINES", str(tmp_path))
+    code, text = run(monkeypatch, capsys, "check")
+    assert (code, text.count("\n")) == (2, 1)
+    assert f"[TM-CLI-NO-PIPELINES] no folder with a pipeline.yaml is in the folder of the pipelines: {tmp_path}" in text
 
 
 def test_a_line_break_in_a_word_does_not_break_the_sentence(

@@ -29,6 +29,8 @@ def run_tests(
 
     settings = config.load()
     words = list(context.args)
+    if resume and (words or not full):
+        raise typer.BadParameter("it continues a run of --full without further arguments", param_hint="'--resume'")
     options = [word for lane in lanes or () for word in ("--lane", lane)]
     options += [] if seed is None else ["--seed", str(seed)]
     if full and not words:

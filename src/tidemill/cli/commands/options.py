@@ -21,12 +21,16 @@ def read_pipelines(settings: Settings, names: list[str] | None) -> list[Pipeline
     """The named pipelines, or all.
 
     Raises:
-        SpecError: a folder is missing or wrong.
+        SpecError: a folder is missing or wrong, or there is none at all.
     """
+    from tidemill.errors import SpecError
     from tidemill.spec import load_pipeline, load_pipelines
 
     if not names:
-        return list(load_pipelines(settings.pipelines).values())
+        pipelines = list(load_pipelines(settings.pipelines).values())
+        if not pipelines:
+            raise SpecError("TM-CLI-NO-PIPELINES", value=settings.pipelines)
+        return pipelines
     return [load_pipeline(settings.pipelines / name) for name in names]
 
 

@@ -129,7 +129,7 @@ def clear_failures(connection: Connection[Any], stream: str) -> None:
 
 
 def open_circuit(connection: Connection[Any], stream: str, reason: str, requested_at: datetime | None = None) -> bool:
-    """Open the circuit: no driver is started until a person requests a state. Opens an incident, too.
+    """Open the circuit: no driver is started until a person starts the stream. Opens an incident, too.
 
     Args:
         connection: in autocommit mode.

@@ -68,7 +68,7 @@ class Findings:
 def verify(
     connection: Connection[Any], settings: Settings, pipeline: Pipeline, ends: dict[int, int] | None = None
 ) -> list[str]:
-    """The differences that :func:`examine` finds.
+    """The differences that :func:`verify_snapshot` finds.
 
     Args:
         connection: as any account that may read.

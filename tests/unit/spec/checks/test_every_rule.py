@@ -183,7 +183,16 @@ def test_a_pipeline_that_does_not_exist_has_its_error(tmp_path: Path) -> None:
     assert caught.value.parameters["suggestion"] == "use one of: none"
 
 
+@pytest.mark.parametrize("file", ["pipeline.yaml", "clicks.sql"])
+def test_a_file_that_is_not_utf_8_has_its_error(tmp_path: Path, file: str) -> None:
+    """It is a sentence about the folder, whichever file it is."""
+    load(tmp_path, [])
+    (tmp_path / "shop" / file).write_bytes(b"\xff")
+    with pytest.raises(SpecError, match="TM-SPEC-FOLDER-UNREADABLE"):
+        load_pipeline(tmp_path / "shop")
+
+
 def test_every_rule_is_broken_above() -> None:
     """A new error needs a folder that it rejects."""
     codes = {code for code in catalog.messages() if code.startswith("TM-SPEC-")}
-    assert codes == {f"TM-SPEC-{code}" for code in (*BROKEN, "PIPELINE-UNKNOWN")}
+    assert codes == {f"TM-SPEC-{code}" for code in (*BROKEN, "FOLDER-UNREADABLE", "PIPELINE-UNKNOWN")}
