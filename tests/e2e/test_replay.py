@@ -380,5 +380,5 @@ def test_the_quarantine_can_be_looked_at(course: Course) -> None:
     assert len(list_records(course.settings, course.name, bad, 1000)[0]) == len(facts) - 1
     everything = QuarantineFilter("COLUMN points", resolved=True)
     assert len(list_records(course.settings, course.name, everything, 1000)[0]) == len(facts)
-    with pytest.raises(SpecError, match="no such record: 0"):
+    with pytest.raises(SpecError, match="TM-CLI-RECORD-UNKNOWN"):
         show_record(course.settings, course.name, 0)
