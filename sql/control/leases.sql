@@ -1,5 +1,5 @@
--- Grain: one stream. The epoch and the driver that holds it. Only acquiring the lease writes it, so that a commit's
--- shared lock on this row never waits for a heartbeat.
+-- Grain: one stream. The epoch and the driver that holds it. Only acquiring the lease and starting its driver write it,
+-- so that a commit's shared lock on this row never waits for a heartbeat.
 CREATE TABLE IF NOT EXISTS leases (
     stream           VARCHAR(64)     NOT NULL PRIMARY KEY,
     epoch            BIGINT UNSIGNED NOT NULL,

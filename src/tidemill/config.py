@@ -81,7 +81,7 @@ class Settings(BaseModel):
     """Where model artifacts go: a folder, or a URI that Hadoop knows (``hdfs://…``, ``s3a://…``, ``file:///…``)."""
     kafka_bootstrap: str = "127.0.0.1:19092"
     db_host: str = "127.0.0.1"
-    db_port: int = 13306
+    db_port: int = Field(13306, ge=1, le=65535)
     db_tls: bool = False
     """TLS to the database. Off by default because the default host is loopback, where it costs 109 ms a connection."""
     db_dialect: str = "mariadb"
@@ -91,7 +91,7 @@ class Settings(BaseModel):
     db_data: str = "operational"
     """Schema of the operational tables."""
     airflow_host: str = "127.0.0.1"
-    airflow_port: int = 18080
+    airflow_port: int = Field(18080, ge=1, le=65535)
     spark_master: str = "local[*]"
     spark_driver_memory: str = "2g"
     db_buffer_pool: str = "1G"
@@ -150,7 +150,7 @@ class Settings(BaseModel):
         """
         try:
             value = json.loads(self.secrets_file.read_text())[name]
-        except (OSError, KeyError, json.JSONDecodeError):
+        except (OSError, KeyError, TypeError, ValueError):  # no such file, no such secret, or not a JSON object
             raise ConfigError("TM-CONFIG-SECRET-MISSING", value=self.secrets_file, name=name) from None
         return SecretStr(str(value))
 
@@ -217,7 +217,7 @@ def _read_file(path: Path) -> dict[str, Any]:
         return {}
     try:
         return dict(json.loads(path.read_text()))
-    except (ValueError, TypeError) as error:
+    except (OSError, ValueError, TypeError) as error:
         raise ConfigError("TM-CONFIG-FILE-INVALID", value=error, path=path) from None
 
 

@@ -40,7 +40,8 @@ def request_of(options: dict[str, str], ids: tuple[int, ...], *, from_quarantine
     }
     chosen = [kind for kind, is_chosen in kinds.items() if is_chosen]
     if len(chosen) != 1 or (chosen == ["time"] and "since" not in options):
-        raise SpecError("TM-CLI-REPLAY-SOURCE", value=" and ".join(chosen) or "none")
+        found = "--until without --from" if chosen == ["time"] else " and ".join(chosen) or "none"
+        raise SpecError("TM-CLI-REPLAY-SOURCE", value=found)
     return ReplayRequest(chosen[0], ids=ids, dry_run=dry_run, **options)
 
 

@@ -196,7 +196,7 @@ def _applied(settings: Settings, name: str) -> Pipeline | None:
 def _read(folder: Path, changed_at: int) -> Pipeline | None:
     try:
         return load_pipeline(folder)
-    except SpecError as error:  # the DAG file `broken` shows it in Airflow
+    except SpecError as error:  # the DAG file rejected_pipelines.py shows it in Airflow
         log.warning("the promise and the metrics of %s are not known: %s", folder.name, error)
         return None
 

@@ -140,7 +140,7 @@ class StreamError(TidemillError):
 
 
 class ModelError(TidemillError):
-    """A model cannot be trained, promoted or applied."""
+    """A model cannot be trained, promoted or scored."""
 
     exit_code = 8
 

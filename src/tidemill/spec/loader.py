@@ -64,7 +64,8 @@ def read_content(folder: Path) -> dict[str, Any]:
     path = folder / "pipeline.yaml"
     if not path.exists():
         names = sorted(each.parent.name for each in folder.parent.glob("*/pipeline.yaml"))
-        raise SpecError("TM-SPEC-PIPELINE-UNKNOWN", value=folder.name, suggestion=suggestion(folder.name, names))
+        remedy = suggestion(folder.name, names) if names else f"no folder in {folder.parent} has a pipeline.yaml"
+        raise SpecError("TM-SPEC-PIPELINE-UNKNOWN", value=folder.name, suggestion=remedy)
     try:
         content = yaml.load(path.read_text(), Loader=_YAML_LOADER)  # noqa: S506 -- both are safe loaders
     except yaml.YAMLError as error:

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+from contextlib import nullcontext
 from pathlib import Path
 
 import pytest
 import typer.main
 
 from tidemill.cli import main as cli
+from tidemill.store import connection
+from tidemill.store.control import streams
 
 
 def run(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], *words: str) -> tuple[int, str]:
@@ -90,6 +93,12 @@ def test_an_extra_argument_is_one_sentence(
         ("restart x --wait-seconds soon", "TM-CLI-USAGE", "invalid value for '--wait-seconds'"),
         ("quarantine x --id one", "TM-CLI-USAGE", "invalid value for '--id'"),
         ("models rollback a.b --to one", "TM-CLI-USAGE", "invalid value for '--to'"),
+        ("test flight", "TM-CLI-UNKNOWN-TESTS", "with this name: flight; use one of the pipelines (flights), or"),
+        ("test --resume", "TM-CLI-USAGE", "invalid value for '--resume': it continues a run of --full"),
+        ("replay flights --until 2013-06-01", "TM-CLI-REPLAY-SOURCE", "and quarantine: --until without --from; use"),
+        ("replay flights --resume 1 --dry-run", "TM-CLI-USAGE", "a replay continues with what it was requested with"),
+        ("models show late_arrival", "TM-ML-NAME-WITHOUT-PIPELINE", "has no pipeline: late_arrival; write"),
+        ("models show .late_arrival", "TM-ML-NAME-WITHOUT-PIPELINE", "has no pipeline: .late_arrival; write"),
         ("bench nothing", "TM-CLI-UNKNOWN-BENCH", "there is no such bench: nothing; use one of "),
     ],
 )
@@ -101,6 +110,30 @@ def test_what_is_wrong_is_named(
     assert (exit_code, text.count("\n")) == (2, 1)
     assert text.startswith(f"tidemill: [{code}] ")
     assert sentence in text
+
+
+@pytest.mark.parametrize("command", ["start", "stop"])
+def test_a_completed_slash_is_no_part_of_the_name(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], command: str
+) -> None:
+    """What a shell completes names the same stream; no row of another name is written."""
+    requested: list[str] = []
+    monkeypatch.setattr(connection, "session", lambda settings, account: nullcontext())
+    monkeypatch.setattr(streams, "request_state", lambda _, stream, state, by: requested.append(stream))
+    assert run(monkeypatch, capsys, command, "flights/") == (0, "")
+    assert requested == ["flights"]
+
+
+@pytest.mark.parametrize("content", [b"[]", b'"x"', b"{", b"\xff"])
+def test_a_damaged_file_of_secrets_is_an_error(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path: Path, content: bytes
+) -> None:
+    """Whatever is in it, the answer is a sentence."""
+    (tmp_path / "secrets.json").write_bytes(content)
+    monkeypatch.setenv("TIDEMILL_STATE", str(tmp_path))
+    monkeypatch.delenv("TIDEMILL_DB_STREAM_PASSWORD", raising=False)
+    code, text = run(monkeypatch, capsys, "start", "flights")
+    assert (code, text.startswith("tidemill: [TM-CONFIG-SECRET-MISSING] ")) == (2, True)
 
 
 def test_no_pipeline_at_all_is_an_error(

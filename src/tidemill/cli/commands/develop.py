@@ -35,8 +35,12 @@ def run_tests(
     options += [] if seed is None else ["--seed", str(seed)]
     if full and not words:
         _exec_python(settings, "tests/full.py", *options, *(["--resume"] if resume else []))
-    if words and (settings.pipelines / words[0]).is_dir():
-        words = ["tests/spark/test_cases.py", "--pipeline", *words]
+    if words and not words[0].startswith("-"):
+        known = sorted(path.parent.name for path in settings.pipelines.glob("*/pipeline.yaml"))
+        if words[0] in known:
+            words = ["tests/spark/test_cases.py", "--pipeline", *words]
+        elif not (settings.root / words[0].partition("::")[0]).exists():
+            raise SpecError("TM-CLI-UNKNOWN-TESTS", value=words[0], known=", ".join(known) or "none")
     _exec_python(settings, "-m", "pytest", *options, *(["--full"] if full else []), *words)
 
 

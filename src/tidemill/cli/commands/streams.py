@@ -43,7 +43,7 @@ def restart(
     from tidemill.deploy.catalog import find_pipeline
 
     settings = config.load()
-    find_pipeline(settings, stream)
+    stream = find_pipeline(settings, stream).name  # without the slash that a shell may have completed
     epoch = restart_stream(settings, stream, current_user(), wait_seconds)
     typer.echo(f"{stream}: restart requested" if epoch is None else f"{stream}: running, epoch {epoch}")
 
@@ -57,7 +57,7 @@ def _request(stream: str, desired_state: str) -> None:
 
     settings = config.load()
     # A folder that became invalid after it was applied must not keep a person from stopping its stream.
-    find_pipeline(settings, stream)
+    stream = find_pipeline(settings, stream).name  # without the slash that a shell may have completed
     with session(settings, Account.STREAM) as connection:
         request_state(connection, stream, desired_state, current_user())
     typer.echo(f"{stream}: desired state is {desired_state}")
@@ -130,7 +130,7 @@ def quarantine(
     from tidemill.store.control.quarantine import QuarantineFilter
 
     settings = config.load()
-    load_pipeline(settings.pipelines / stream)
+    stream = load_pipeline(settings.pipelines / stream).name
     facts: Any
     if show is not None:
         facts, lines = show_record(settings, stream, show)
@@ -171,9 +171,11 @@ def replay(
 
     settings = config.load()
     pipeline = load_pipeline(settings.pipelines / stream)
+    options = {"offsets": offsets, "since": from_time, "until": until, "reason": reason}
+    chosen = {name: value for name, value in options.items() if value is not None}
+    if resume is not None and (chosen or ids or from_quarantine or dry_run):
+        raise typer.BadParameter("a replay continues with what it was requested with", param_hint="'--resume'")
     if resume is None:
-        options = {"offsets": offsets, "since": from_time, "until": until, "reason": reason}
-        chosen = {name: value for name, value in options.items() if value is not None}
         request = request_of(chosen, tuple(ids or ()), from_quarantine=from_quarantine, dry_run=dry_run)
         resume = request_here(settings, pipeline, request, current_user())
         sys.stderr.write(f"replay {resume} begins\n")

@@ -8,7 +8,7 @@ from pymysql.connections import Connection
 
 from tidemill.config import Settings
 from tidemill.deploy.catalog import find_pipeline
-from tidemill.errors import ModelError
+from tidemill.errors import ModelError, SpecError
 from tidemill.ml.registry.history import waiting_version
 from tidemill.ml.registry.promotion import approve, reject
 from tidemill.ml.registry.versions import declared_model
@@ -22,12 +22,12 @@ def find_model(settings: Settings, name: str) -> tuple[Pipeline, str]:
     """A pipeline and one of its models, by ``<pipeline>.<model>``.
 
     Raises:
-        SpecError: no pipeline has that name.
-        ModelError: the pipeline has no such model, or the name is not of that form.
+        SpecError: the name is not of that form, or no pipeline has that name.
+        ModelError: the pipeline has no such model.
     """
     pipeline, dot, model = name.partition(".")
-    if not dot:
-        raise ModelError("TM-ML-NAME-WITHOUT-PIPELINE", value=name)
+    if not (pipeline and dot):
+        raise SpecError("TM-ML-NAME-WITHOUT-PIPELINE", value=name)
     spec = find_pipeline(settings, pipeline)
     declared_model(spec, model)
     return spec, model
@@ -47,7 +47,7 @@ def apply_action(
         by: the person who decides.
 
     Raises:
-        SpecError: no pipeline has that name.
+        SpecError: the name is not of that form, or no pipeline has that name.
         ModelError: the pipeline has no such model, the action is unknown, no version waits, or none can be restored.
     """
     spec, model = find_model(settings, name)

@@ -180,7 +180,7 @@ def test_a_pipeline_that_does_not_exist_has_its_error(tmp_path: Path) -> None:
     """Nothing is suggested where nothing is there."""
     with pytest.raises(SpecError, match="TM-SPEC-PIPELINE-UNKNOWN") as caught:
         load_pipeline(tmp_path / "shop")
-    assert caught.value.parameters["suggestion"] == "use one of: none"
+    assert caught.value.parameters["suggestion"] == f"no folder in {tmp_path} has a pipeline.yaml"
 
 
 @pytest.mark.parametrize("file", ["pipeline.yaml", "clicks.sql"])
