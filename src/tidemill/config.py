@@ -175,14 +175,15 @@ def load(environ: Mapping[str, str] | None = None) -> Settings:
     # Absolute: children run in other working directories.
     root = Path(from_environment.get("root") or _find_root()).resolve()
     state = Path(from_environment.get("state") or root / ".tidemill").resolve()
-    values: dict[str, Any] = {
-        "root": root,
-        "state": state,
+    folders = {
         "pipelines": root / "pipelines",
         "jars": root / ".tidemill" / "jars",
         "models": state / "models",
     }
-    values |= _read_file(state / "settings.json") | from_environment | {"root": root, "state": state}
+    values: dict[str, Any] = _read_file(state / "settings.json") | from_environment | {"root": root, "state": state}
+    for key, built_in in folders.items():
+        given = values.get(key) or built_in
+        values[key] = Path(given).absolute() if isinstance(given, str) and not is_uri(given) else given
     try:
         settings = Settings(**values)
     except ValidationError as error:

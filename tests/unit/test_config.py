@@ -100,6 +100,17 @@ def test_models_lie_in_a_folder_or_behind_a_uri(
     assert config.load(settings.environment()) == settings
 
 
+@pytest.mark.parametrize("name", ["pipelines", "jars", "models"])
+def test_a_relative_folder_is_of_the_working_directory_and_an_empty_one_is_not_set(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str
+) -> None:
+    """Drivers run in another working directory, and an orchestrator sets what it does not know to nothing."""
+    monkeypatch.chdir(tmp_path)
+    variable = f"TIDEMILL_{name.upper()}"
+    assert getattr(config.load({variable: "place"}), name) == tmp_path / "place"
+    assert getattr(config.load({variable: ""}), name) == getattr(config.load({}), name)
+
+
 def test_a_login_in_the_tracking_uri_is_refused(tmp_path: Path) -> None:
     """Settings are shown and handed on: the sentence says where MLflow's login goes, and does not repeat it."""
     with pytest.raises(ConfigError, match="TM-CONFIG-LOGIN-IN-URI") as caught:
