@@ -58,10 +58,10 @@ trained after each tick of the schedule `{model.train.schedule}`.
 invalid field of the form, another run that is refreshing the model, or a stream that is behind (see its DAG) |
 | `train` | fits a challenger and measures it on the newest rows, which are held out | the last line of its log names \
 the cause |
-| `promote` | promotes the challenger if it is better in {model.promotion.metric} by more than \
+| `promote` | promotes the challenger if it is better in {model.promotion.metric}, by at least \
 {model.promotion.margin:g} | a metric is missing: clear `train` |
 {_approve_row(model)}| `score` | scores the rows that have changed since the last publication | if the last line of \
-its log names *drift*, see the incident; otherwise clear it, and it scores again from the beginning |
+its log names *drift*, see the incident; otherwise clear it, and it scores the rows that are still missing |
 | `publish` | makes all new scores visible in one transaction | clear it; readers have seen none of the new scores |
 
 Readers keep seeing the scores published last, whichever task is red. **To train now**, trigger the DAG with
