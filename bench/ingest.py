@@ -61,7 +61,7 @@ CLAIMS = (
     # Of the three records of a flight an entity keeps one row: what is like an event is one that keeps them all.
     ("event", "entity, a row a record", 1.0),
     ("event", "entity", None),
-    ("entity, 1 % poison", "entity", 0.5),
+    ("entity, 1 % malformed", "entity", 0.5),
     ("flights", READ_AND_TRANSFORM, None),
     ("flights, one rollup", "flights", None),
     ("flights, one rollup, live scores", "flights, one rollup", None),
@@ -172,11 +172,11 @@ class Bench:
         event = declare(folder, flights, "plain_event", "event")
         each = declare(folder, flights, "plain_each", "entity of records")
         single = declare(folder, flights, "single", "entity", partitions=1)
-        poisoned = declare(folder, flights, "poisoned", "entity")
+        malformed = declare(folder, flights, "malformed", "entity")
         half = declare(folder, flights, "half", "entity")
-        apply.apply_all(settings, [flights, plain, event, each, single, poisoned, half], lambda _: None)
+        apply.apply_all(settings, [flights, plain, event, each, single, malformed, half], lambda _: None)
         options = {
-            "plain": FeedOptions(limit=FLIGHTS), "poisoned": FeedOptions(limit=FLIGHTS, chaos=Chaos(malformed=0.01)),
+            "plain": FeedOptions(limit=FLIGHTS), "malformed": FeedOptions(limit=FLIGHTS, chaos=Chaos(malformed=0.01)),
             "half": FeedOptions(limit=FLIGHTS // 2), "single": FeedOptions(limit=15),
         }  # fmt: skip
         self.records = {topic: play(settings, topic, given, lambda *_: None) for topic, given in options.items()}
@@ -192,7 +192,7 @@ class Bench:
             "entity, two rollups": lambda place: self.write(variant_of(plain, "plain", 2), place),
             "entity, a row a record": lambda place: self.write(variant_of(each, "plain", 0), place),
             "event": lambda place: self.write(variant_of(event, "plain", 0), place),
-            "entity, 1 % poison": lambda place: self.write(variant_of(plain, "poisoned", 0), place),
+            "entity, 1 % malformed": lambda place: self.write(variant_of(plain, "malformed", 0), place),
             READ_AND_TRANSFORM: lambda place: self._noop(self._rows(variant_of(flights, "plain", 0)), place),
             "flights": lambda place: self.write(variant_of(flights, "plain", 0), place),
             "flights, one rollup": lambda place: self.write(variant_of(flights, "plain", 1), place),
