@@ -99,7 +99,7 @@ class Drivers:
         leases.record_driver(
             connection, stream, 1, host=socket.gethostname(), pid=self._processes[number].pid, master="local[2]"
         )
-        heartbeats.report_heartbeat(connection, stream, 1, "running", batches=1, lag_records=0, lag_seconds=0)
+        heartbeats.report_heartbeat(connection, stream, 1, "running", batches=1, lag_records=0, behind_seconds=0)
         self.last_beat[number] = time.monotonic()
 
     def _beat(self) -> None:

@@ -7,7 +7,7 @@ CREATE TABLE IF NOT EXISTS heartbeats (
     batches            BIGINT UNSIGNED NOT NULL DEFAULT 0 COMMENT 'committed by this driver',
     records            BIGINT UNSIGNED NOT NULL DEFAULT 0 COMMENT 'committed by this driver',
     lag_records        BIGINT UNSIGNED NULL COMMENT 'end of the topic less the position',
-    lag_seconds        DOUBLE          NULL COMMENT 'for how long at most the tables had not held everything that Kafka held',
+    behind_seconds        DOUBLE          NULL COMMENT 'for how long at most the tables had not held everything that Kafka held',
     newest_at          DATETIME(6)     NULL COMMENT 'Kafka timestamp of the newest committed record',
     records_per_second DOUBLE          NULL COMMENT 'committed, over the last minute',
     batch_ms           INT UNSIGNED    NULL COMMENT 'duration of the last batch',

@@ -70,29 +70,29 @@ def let_pass(connection: Connection[Any], seconds: float) -> None:
 
 def test_a_heartbeat_that_cannot_tell_makes_nothing_fresher(connection: Connection[Any]) -> None:
     """A driver that starts again and again writes nothing: the tables grow older through all its heartbeats."""
-    heartbeats.report_heartbeat(connection, STREAM, 1, "running", lag_records=0, lag_seconds=0.0)
+    heartbeats.report_heartbeat(connection, STREAM, 1, "running", lag_records=0, behind_seconds=0.0)
     assert behind_seconds(row_of(connection)) == 0
     for epoch in (2, 3):
         let_pass(connection, 20)
         leases.acquire_lease(connection, STREAM, 1, "a test")
         heartbeats.report_heartbeat(connection, STREAM, epoch, "starting")
     assert behind_seconds(row_of(connection)) == pytest.approx(40, abs=5)
-    heartbeats.report_heartbeat(connection, STREAM, 3, "running", lag_records=0, lag_seconds=0.0)
+    heartbeats.report_heartbeat(connection, STREAM, 3, "running", lag_records=0, behind_seconds=0.0)
     assert behind_seconds(row_of(connection)) == 0
 
 
 def test_a_record_after_a_silent_hour_is_not_an_hour_late(connection: Connection[Any]) -> None:
     """The newest committed record is old because nothing came; the tables held all of it until a moment ago."""
-    heartbeats.report_heartbeat(connection, STREAM, 1, "running", lag_records=0, lag_seconds=0.0)
+    heartbeats.report_heartbeat(connection, STREAM, 1, "running", lag_records=0, behind_seconds=0.0)
     let_pass(connection, 2)
-    heartbeats.report_heartbeat(connection, STREAM, 1, "running", lag_records=1, lag_seconds=3600.0)
+    heartbeats.report_heartbeat(connection, STREAM, 1, "running", lag_records=1, behind_seconds=3600.0)
     assert behind_seconds(row_of(connection)) == pytest.approx(2, abs=2)
 
 
 def test_a_broken_promise_is_an_incident_until_it_is_kept_again(connection: Connection[Any]) -> None:
     """Once, whoever looks; and what does not change costs no statement."""
     heartbeats.report_heartbeat(
-        connection, STREAM, 1, "running", lag_records=50, lag_seconds=5.0, records_per_second=2.0
+        connection, STREAM, 1, "running", lag_records=50, behind_seconds=5.0, records_per_second=2.0
     )
     assert not freshness.update_freshness_incident(connection, row_of(connection), 30)
     let_pass(connection, 60)
@@ -109,7 +109,7 @@ def test_a_broken_promise_is_an_incident_until_it_is_kept_again(connection: Conn
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(connection, "cursor", None)
         assert not freshness.update_freshness_incident(connection, late, 30)
-    heartbeats.report_heartbeat(connection, STREAM, 1, "running", lag_records=0, lag_seconds=0.0)
+    heartbeats.report_heartbeat(connection, STREAM, 1, "running", lag_records=0, behind_seconds=0.0)
     assert freshness.update_freshness_incident(connection, row_of(connection), 30)
     assert row_of(connection).freshness_incident_since is None
 
@@ -242,7 +242,9 @@ def test_the_ledger_is_added_up_as_it_grows_ages_and_is_put_together(mariadb: Se
 
 def test_a_scrape_shows_what_the_database_holds(mariadb: Settings, connection: Connection[Any]) -> None:
     """As the account that may only read."""
-    heartbeats.report_heartbeat(connection, STREAM, 1, "running", lag_records=50, lag_seconds=5.0, latency_p99_ms=1500)
+    heartbeats.report_heartbeat(
+        connection, STREAM, 1, "running", lag_records=50, behind_seconds=5.0, latency_p99_ms=1500
+    )
     incidents.open_incident(connection, SUBJECT, "test", "it broke")
     text = exposition(lambda: read_status(mariadb))[0].decode()
     assert "tidemill_database_up 1.0\n" in text

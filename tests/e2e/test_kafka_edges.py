@@ -274,7 +274,9 @@ def test_batches_that_take_too_long_become_smaller(edge: Make) -> None:
     assert found in ([2000, 2000, *8 * [1000]], [2000, *10 * [1000]])
     wait_until(
         lambda: (
-            stream.query(f"SELECT batch_limit, lag_records, lag_seconds FROM heartbeats WHERE stream = '{stream.name}'")
+            stream.query(
+                f"SELECT batch_limit, lag_records, behind_seconds FROM heartbeats WHERE stream = '{stream.name}'"
+            )
             == [(1000, 0, 0.0)]
         ),
         SECONDS,

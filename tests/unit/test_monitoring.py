@@ -24,7 +24,7 @@ from tidemill.ml.registry.history import FeatureDrift
 DOCS = ROOT / "docs"
 AT = datetime(2026, 3, 1, 12, tzinfo=UTC)
 STATUS = Status(
-    [stream_status(replace(RUNNING, lag_seconds=1.0), Ledger(1, 1, 1, 1, AT, AT), 30.0)],
+    [stream_status(replace(RUNNING, behind_seconds=1.0), Ledger(1, 1, 1, 1, AT, AT), 30.0)],
     [
         ModelView(
             "flights", "late", 4, 3, AT, "areaUnderROC", 0.9, 0.7, AT, drift=(FeatureDrift("hour", 0.3, 0.25, 900),)

@@ -19,7 +19,7 @@ from tidemill.lifecycle.stream_row import StreamRow
 def behind_seconds(row: StreamRow, limits: Limits = LIMITS) -> float | None:
     """For how long at most a stream's tables have not held everything that Kafka held.
 
-    The driver measures it with each heartbeat (``lag_seconds``). From then on it grows with time, whether the driver
+    The driver reports it with each heartbeat (the column of this name). From then on it grows with time, whether the driver
     has failed, is starting, or cannot reach Kafka: what the tables held once, they hold, and what has arrived since is
     not known.
 
@@ -29,11 +29,11 @@ def behind_seconds(row: StreamRow, limits: Limits = LIMITS) -> float | None:
     """
     if row.desired_state != "running" or row.heartbeat_at is None:
         return None
-    if observe(row, limits=limits).is_running and row.lag_records == 0 and not row.lag_seconds:
+    if observe(row, limits=limits).is_running and row.lag_records == 0 and not row.behind_seconds:
         return 0.0
-    if row.lag_seconds is None:
+    if row.behind_seconds is None:
         return None
-    return row.lag_seconds + max((row.now - row.heartbeat_at).total_seconds(), 0.0)
+    return row.behind_seconds + max((row.now - row.heartbeat_at).total_seconds(), 0.0)
 
 
 def freshness_seconds(newest_at: datetime | None, now: datetime) -> float | None:

@@ -41,7 +41,7 @@ class StreamRow:
     records: int | None
     lag_records: int | None
     """Records in Kafka that were not committed yet at the newest heartbeat."""
-    lag_seconds: float | None
+    behind_seconds: float | None
     """How far the tables were behind at the newest heartbeat; :mod:`~tidemill.lifecycle.behind` has it as of now."""
     newest_at: datetime | None
     """Newest Kafka timestamp that the driver has committed."""

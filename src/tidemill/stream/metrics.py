@@ -130,14 +130,14 @@ class StreamMetrics:
         lags = self._lags
         return facts | {
             "lag_records": None if lags is None else sum(lags.values()),
-            "lag_seconds": None if lags is None else self._lag_seconds(lags, utc),
+            "behind_seconds": None if lags is None else self._behind_seconds(lags, utc),
             "newest_at": _naive(self.newest_us),
             "records_per_second": recent / min(RATE_SECONDS, max(now - self._began, 1.0)),
             "latency_p50_ms": quantile_ms(waited, 0.5),
             "latency_p99_ms": quantile_ms(waited, 0.99),
         }
 
-    def _lag_seconds(self, lags: Mapping[int, int], utc: datetime) -> float | None:
+    def _behind_seconds(self, lags: Mapping[int, int], utc: datetime) -> float | None:
         """For how long at most the tables have not held everything that Kafka held.
 
         A partition's tables held everything when its newest committed record arrived. The partition that is furthest

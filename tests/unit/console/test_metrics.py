@@ -22,7 +22,7 @@ from tidemill.ml.registry.history import FeatureDrift
 
 AT = datetime(2026, 3, 1, 12, tzinfo=UTC)
 LEDGER = Ledger(commits=7, records=70_000, written_rows=69_000, quarantined_rows=12, last_committed_at=AT, newest_at=AT)
-LAGGING = replace(RUNNING, lag_records=5, lag_seconds=2.0)
+LAGGING = replace(RUNNING, lag_records=5, behind_seconds=2.0)
 STATUS = Status(
     [stream_status(LAGGING, LEDGER, 30.0), stream_status(replace(RUNNING, stream="other"), LEDGER, None)],
     [

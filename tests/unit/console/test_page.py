@@ -17,7 +17,7 @@ from tidemill.ml.registry.history import DecisionRecord, FeatureDrift
 
 AT = datetime(2026, 3, 1, 12, tzinfo=UTC)
 LEDGER = Ledger(commits=7, records=70_000, written_rows=69_000, quarantined_rows=12, last_committed_at=AT, newest_at=AT)
-ROW = replace(RUNNING, lag_records=1234, lag_seconds=1.6, records_per_second=5_432.1, latency_p99_ms=1_300)
+ROW = replace(RUNNING, lag_records=1234, behind_seconds=1.6, records_per_second=5_432.1, latency_p99_ms=1_300)
 STREAM = stream_status(ROW, LEDGER, 30.0)
 MODEL = ModelView("flights", "late_arrival", 4, 3, AT, "areaUnderROC", 0.91234, 0.7, AT)
 INCIDENT = Incident("stream flights", "halted", "6 drivers broke without a commit", AT)
@@ -144,7 +144,7 @@ def test_what_is_not_known_yet_is_a_dash_and_no_error() -> None:
     """A pipeline that was applied a minute ago has no figures."""
     new = replace(
         RUNNING, epoch=0, pipeline_version=None, acquired_at=None, heartbeat_at=None, heartbeat_epoch=None, state=None,
-        lag_records=None, lag_seconds=None, batch_ms=None, latency_p50_ms=None, latency_p99_ms=None,
+        lag_records=None, behind_seconds=None, batch_ms=None, latency_p50_ms=None, latency_p99_ms=None,
     )  # fmt: skip
     unknown = stream_status(new, Ledger(), None)
     untrained = ModelView("flights", "late_arrival", None, None, None, None, None, None, None)

@@ -14,7 +14,7 @@ LEDGER = {"records_in_kafka": 1200, "lag_records": 5, "commits": 7, "rows": {"fl
 
 def test_a_driver_is_described_by_speed_latency_and_batch() -> None:
     """In one line, with what it waits for below it."""
-    row = replace(RUNNING, lag_records=5, lag_seconds=3.2, waiting_for="no broker answers: 127.0.0.1:9092")
+    row = replace(RUNNING, lag_records=5, behind_seconds=3.2, waiting_for="no broker answers: 127.0.0.1:9092")
     assert describe_driver(state_facts(row)["driver"]) == [
         "driver: 10 records/s, latency p50 120 ms, p99 300 ms, last batch 50 ms of at most 100,000 records",
         "waiting for: no broker answers: 127.0.0.1:9092",
@@ -42,7 +42,7 @@ def test_behind_and_freshness_are_printed_under_their_own_names() -> None:
         "flights: running, 1,200 records in Kafka, lag 5 records, behind 0 s, freshness 1 h 2 min, 7 commits;"
         " rows: flights 1,195; quarantined 0"
     )
-    late = row | state_facts(replace(RUNNING, lag_seconds=44.0, lag_records=5))
+    late = row | state_facts(replace(RUNNING, behind_seconds=44.0, lag_records=5))
     assert "behind 45 s, freshness 1 h 2 min," in describe_stream(late)
 
 

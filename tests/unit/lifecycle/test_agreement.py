@@ -62,7 +62,7 @@ def rows() -> Iterator[StreamRow]:
             state=state if has_heartbeat else None,
             heartbeat_at=ago(age) if has_heartbeat else None,
             lag_records=lag[0] if has_heartbeat else None,
-            lag_seconds=lag[1] if has_heartbeat else None,
+            behind_seconds=lag[1] if has_heartbeat else None,
             last_failed_at=None if failed is None else ago(failed),
         )
 

@@ -74,23 +74,23 @@ def test_the_rate_is_that_of_the_last_minute() -> None:
 def test_lag_in_seconds_is_the_age_of_the_newest_record_of_the_partition_that_is_furthest_behind() -> None:
     """It is 0 where no record waits, unknown while Kafka does not answer, and never negative."""
     measures = StreamMetrics(began=0)
-    assert measures.facts(1, UTC_NOW)["lag_seconds"] is None
+    assert measures.facts(1, UTC_NOW)["behind_seconds"] is None
     measures.note_newest({0: NOW_US - 90_000_000, 1: None, 2: NOW_US - 95_000_000}, NOW_US)
-    assert measures.facts(1, UTC_NOW)["lag_seconds"] is None
+    assert measures.facts(1, UTC_NOW)["behind_seconds"] is None
     measures.note_lag({0: 0, 1: 0, 2: 0})
-    assert measures.facts(1, UTC_NOW)["lag_seconds"] == 0
+    assert measures.facts(1, UTC_NOW)["behind_seconds"] == 0
     measures.note_lag({0: 7, 1: 0, 2: 0})
     facts = measures.facts(1, UTC_NOW)
-    assert (facts["lag_records"], facts["lag_seconds"]) == (7, 90)
+    assert (facts["lag_records"], facts["behind_seconds"]) == (7, 90)
     assert facts["newest_at"] == UTC_NOW.replace(tzinfo=None) - timedelta(seconds=90)
     measures.note_lag({0: 7, 1: 0, 2: 1})
-    assert measures.facts(1, UTC_NOW)["lag_seconds"] == 95
+    assert measures.facts(1, UTC_NOW)["behind_seconds"] == 95
     measures.note_newest({0: NOW_US + 5_000_000}, NOW_US + 1_000_000)
-    assert measures.facts(1, UTC_NOW)["lag_seconds"] == 95
+    assert measures.facts(1, UTC_NOW)["behind_seconds"] == 95
     measures.note_newest({2: NOW_US + 5_000_000}, NOW_US + 1_000_000)
-    assert measures.facts(1, UTC_NOW)["lag_seconds"] == 0
+    assert measures.facts(1, UTC_NOW)["behind_seconds"] == 0
     measures.note_lag(None)
-    assert (measures.facts(1, UTC_NOW)["lag_records"], measures.facts(1, UTC_NOW)["lag_seconds"]) == (None, None)
+    assert (measures.facts(1, UTC_NOW)["lag_records"], measures.facts(1, UTC_NOW)["behind_seconds"]) == (None, None)
 
 
 def test_lag_in_seconds_is_not_known_before_each_partition_that_lags_has_committed() -> None:
@@ -99,11 +99,11 @@ def test_lag_in_seconds_is_not_known_before_each_partition_that_lags_has_committ
     measures.resume_from(NOW_US - 3_000_000, NOW_US)
     measures.note_lag({0: 5, 1: 5})
     assert measures.facts(1, UTC_NOW)["newest_at"] == UTC_NOW.replace(tzinfo=None) - timedelta(seconds=3)
-    assert measures.facts(1, UTC_NOW)["lag_seconds"] is None
+    assert measures.facts(1, UTC_NOW)["behind_seconds"] is None
     measures.note_newest({0: NOW_US - 40_000_000}, NOW_US)
-    assert measures.facts(1, UTC_NOW)["lag_seconds"] is None
+    assert measures.facts(1, UTC_NOW)["behind_seconds"] is None
     measures.note_newest({1: NOW_US - 20_000_000}, NOW_US)
-    assert measures.facts(1, UTC_NOW)["lag_seconds"] == 40
+    assert measures.facts(1, UTC_NOW)["behind_seconds"] == 40
 
 
 @pytest.mark.parametrize("far", [365 * 86_400 * 10**6, 2**62 - NOW_US])
@@ -114,4 +114,4 @@ def test_a_timestamp_of_the_future_counts_as_of_now(far: int) -> None:
     measures.note_lag({0: 7})
     later = UTC_NOW + timedelta(seconds=60)
     assert measures.facts(1, UTC_NOW)["newest_at"] == UTC_NOW.replace(tzinfo=None)
-    assert measures.facts(1, later)["lag_seconds"] == 60
+    assert measures.facts(1, later)["behind_seconds"] == 60

@@ -11,7 +11,7 @@ from tidemill.lifecycle.slo import Change, freshness_message, incident_change
 from tidemill.lifecycle.stream_row import StreamRow
 
 PROMISED = 30.0
-LAGGING = replace(RUNNING, lag_records=120_000, lag_seconds=44.0, records_per_second=8_000.0)
+LAGGING = replace(RUNNING, lag_records=120_000, behind_seconds=44.0, records_per_second=8_000.0)
 """45 s behind, for the heartbeat is a second old."""
 
 
@@ -20,7 +20,7 @@ LAGGING = replace(RUNNING, lag_records=120_000, lag_seconds=44.0, records_per_se
     [
         pytest.param(RUNNING, 0.0, id="all is read, by a recent heartbeat"),
         pytest.param(LAGGING, 45.0, id="records wait: it grows since the heartbeat"),
-        pytest.param(replace(RUNNING, lag_seconds=None), 0.0, id="no record waits, and none ever came"),
+        pytest.param(replace(RUNNING, behind_seconds=None), 0.0, id="no record waits, and none ever came"),
         pytest.param(replace(RUNNING, heartbeat_at=ago(7.5)), 0.0, id="the heartbeat is just recent enough"),
         pytest.param(replace(RUNNING, heartbeat_at=ago(7.6)), 7.6, id="silent: what came since is not read"),
         pytest.param(
@@ -29,11 +29,11 @@ LAGGING = replace(RUNNING, lag_records=120_000, lag_seconds=44.0, records_per_se
             id="a new driver has sent no heartbeat",
         ),
         pytest.param(replace(RUNNING, state="failed", heartbeat_at=ago(9)), 9.0, id="failed a moment ago"),
-        pytest.param(replace(RUNNING, state="starting", lag_seconds=20.0), 21.0, id="starting: it has not measured"),
+        pytest.param(replace(RUNNING, state="starting", behind_seconds=20.0), 21.0, id="starting: it has not measured"),
         pytest.param(replace(LAGGING, lag_records=None), 45.0, id="Kafka is unavailable: it is not measured"),
         pytest.param(replace(RUNNING, desired_state="stopped", heartbeat_at=ago(999)), None, id="stopped"),
-        pytest.param(replace(RUNNING, heartbeat_at=None, lag_seconds=None), None, id="no driver was ever started"),
-        pytest.param(replace(LAGGING, lag_seconds=None), None, id="records wait, none was ever committed"),
+        pytest.param(replace(RUNNING, heartbeat_at=None, behind_seconds=None), None, id="no driver was ever started"),
+        pytest.param(replace(LAGGING, behind_seconds=None), None, id="records wait, none was ever committed"),
     ],
 )
 def test_behind_is_the_time_since_the_tables_held_everything(row: StreamRow, seconds: float | None) -> None:
@@ -56,15 +56,15 @@ OPEN = replace(LAGGING, freshness_incident_since=ago(60))
     [
         pytest.param(RUNNING, None, id="met"),
         pytest.param(LAGGING, Change.OPEN, id="exceeded"),
-        pytest.param(replace(LAGGING, lag_seconds=29.0), None, id="just met"),
+        pytest.param(replace(LAGGING, behind_seconds=29.0), None, id="just met"),
         pytest.param(replace(LAGGING, requested_at=ago(20)), None, id="started a moment ago: it may catch up first"),
         pytest.param(replace(RUNNING, heartbeat_at=ago(40)), Change.OPEN, id="no driver for longer than promised"),
         pytest.param(replace(LAGGING, halted_reason="broke"), Change.OPEN, id="halted: the promise holds all the same"),
         pytest.param(OPEN, None, id="known"),
-        pytest.param(replace(OPEN, lag_seconds=28.0), None, id="met by a hair: stays open"),
-        pytest.param(replace(OPEN, lag_seconds=23.0), Change.CLOSE, id="met again"),
-        pytest.param(replace(OPEN, lag_seconds=0.0, lag_records=0), Change.CLOSE, id="caught up"),
-        pytest.param(replace(OPEN, lag_seconds=None), None, id="not known: stays as it is"),
+        pytest.param(replace(OPEN, behind_seconds=28.0), None, id="met by a hair: stays open"),
+        pytest.param(replace(OPEN, behind_seconds=23.0), Change.CLOSE, id="met again"),
+        pytest.param(replace(OPEN, behind_seconds=0.0, lag_records=0), Change.CLOSE, id="caught up"),
+        pytest.param(replace(OPEN, behind_seconds=None), None, id="not known: stays as it is"),
         pytest.param(replace(OPEN, desired_state="stopped"), Change.CLOSE, id="stopped meanwhile"),
         pytest.param(replace(LAGGING, desired_state="stopped"), None, id="stopped, and never late"),
     ],

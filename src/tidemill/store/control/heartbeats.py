@@ -10,17 +10,17 @@ from tidemill.errors import Fenced
 from tidemill.store.connection import translated
 from tidemill.store.control.streams import read_stream
 
-_GROWN = "(lag_seconds + TIMESTAMPDIFF(MICROSECOND, heartbeat_at, UTC_TIMESTAMP(6)) / 1000000)"
+_GROWN = "(behind_seconds + TIMESTAMPDIFF(MICROSECOND, heartbeat_at, UTC_TIMESTAMP(6)) / 1000000)"
 
 
-_LAG = f"LEAST(COALESCE(VALUES(lag_seconds), {_GROWN}), COALESCE({_GROWN}, VALUES(lag_seconds)))"
+_BEHIND = f"LEAST(COALESCE(VALUES(behind_seconds), {_GROWN}), COALESCE({_GROWN}, VALUES(behind_seconds)))"
 
 
 def report_heartbeat(connection: Connection[Any], stream: str, epoch: int, state: str, **facts: object) -> bool:
     """Write a driver's heartbeat, and read whether the driver is to keep running.
 
-    ``lag_seconds`` becomes the smaller of the reported value and the previous one plus the time since: what the tables
-    contained once, they still contain. A driver that does not know the lag yet, because it is starting, reports None,
+    ``behind_seconds`` becomes the smaller of the reported value and the previous one plus the time since: what the
+    tables contained once, they still contain. A driver that does not know the lag yet, because it is starting, reports None,
     and the previous value grows.
 
     Args:
@@ -40,12 +40,12 @@ def report_heartbeat(connection: Connection[Any], stream: str, epoch: int, state
     if row is None or row.epoch != epoch:
         now = row.epoch if row else "none"
         raise Fenced("TM-STORE-LEASE-LOST", stream=stream, value=f"this is epoch {epoch}, the lease has {now}")
-    values = {"state": state, "lag_seconds": None, **facts, "epoch": epoch}
+    values = {"state": state, "behind_seconds": None, **facts, "epoch": epoch}
     columns = ", ".join(values)
     marks = ", ".join(f"%({name})s" for name in values)
     # A driver of a later epoch may have reported since the row was read; its values are kept.
-    assignments = {"lag_seconds": _LAG, "heartbeat_at": "UTC_TIMESTAMP(6)"} | {
-        name: f"VALUES({name})" for name in values if name != "lag_seconds"
+    assignments = {"behind_seconds": _BEHIND, "heartbeat_at": "UTC_TIMESTAMP(6)"} | {
+        name: f"VALUES({name})" for name in values if name != "behind_seconds"
     }
     changes = ", ".join(f"{name} = IF(VALUES(epoch) >= epoch, {new}, {name})" for name, new in assignments.items())
     with translated(), connection.cursor() as cursor:

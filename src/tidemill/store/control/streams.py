@@ -16,7 +16,7 @@ _READ = """
 SELECT s.stream, s.desired_state, s.requested_by, s.requested_at, s.halted_reason, s.exit_epoch, s.exit_requested_at,
        CAST(COALESCE(l.epoch, 0) AS SIGNED) AS epoch, l.pipeline_version, l.host, l.pid, l.log_file, l.master,
        l.submission_id, l.acquired_at,
-       h.epoch AS heartbeat_epoch, h.state, h.heartbeat_at, h.batches, h.records, h.lag_records, h.lag_seconds,
+       h.epoch AS heartbeat_epoch, h.state, h.heartbeat_at, h.batches, h.records, h.lag_records, h.behind_seconds,
        h.newest_at,
        h.records_per_second, h.batch_ms, h.batch_limit, h.latency_p50_ms, h.latency_p99_ms, h.last_error, h.waiting_for,
        s.failures_in_a_row, s.last_failed_at,
