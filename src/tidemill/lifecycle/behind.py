@@ -19,8 +19,8 @@ from tidemill.lifecycle.stream_row import StreamRow
 def behind_seconds(row: StreamRow, limits: Limits = LIMITS) -> float | None:
     """For how long at most a stream's tables have not held everything that Kafka held.
 
-    The driver reports it with each heartbeat (the column of this name). From then on it grows with time, whether the driver
-    has failed, is starting, or cannot reach Kafka: what the tables held once, they hold, and what has arrived since is
+    The driver reports it with each heartbeat. From then on it grows with time, whether the driver has failed,
+    is starting, or cannot reach Kafka: what the tables held once, they hold, and what has arrived since is
     not known.
 
     Returns:

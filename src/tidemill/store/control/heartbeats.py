@@ -20,7 +20,8 @@ def report_heartbeat(connection: Connection[Any], stream: str, epoch: int, state
     """Write a driver's heartbeat, and read whether the driver is to keep running.
 
     ``behind_seconds`` becomes the smaller of the reported value and the previous one plus the time since: what the
-    tables contained once, they still contain. A driver that does not know the lag yet, because it is starting, reports None,
+    tables contained once, they still contain.
+    A driver that does not know the lag yet, because it is starting, reports None,
     and the previous value grows.
 
     Args:
