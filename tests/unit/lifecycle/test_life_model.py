@@ -123,6 +123,8 @@ class Machine(RuleBasedStateMachine):
     def heal(self) -> None:
         """No fault is left."""
         self.world.up = self.world.healthy = True
+        for driver in self.world.drivers:
+            driver.cut_off_until = min(driver.cut_off_until, self.world.now)
 
     def teardown(self) -> None:
         """Once the faults are over, the stream reaches its desired state, and stays in it."""
