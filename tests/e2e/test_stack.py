@@ -162,7 +162,7 @@ def test_server_that_keeps_dying_is_started_ever_more_slowly(own: Settings) -> N
         wait_until(lambda: len(said) >= 3, 60, "the third report")
         aside.rename(accounts)
         wait_until(lambda: "mariadb is ready again" in said, 60, "the restart")
-    assert [sentence.rpartition("again in ")[2] for sentence in said[:3]] == ["1 s", "2 s", "4 s"]
+    assert [sentence.rpartition("restarting it in ")[2] for sentence in said[:3]] == ["1 s", "2 s", "4 s"]
     assert "accounts.sql" in said[2]
 
 
