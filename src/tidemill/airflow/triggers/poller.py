@@ -189,7 +189,7 @@ class _PollSession:
         try:
             with self._lock:
                 return self._poll(list(subscriptions))
-        except BaseException:
+        except BaseException:  # whatever it was, this poll has broken the view of the database
             self._view = None
             self._disconnect()
             raise

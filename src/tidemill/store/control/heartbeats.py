@@ -11,8 +11,6 @@ from tidemill.store.connection import translated
 from tidemill.store.control.streams import read_stream
 
 _GROWN = "(behind_seconds + TIMESTAMPDIFF(MICROSECOND, heartbeat_at, UTC_TIMESTAMP(6)) / 1000000)"
-
-
 _BEHIND = f"LEAST(COALESCE(VALUES(behind_seconds), {_GROWN}), COALESCE({_GROWN}, VALUES(behind_seconds)))"
 
 
@@ -20,9 +18,8 @@ def report_heartbeat(connection: Connection[Any], stream: str, epoch: int, state
     """Write a driver's heartbeat, and read whether the driver is to keep running.
 
     ``behind_seconds`` becomes the smaller of the reported value and the previous one plus the time since: what the
-    tables contained once, they still contain.
-    A driver that does not know the lag yet, because it is starting, reports None,
-    and the previous value grows.
+    tables contained once, they still contain. A driver that does not know the lag yet, because it is starting,
+    reports None, and the previous value grows.
 
     Args:
         connection: in autocommit mode.
