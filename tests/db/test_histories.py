@@ -76,6 +76,22 @@ def test_any_history_ends_as_the_model_predicts(
     holds()
 
 
+def test_a_replayed_event_replaces_the_later_one_of_its_key(players: dict[tuple[str, ...], Player]) -> None:
+    """The first record of a key was in quarantine, and the second made the row. Once the first can be read, the table
+    is what a stream that could read it all along would have made."""
+    first, second = Record("row", readable=2), Record("row", readable=1)
+    cuts = (("cut", 0, 1), ("cut", 0, 1), ("cut", 0, 1), ("replay", 0, 0, 1, True, 1))
+    history = History((ENTITY, EVENT), ((first, second),), cuts)
+    assert play(players[history.tables], history) == []
+
+
+class _LateEvent(Model):
+    """The event that was written first stays, whatever came before it in Kafka."""
+
+    def is_first(self, held: Held, partition: int, offset: int) -> bool:
+        return False
+
+
 class _Equal(Model):
     """An equal version replaces."""
 

@@ -88,6 +88,10 @@ class _Plan:
             self.last_replay = order
             yield order
 
+    def correct(self, partition: int) -> Iterator[Commit]:
+        """All that was read of a partition is read once more by a newer pipeline version."""
+        yield from self.replay(partition, 0, len(self.logs[partition % len(self.logs)]), newer=True, every=1)
+
     def replay_again(self) -> Iterator[Commit]:
         """A replay whose outcome was unknown goes on."""
         if self.last_replay is not None and self.last_replay.version >= self.version:
@@ -99,13 +103,13 @@ _any_row = st.builds(
     Record,
     what=st.just(ROW),
     id=st.integers(1, 3),
-    code=st.sampled_from(["a", "A", "ß"]),
+    code=st.sampled_from(["a", "a", "A", "ß"]),
     team=_teams,
     points=st.sampled_from([0, 5, 6, -4, 2**31 - 5, 2**40]),
     amount=st.sampled_from([None, Decimal("0.001"), Decimal("-7.250"), Decimal("123456789.125")]),
     seen=st.sampled_from([0, 1, 59, 60, 61, 3600]),
     goes=st.sampled_from([frozenset((ENTITY, EVENT))] * 3 + [frozenset((ENTITY,)), frozenset((EVENT,)), frozenset()]),
-    readable=st.sampled_from([1, 1, 1, 1, 2]),
+    readable=st.sampled_from([1, 1, 2]),
     slip=st.sampled_from([0, 0, 0, 1]),
 )
 _others = st.builds(
@@ -132,6 +136,7 @@ _steps = st.one_of(
             st.sampled_from([1, 1, 2]),
         )
     ),
+    st.tuples(st.just("correct"), _partition),
     st.tuples(st.just("replay_again")),
 )
 

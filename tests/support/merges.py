@@ -251,7 +251,14 @@ class Model:
     def replaces(self, table: str, order: Commit, offset: int, row: Row, held: Held) -> bool:
         """Whether a row replaces the one that is there."""
         corrected = (held.partition, held.offset) == (order.partition, offset) and held.version < order.version
-        return corrected or (table == ENTITY and row.seen > held.row.seen)
+        if table == EVENT:
+            return corrected or self.is_first(held, order.partition, offset)
+        return corrected or row.seen > held.row.seen
+
+    def is_first(self, held: Held, partition: int, offset: int) -> bool:
+        """Whether a replayed event comes before the row of its key in Kafka: it was in quarantine when that was
+        written, and a stream that could read it from the beginning would have kept it."""
+        return held.partition == partition and held.offset > offset
 
     def set_aside(self, order: Commit, number: int, bad: set[int]) -> None:
         """Keep what can be no row; what a replay made sound is resolved."""
