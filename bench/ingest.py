@@ -43,8 +43,8 @@ from tidemill.store.migrations import pipeline_version
 from tidemill.store.write.context import WriteContext
 from tidemill.stream.driver import Driver
 from tidemill.stream.plan.decode import decode
+from tidemill.stream.plan.dimensions import register_dimensions
 from tidemill.stream.plan.source import read_stream
-from tidemill.stream.plan.transform import register_dimensions
 from tidemill.stream.query import BatchCommitter, stream_rows
 from tidemill.stream.session import STREAM_CONF
 

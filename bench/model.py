@@ -40,7 +40,7 @@ from tidemill.store.connection import session
 from tidemill.store.control import leases, ledger
 from tidemill.store.migrations import pipeline_version
 from tidemill.store.write.context import WriteContext
-from tidemill.stream.plan.transform import register_dimensions
+from tidemill.stream.plan.dimensions import register_dimensions
 from tidemill.stream.query import BatchCommitter, stream_rows
 from tidemill.stream.session import STREAM_CONF
 

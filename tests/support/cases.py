@@ -13,7 +13,8 @@ from pyspark.sql import DataFrame, SparkSession
 
 from tidemill.spec import Pipeline, load_pipeline
 from tidemill.stream.plan.decode import decode
-from tidemill.stream.plan.transform import column_of, register_dimensions, transform
+from tidemill.stream.plan.dimensions import register_dimensions
+from tidemill.stream.plan.transform import column_of, transform
 
 KAFKA_COLUMNS = (
     "key BINARY, value BINARY, partition INT, offset LONG, timestamp TIMESTAMP,"

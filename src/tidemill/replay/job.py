@@ -38,8 +38,9 @@ from tidemill.store.write.retract import OutdatedRow, count_outdated, retract_ou
 from tidemill.stream.batch import run_batch
 from tidemill.stream.diagnosis import cause
 from tidemill.stream.plan.decode import decode
+from tidemill.stream.plan.dimensions import register_dimensions
 from tidemill.stream.plan.source import read_range
-from tidemill.stream.plan.transform import register_dimensions, transform
+from tidemill.stream.plan.transform import transform
 from tidemill.stream.task import MicroBatch, PartitionOutcome
 
 log = logging.getLogger(__name__)

@@ -35,7 +35,7 @@ from tidemill.stream.driver_status import DriverStatus
 from tidemill.stream.heartbeat import Heartbeat
 from tidemill.stream.kafka_probe import KafkaProbe
 from tidemill.stream.outage import Recovery, ended_by
-from tidemill.stream.plan.transform import register_dimensions
+from tidemill.stream.plan.dimensions import register_dimensions
 from tidemill.stream.query import BatchCommitter, stream_rows
 from tidemill.stream.rollup_builder import RollupBuilder
 from tidemill.stream.start_offsets import find_start
