@@ -43,6 +43,47 @@ def test_a_copy_is_the_same_pipeline(own: Settings, edit: Edit) -> None:
     )
 
 
+@pytest.mark.parametrize(
+    "name",
+    [
+        "forest.py",
+        "trees/__init__.py",
+        "trees/deep/__init__.py",
+        "trees/deep/oak.py",
+        "__main__.py",
+        "__init__.py",
+        "trees/_private.py",
+        "trees/__dunder__/weights.bin",
+        "data/words.txt",
+        "legacy.pyc",
+    ],
+)
+def test_every_file_that_can_be_imported_or_read_counts(own: Settings, edit: Edit, name: str) -> None:
+    """At any depth and under any name that Python gives a meaning: without it, and with other bytes, it is another
+    version, and the copy has the same bytes."""
+    before = edit("one")
+    file = before.folder / name
+    file.parent.mkdir(parents=True, exist_ok=True)
+    digests = {before.digest}
+    for version, content in enumerate((b"", b"STAGES = []\n", b"STAGES = [1]\n"), 1):
+        file.write_bytes(content)
+        pipeline = load_pipeline(before.folder)
+        digests.add(pipeline.digest)
+        assert (save_snapshot(own, pipeline, version) / name).read_bytes() == content
+    assert len(digests) == 4
+
+
+@pytest.mark.parametrize("name", ["__pycache__/forest.cpython-311.pyc", "trees/__pycache__/oak.pyc", "trees/.cache/x"])
+def test_what_running_the_pipeline_leaves_behind_does_not_count(own: Settings, edit: Edit, name: str) -> None:
+    """Bytecode and hidden files make no version, and are in no copy."""
+    before = edit("one")
+    (before.folder / name).parent.mkdir(parents=True)
+    (before.folder / name).write_bytes(b"cached")
+    pipeline = load_pipeline(before.folder)
+    assert pipeline.digest == before.digest
+    assert not (save_snapshot(own, pipeline, 1) / name).exists()
+
+
 def test_nothing_is_newest_where_nothing_was_kept(own: Settings) -> None:
     """Neither without the state folder nor with other pipelines in it."""
     assert newest_snapshot(own, "flights") is None

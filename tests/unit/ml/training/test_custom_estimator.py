@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
+import shutil
 import sys
 from pathlib import Path
 
 import pytest
 from pyspark.ml import Pipeline
 
+from support.paths import TIDES
+from tidemill.config import Settings
+from tidemill.deploy.snapshots import save_snapshot
 from tidemill.errors import ModelError
 from tidemill.ml.training.custom_estimator import custom_pipeline
+from tidemill.spec import load_pipeline
 
 EMPTY = "from pyspark.ml import Pipeline\nimport beside\n"
 
@@ -52,6 +57,21 @@ def test_another_version_is_another_module(folder: Path, tmp_path: Path) -> None
         custom_pipeline("forest:build", tmp_path, [], {})
     assert raised.value.code == "TM-ML-ESTIMATOR-NOT-IMPORTED"
     assert raised.value.value == "ModuleNotFoundError: No module named 'forest'"
+
+
+def test_a_package_with_sub_packages_is_imported_from_the_copy_of_an_applied_folder(
+    own: Settings, tmp_path: Path
+) -> None:
+    """The names that ``__init__.py`` defines are those of the applied version, also after the folder has changed."""
+    folder = Path(shutil.copytree(TIDES, tmp_path / "pipelines" / "tides"))
+    (folder / "trees" / "deep").mkdir(parents=True)
+    (folder / "trees" / "__init__.py").write_text("from trees.deep import build\n")
+    (folder / "trees" / "deep" / "__init__.py").write_text(
+        "from pyspark.ml import Pipeline\n\ndef build(features, parameters):\n    return Pipeline(stages=[])\n"
+    )
+    copy = save_snapshot(own, load_pipeline(folder), 1)
+    (folder / "trees" / "__init__.py").write_text("")
+    assert isinstance(custom_pipeline("trees:build", copy, [], {}), Pipeline)
 
 
 def test_then_come_installed_packages(folder: Path) -> None:
