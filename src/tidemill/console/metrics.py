@@ -108,7 +108,7 @@ def _streams(streams: list[StreamStatus]) -> Iterator[Metric]:
                     family.add_metric([stream.stream], value)
             yield family
     latency = SummaryMetricFamily(
-        "tidemill_stream_latency_seconds", "From Kafka's timestamp of a record to its COMMIT, over the last minutes."
+        "tidemill_stream_latency_seconds", "From Kafka's timestamp of a record to its COMMIT, over the last minute."
     )
     for stream in streams:
         for quantile, value in (("0.5", stream.latency_p50_seconds), ("0.99", stream.latency_p99_seconds)):

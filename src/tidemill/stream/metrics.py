@@ -1,7 +1,7 @@
 """The metrics of a stream: throughput, and latency from the Kafka timestamp of a record to its COMMIT.
 
 A task returns its latencies as a histogram over buckets of equal ratio, so that a batch adds a few numbers and not one
-for each record. The driver adds up the histograms of the last minutes.
+for each record. The driver adds up the histograms of the last minute.
 """
 
 from __future__ import annotations
@@ -17,8 +17,8 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-LATENCY_SECONDS = 300.0
-"""Latencies are those of the commits of the last so many seconds."""
+LATENCY_SECONDS = 60.0
+"""Latencies are those of the commits of the last so many seconds, so that a backlog counts no longer than that."""
 RATE_SECONDS = 60.0
 """The rate is that of the last so many seconds."""
 _SLOT_SECONDS = 5.0

@@ -49,7 +49,7 @@ def test_a_backlog_of_years_fits_the_column() -> None:
 
 
 def test_batches_add_up_and_are_pruned() -> None:
-    """Quantiles are those of all commits of the last minutes, and then of none; the totals stay."""
+    """Quantiles are those of all commits of the last minute, and then of none; the totals stay."""
     measures = StreamMetrics(began=0)
     measures.note(10, 900, 2.5, [latencies(stamps(*900 * [100]), NOW_US)])
     measures.note(20, 100, 1.5, [latencies(stamps(*50 * [5_000]), NOW_US), latencies(stamps(*50 * [5_000]), NOW_US)])
@@ -59,6 +59,17 @@ def test_batches_add_up_and_are_pruned() -> None:
     assert facts["latency_p99_ms"] == pytest.approx(5_000, rel=0.1)
     late = measures.facts(20 + LATENCY_SECONDS, UTC_NOW)
     assert (late["records"], late["latency_p50_ms"], late["latency_p99_ms"]) == (1000, None, None)
+
+
+def test_a_backlog_that_was_read_is_forgotten_after_a_minute() -> None:
+    """However many its records were: the latency is that of what was committed since."""
+    measures = StreamMetrics(began=0)
+    measures.note(100, 1_000_000, 9, [latencies(stamps(*10_000 * [110_000]), NOW_US)])
+    for second in range(101, 171):
+        measures.note(second, 5, 0.3, [latencies(stamps(*5 * [400]), NOW_US)])
+    facts = measures.facts(170, UTC_NOW)
+    assert facts["latency_p50_ms"] == pytest.approx(400, rel=0.1)
+    assert facts["latency_p99_ms"] == pytest.approx(400, rel=0.1)
 
 
 def test_the_rate_is_that_of_the_last_minute() -> None:
