@@ -76,15 +76,15 @@ SINGLE_WARM_UP = 10
 """Batches of one record that are not counted."""
 _COLUMNS = {
     "id": "BIGINT NOT NULL", "status": "VARCHAR(10) NOT NULL", "carrier": "VARCHAR(4) NOT NULL",
-    "flight": "INT NOT NULL", "tailnum": "VARCHAR(8)", "origin": "CHAR(3) NOT NULL", "dest": "CHAR(3) NOT NULL",
+    "flight": "INT NOT NULL", "tailnum": "VARCHAR(8)", "origin": "VARCHAR(3) NOT NULL", "dest": "VARCHAR(3) NOT NULL",
     "distance": "INT", "scheduled_at": "DATETIME NOT NULL", "departed_at": "DATETIME", "dep_delay": "INT",
     "arrived_at": "DATETIME", "arr_delay": "INT", "air_time": "INT", "updated_at": "DATETIME(6) NOT NULL",
 }  # fmt: skip
 """The feed's own, as they come."""
 _HOUR = "DATE_FORMAT(scheduled_at, '%Y-%m-%d %H:00:00')"
 _ROLLUPS = {
-    "by_hour": {"origin": {"expr": "origin", "type": "CHAR(3)"}, "hour": {"expr": _HOUR, "type": "DATETIME"}},
-    "by_route": {"carrier": {"expr": "carrier", "type": "VARCHAR(4)"}, "dest": {"expr": "dest", "type": "CHAR(3)"}},
+    "by_hour": {"origin": {"expr": "origin", "type": "VARCHAR(3)"}, "hour": {"expr": _HOUR, "type": "DATETIME"}},
+    "by_route": {"carrier": {"expr": "carrier", "type": "VARCHAR(4)"}, "dest": {"expr": "dest", "type": "VARCHAR(3)"}},
 }
 
 

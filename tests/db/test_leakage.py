@@ -101,7 +101,7 @@ def load(settings: Settings, pipeline: Pipeline, rows: pd.DataFrame) -> None:
         statement = dialect(settings.db_dialect).load(settings.db_data, "flights", table.column_names)
         bulk_load(connection, statement, table, table.column_names)
         cursor.execute(
-            f"INSERT INTO delays_by_hour SELECT UNHEX(MD5(CONCAT(q.origin, q.hour))), q.* FROM ({query}) AS q"
+            f"INSERT INTO delays_by_hour SELECT UNHEX(SHA2(CONCAT(q.origin, q.hour), 256)), q.* FROM ({query}) AS q"
         )
 
 

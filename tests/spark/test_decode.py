@@ -178,7 +178,7 @@ def test_a_key_out_of_range_becomes_no_other_key(spark: SparkSession, settings: 
     ]
     batch, _ = classified(spark, settings, make(tmp_path, tables=tables), messages)
     assert [bad.reason.split(", and ")[-1] for bad in batch.rejected] == [
-        "column id does not fit INT NOT NULL",
+        "column id: 3000000000 does not fit INT NOT NULL",
         "its key does not fit the key of the table",
         "its key is not id BIGINT",
     ]

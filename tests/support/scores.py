@@ -179,7 +179,7 @@ def open_post(settings: Settings, folder: Path, *, features: str = FEATURES, **m
         "rollups": {
             "parcels_by_city": {
                 "of": "parcels",
-                "by": {"city": {"expr": "city", "type": "CHAR(8)"}},
+                "by": {"city": {"expr": "city", "type": "VARCHAR(8)"}},
                 "measures": {"parcels": "count(*)"},
             }
         },

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from tidemill.errors import SpecError
 from tidemill.spec.checks.features import check_features
+from tidemill.spec.column_types import parse_column_type
 from tidemill.spec.estimators import ESTIMATORS, LIVE, Problem, is_custom, metrics_of, problem_of
 from tidemill.spec.feature_query import FeatureQuery
 from tidemill.spec.known_names import require_known
@@ -36,8 +37,8 @@ def check_model(pipeline: Pipeline, name: str, sql: str) -> FeatureQuery:
     return query
 
 
-_INEXACT_TYPES = ("BINARY", "VARBINARY", "TINYBLOB", "BLOB", "MEDIUMBLOB", "LONGBLOB", "BIT", "FLOAT", "REAL")
-"""Column types whose values change on the way through Spark."""
+_INEXACT_KINDS = ("VARBINARY",)
+"""Of the types that a key may have, those whose values change on the way through Spark's JDBC reader."""
 
 
 def _check_key(place: str, pipeline: Pipeline, model: Model) -> None:
@@ -45,7 +46,7 @@ def _check_key(place: str, pipeline: Pipeline, model: Model) -> None:
     if set(model.key) != set(table.key):
         raise SpecError("TM-SPEC-MODEL-KEY", value=", ".join(model.key), place=place, table=model.table)
     for column in model.key:
-        if table.columns[column].upper().startswith(_INEXACT_TYPES):
+        if parse_column_type(table.columns[column]).kind in _INEXACT_KINDS:
             raise SpecError("TM-SPEC-MODEL-KEY-TYPE", value=f"{column}: {table.columns[column]}", place=place)
 
 

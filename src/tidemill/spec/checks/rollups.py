@@ -2,20 +2,18 @@
 
 from __future__ import annotations
 
-import re
 from dataclasses import dataclass
 
 from sqlglot import exp
 
 from tidemill.errors import SpecError
 from tidemill.spec.checks.parsing import parse_expression
+from tidemill.spec.column_types import INTEGERS, parse_column_type
 from tidemill.spec.known_names import require_known
 
-_APPROXIMATE = ("DOUBLE", "FLOAT", "REAL")
-_INTEGERS = {"TINYINT": 3, "BOOL": 3, "BOOLEAN": 3, "YEAR": 4, "SMALLINT": 5, "MEDIUMINT": 8, "INT": 10, "INTEGER": 10}
-_INTEGERS |= {"BIGINT": 20}
+_APPROXIMATE = ("DOUBLE", "FLOAT")
+_INTEGERS = {"TINYINT": 3, "YEAR": 4, "SMALLINT": 5, "MEDIUMINT": 8, "INT": 10, "BIGINT": 20}
 """Digits of the largest value."""
-_DECIMALS = ("DECIMAL", "NUMERIC", "DEC", "FIXED")
 LONG = "DECIMAL(38,0)"
 """Holds any sum of BIGINTs."""
 _DIGITS, _SCALE = 65, 30
@@ -99,16 +97,14 @@ class _Summand:
         raise self._not_numeric(node.sql(dialect="mysql"))
 
     def _column(self, name: str) -> _Number:
-        declared = self.columns[name].strip().upper()
-        if declared.startswith(_APPROXIMATE):
+        declared = parse_column_type(self.columns[name])
+        if declared.kind in _APPROXIMATE:
             raise SpecError("TM-SPEC-SUM-APPROXIMATE", value=f"{name}: {self.columns[name]}", place=self.place)
-        found = re.match(r"(\w+)(?:\s*\(\s*(\d+)\s*(?:,\s*(\d+)\s*)?\))?", declared)
-        kind = found[1] if found else ""
-        if kind in _INTEGERS:
-            return _Number(_INTEGERS[kind])
-        if found and kind in _DECIMALS:
-            scale = int(found[3] or 0)
-            return _Number(int(found[2] or 10) - scale, scale, whole=False)
+        if declared.kind in _INTEGERS:
+            return _Number(_INTEGERS[declared.kind])
+        if declared.kind == "DECIMAL":
+            digits, scale = declared.size
+            return _Number(digits - scale, scale, whole=False)
         raise self._not_numeric(f"{name}: {self.columns[name]}")
 
     def _not_numeric(self, value: str) -> SpecError:
@@ -170,36 +166,33 @@ def check_group_key(place: str, expression: str, columns: dict[str, str]) -> Non
         require_known(place, column.name, columns)
 
 
-_GROUP_TYPE = re.compile(
-    r"(?:(?:TINY|SMALL|MEDIUM|BIG)?INT(?:\(\d+\))?(?: UNSIGNED| SIGNED)?|INTEGER(?: UNSIGNED| SIGNED)?"
-    r"|DECIMAL(?:\(\d+(?:, ?\d+)?\))?|CHAR(?:\(\d+\))?|VARCHAR\(\d+\)|DATE|(?:DATETIME|TIME)(?:\([0-6]\))?)"
-    r"(?: NOT NULL)?"
-)
+_GROUP_KINDS = (*INTEGERS, "DECIMAL", "VARCHAR", "DATE", "DATETIME", "TIME")
+_GROUP_ATTRIBUTES = frozenset({"NOT", "NULL", "UNSIGNED", "SIGNED"})
 
 
 def check_group_type(place: str, declared: str) -> None:
     """Check the column type of a key that a rollup groups by.
 
     Raises:
-        SpecError: no expression can be cast to it in every database.
+        SpecError: no expression can be cast to it in every database, or it shows two groups alike: CHAR drops the
+            blanks at the end.
     """
-    if not _GROUP_TYPE.fullmatch(_upper(declared)):
+    parsed = parse_column_type(declared)
+    has_size = parsed.kind != "VARCHAR" or parsed.length is not None
+    if parsed.kind not in _GROUP_KINDS or not has_size or not _GROUP_ATTRIBUTES.issuperset(parsed.attributes):
         raise SpecError("TM-SPEC-GROUP-TYPE", value=declared, place=place)
 
 
 def cast_type(declared: str) -> str:
     """The column type of a group's key as CAST knows it."""
-    kind = _upper(declared).removesuffix(" NOT NULL")
-    if "INT" in kind:
+    parsed = parse_column_type(declared)
+    if parsed.kind in INTEGERS:
         # CAST(-1 AS UNSIGNED) is a large number; as DECIMAL it stays negative, which the column refuses.
-        return "DECIMAL(20,0)" if kind.endswith("UNSIGNED") else "SIGNED"
-    if kind in ("DECIMAL", "CHAR"):
-        return {"DECIMAL": "DECIMAL(10,0)", "CHAR": "CHAR(1)"}[kind]
-    return kind.replace("VARCHAR", "CHAR")
-
-
-def _upper(declared: str) -> str:
-    return " ".join(declared.upper().split())
+        return "DECIMAL(20,0)" if parsed.unsigned else "SIGNED"
+    if parsed.kind == "DECIMAL":
+        return "DECIMAL({},{})".format(*parsed.size)
+    kind = "CHAR" if parsed.kind == "VARCHAR" else parsed.kind
+    return f"{kind}({', '.join(parsed.arguments)})" if parsed.arguments else kind
 
 
 def qualified(expression: str, alias: str) -> str:

@@ -103,5 +103,6 @@ def table_definition(table: Table) -> str:
 
 def rollup_definition(rollup: Rollup) -> str:
     """A digest of the declaration, kept as the comment of the rollup's table. With another one the existing numbers
-    would mean something else."""
-    return "definition " + hashlib.sha256(rollup.model_dump_json().encode()).hexdigest()[:32]
+    would mean something else; so would the groups of another kind of digest."""
+    parts = json.dumps(["sha256", rollup.model_dump_json()])
+    return "definition " + hashlib.sha256(parts.encode()).hexdigest()[:32]

@@ -4,7 +4,7 @@ A commit gathers its differences in a temporary table, one row for each group, a
 group, and deletes the groups that are left without rows. For example, a batch of new rows::
 
     INSERT INTO `data`.`_delta_clicks_by_page` (`_group`, `page`, `clicks`, `_rows`)
-    SELECT UNHEX(MD5(CONCAT_WS(',', QUOTE(`page`)))), `page`, SUM(`clicks`), SUM(`_rows`)
+    SELECT UNHEX(SHA2(CONCAT_WS(',', QUOTE(`page`)), 256)), `page`, SUM(`clicks`), SUM(`_rows`)
     FROM (SELECT CAST(LEFT(`s`.`page`, 20) AS CHAR(20)) AS `page`, 1 AS `clicks`, 1 AS `_rows`
         FROM `data`.`_stage_clicks` AS s) AS d
     GROUP BY `page`;
@@ -121,7 +121,7 @@ class RollupStatements(MergeStatements, TableStatements):
     def sum_by_group(self, rollup: Rollup, changes: str) -> str:
         """A query's rows added up by group."""
         keys = columns_of(rollup.by)
-        group = "UNHEX(MD5(CONCAT_WS(',', " + ", ".join(f"QUOTE({quote(key)})" for key in rollup.by) + ")))"
+        group = "UNHEX(SHA2(CONCAT_WS(',', " + ", ".join(f"QUOTE({quote(key)})" for key in rollup.by) + "), 256))"
         sums = ", ".join(f"SUM({quote(measure)})" for measure in [*rollup.measures, "_rows"])
         return f"SELECT {group}, {keys}, {sums} FROM ({changes}) AS d GROUP BY {keys}"
 

@@ -23,7 +23,7 @@ What the statements rely on, according to the documentation of 7.3 to 9.1:
   are. Reference tables have a primary key, and are written over the master aggregator;
 - ``time_zone`` cannot be set by a session: the servers' ``default_time_zone`` must be +00:00;
 - DELETE has a LIMIT and no ORDER BY;
-- there is no CHECK; QUOTE, MD5, UNHEX and CRC32 exist;
+- there is no CHECK; QUOTE, SHA2, UNHEX and CRC32 exist;
 - AUTO_INCREMENT rises on each aggregator separately: all connections use the same one.
 """
 

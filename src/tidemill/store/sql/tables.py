@@ -3,13 +3,13 @@
 For example a rollup::
 
     CREATE TABLE IF NOT EXISTS `data`.`clicks_by_page` (
-        `_group` BINARY(16) NOT NULL,
+        `_group` BINARY(32) NOT NULL,
         `page` VARCHAR(20),
         `clicks` BIGINT NOT NULL,
         `_rows` BIGINT NOT NULL,
         PRIMARY KEY (`_group`),
         KEY `by_keys` (`page`)
-    ) DEFAULT CHARACTER SET utf8mb4 COLLATE utf8mb4_nopad_bin COMMENT 'definition a0fc199ac710083427dccbcbdbce9bb3';
+    ) DEFAULT CHARACTER SET utf8mb4 COLLATE utf8mb4_nopad_bin COMMENT 'definition d3bc3929b016c329c10da6daada8c170';
 """
 
 from __future__ import annotations
@@ -56,7 +56,7 @@ class TableStatements(Capabilities):
         """The columns of a rollup, and of its differences."""
         measures = {m: parse_measure(m, expr, table.columns).type for m, expr in rollup.measures.items()}
         return [
-            "`_group` BINARY(16) NOT NULL",
+            "`_group` BINARY(32) NOT NULL",
             *(f"{quote(column)} {key.type}" for column, key in rollup.by.items()),
             *(f"{quote(measure)} {kind} NOT NULL" for measure, kind in measures.items()),
             "`_rows` BIGINT NOT NULL",

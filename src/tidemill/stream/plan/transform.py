@@ -2,20 +2,19 @@
 
 from __future__ import annotations
 
-import re
 from functools import reduce
 from operator import or_
 
 from pyspark.sql import Column, DataFrame, SparkSession
 from pyspark.sql import functions as F
-from pyspark.sql.types import DataType, NumericType
 
 from tidemill.spec.checks.transform import KEPT, RECORD, RECORDS, parse_transform
-from tidemill.spec.schema import Otherwise, Pipeline, Table
+from tidemill.spec.column_types import parse_column_type
+from tidemill.spec.schema import Otherwise, Pipeline
 from tidemill.spec.tombstones import deletes_from
 from tidemill.stream.plan.decode import COORDINATES, TOMBSTONE_KEY, struct_of
+from tidemill.stream.plan.fits import compared_value, fitted
 
-_DECIMAL = re.compile(r"(DECIMAL|NUMERIC)\(\d+, ?\d+\)")
 _MISFIT = "_misfit"
 WARNED, FAILED = "_warned", "_failed"
 """Prefixes of a column for each check that only warns, and for each that ends the stream: true where it is not met."""
@@ -38,7 +37,9 @@ def transform(spark: SparkSession, records: DataFrame, pipeline: Pipeline) -> Da
     for number, (name, table) in enumerate(pipeline.tables.items()):
         frame.createOrReplaceTempView(RECORDS)
         parsed = parse_transform(pipeline.sql(table.from_), table.from_, tuple(pipeline.dimensions))
-        rows = _typed(spark.sql(parsed.sql), table)
+        selected = spark.sql(parsed.sql)
+        values, misfit = fitted(selected, table)
+        rows = selected.withColumns({**values, _MISFIT: misfit})
         checks = {check: ~F.expr(check.expect) for check in pipeline.checks_of(name)}
         unmet = [
             F.when(failed, F.lit(f"check {check.name}: expected {check.expect}"))
@@ -48,7 +49,7 @@ def transform(spark: SparkSession, records: DataFrame, pipeline: Pipeline) -> Da
         prepared = F.struct(
             *table.columns,
             KEPT,
-            F.coalesce(_rejection(table), *unmet).alias("_rejected"),
+            F.coalesce(F.col(_MISFIT), *unmet).alias("_rejected"),
             *(F.coalesce(failed, F.lit(False)).alias(f"check {check.name}") for check, failed in checks.items()),
         )
         frame = rows.select(f"{RECORD}.*", prepared.alias(f"_table_{number}"))
@@ -103,71 +104,8 @@ def _tombstone_columns(pipeline: Pipeline) -> list[Column]:
     table = pipeline.tables[tables[0]]
     types = struct_of(str(pipeline.source.key))
     tombstone_key = F.col(TOMBSTONE_KEY)
-    cast = {c: _cast(tombstone_key.getField(c), types[c].dataType, table.columns[c]) for c in table.key}
-    return [column.alias(column_of(TOMBSTONE_KEY, name)) for name, column in cast.items()]
-
-
-_SPARK_TYPES = (
-    ("BIGINT UNSIGNED", "decimal(20,0)"),
-    ("INT UNSIGNED", "bigint"),
-    ("MEDIUMINT", "int"),
-    ("SMALLINT UNSIGNED", "int"),
-    ("TINYINT UNSIGNED", "smallint"),
-    ("BIGINT", "bigint"),
-    ("INT", "int"),
-    ("INTEGER", "int"),
-    ("SMALLINT", "smallint"),
-    ("TINYINT", "tinyint"),
-    ("DATETIME", "timestamp"),
-    ("TIMESTAMP", "timestamp"),
-    ("DATE", "date"),
-    ("DOUBLE", "double"),
-    ("FLOAT", "float"),
-    ("VARCHAR", "string"),
-    ("CHAR", "string"),
-)
-
-
-def _compared(table: Table) -> list[str]:
-    """Key and version: database and Spark must agree which of two rows is the newer one."""
-    return sorted({*table.key, *([table.version] if table.version else [])})
-
-
-def _typed(rows: DataFrame, table: Table) -> DataFrame:
-    """Key and version in the types of their columns; NULL where the value does not fit the type, with the reason.
-
-    A cast without ANSI would wrap a number that is out of range to another one, which may be the key of another row.
-    """
-    typed = {name: _cast(F.col(name), rows.schema[name].dataType, table.columns[name]) for name in _compared(table)}
-    misfits = [
-        F.when(F.col(name).isNotNull() & column.isNull(), F.lit(f"column {name} does not fit {table.columns[name]}"))
-        for name, column in typed.items()
-    ]
-    return rows.withColumns({**typed, _MISFIT: F.coalesce(*misfits)})
-
-
-def _cast(column: Column, actual: DataType, declared: str) -> Column:
-    kind = _spark_type(declared)
-    if kind is None or actual.simpleString() == kind:
-        return column
-    cast = column.try_cast(kind)
-    if isinstance(actual, NumericType) and kind not in ("double", "float", "string"):
-        # try_cast is NULL for what is out of range, and cuts a fraction off.
-        return F.when(cast == column, cast)
-    return cast
-
-
-def _spark_type(declared: str) -> str | None:
-    declared = declared.upper()
-    if match := _DECIMAL.match(declared):
-        return match.group(0).replace("NUMERIC", "DECIMAL").lower()
-    words = declared.replace("(", " ").split()
-    named = f"{words[0]} UNSIGNED" if "UNSIGNED" in words else words[0]
-    return next((kind for prefix, kind in _SPARK_TYPES if prefix in (named, words[0])), None)
-
-
-def _rejection(table: Table) -> Column:
-    """Why the table would reject the row, as far as NULL in it is concerned; NULL if it would not."""
-    required = [name for name, kind in table.columns.items() if "NOT NULL" in kind.upper()]
-    reasons = [F.when(F.col(name).isNull(), F.lit(f"column {name} is NULL")) for name in required]
-    return F.coalesce(F.col(_MISFIT), *reasons)
+    keys = {
+        name: compared_value(tombstone_key.getField(name), types[name].dataType, parse_column_type(table.columns[name]))
+        for name in table.key
+    }
+    return [column.alias(column_of(TOMBSTONE_KEY, name)) for name, column in keys.items()]

@@ -80,9 +80,11 @@ def test_what_differences_cannot_keep_is_refused(expression: str, code: str, val
         ("mediumint", "SIGNED"),
         ("INT(11) NOT NULL", "SIGNED"),
         ("BIGINT unsigned", "DECIMAL(20,0)"),
-        ("DECIMAL(12, 2)", "DECIMAL(12, 2)"),
+        ("DECIMAL(12, 2)", "DECIMAL(12,2)"),
+        ("numeric(9) NOT NULL", "DECIMAL(9,0)"),
+        ("INT8 UNSIGNED", "DECIMAL(20,0)"),
+        ("CHARACTER VARYING(8)", "CHAR(8)"),
         ("DECIMAL", "DECIMAL(10,0)"),
-        ("CHAR", "CHAR(1)"),
         ("VARCHAR(8)", "CHAR(8)"),
         ("DATE", "DATE"),
         ("DATETIME(6)", "DATETIME(6)"),
@@ -96,9 +98,13 @@ def test_a_group_is_cast_to_its_type(declared: str, cast: str) -> None:
 
 
 @pytest.mark.parametrize(
-    "declared", ["BOOLEAN", "TEXT", "VARBINARY(8)", "DOUBLE", "TIMESTAMP", "JSON", "VARCHAR", "CHAR(8) UNIQUE", ""]
+    "declared",
+    [
+        *("CHAR", "CHAR(8)", "TEXT", "VARBINARY(8)", "BINARY(2)", "DOUBLE", "TIMESTAMP", "JSON", "VARCHAR", ""),
+        *("VARCHAR(8) UNIQUE", "VARCHAR(8) COLLATE utf8mb4_general_ci", "NATIONAL VARCHAR(8)", "INT ZEROFILL"),
+    ],
 )
 def test_other_types_are_no_groups(declared: str) -> None:
-    """What cannot be cast to everywhere is refused, and the refusal names what can."""
+    """What cannot be cast to everywhere, or shows two groups alike, is refused, and the refusal names what can."""
     with pytest.raises(SpecError, match="TM-SPEC-GROUP-TYPE"):
         check_group_type("by.k", declared)

@@ -50,7 +50,7 @@ SHOP = Pipeline.model_validate(
                 "from": "clicks.sql",
                 "kind": "event",
                 "key": ["code"],
-                "columns": {"code": "CHAR(12) NOT NULL", "page": "TEXT", "at": "DATETIME(6) NOT NULL"},
+                "columns": {"code": "VARCHAR(12) NOT NULL", "page": "TEXT", "at": "DATETIME(6) NOT NULL"},
             },
         },
         "rollups": {

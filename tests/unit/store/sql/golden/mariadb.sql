@@ -147,7 +147,7 @@ WHERE d.`_partition` = %(partition)s AND d.`_offset` >= s.`_offset` AND d.`_comm
 
 -- create_table clicks
 CREATE TABLE IF NOT EXISTS `data`.`clicks` (
-    `code` CHAR(12) NOT NULL,
+    `code` VARCHAR(12) NOT NULL,
     `page` TEXT,
     `at` DATETIME(6) NOT NULL,
     `_commit` BIGINT UNSIGNED NOT NULL,
@@ -155,21 +155,21 @@ CREATE TABLE IF NOT EXISTS `data`.`clicks` (
     `_offset` BIGINT UNSIGNED NOT NULL,
     `_pipeline_version` INT UNSIGNED NOT NULL,
     PRIMARY KEY (`code`)
-) DEFAULT CHARACTER SET utf8mb4 COLLATE utf8mb4_nopad_bin COMMENT 'definition e2f07a35db901a5ab5cac56ebd7d9fec';
+) DEFAULT CHARACTER SET utf8mb4 COLLATE utf8mb4_nopad_bin COMMENT 'definition 4fcff045ce706bf4012481f0688f6a7d';
 
 -- create_deletion_markers clicks
-CREATE TABLE IF NOT EXISTS `data`.`_deleted_clicks` (`code` CHAR(12) NOT NULL,
+CREATE TABLE IF NOT EXISTS `data`.`_deleted_clicks` (`code` VARCHAR(12) NOT NULL,
     `_commit` BIGINT UNSIGNED NOT NULL, `_partition` INT UNSIGNED NOT NULL,
     `_offset` BIGINT UNSIGNED NOT NULL,
     PRIMARY KEY (`code`)) DEFAULT CHARACTER SET utf8mb4 COLLATE utf8mb4_nopad_bin;
 
 -- create_stage clicks
-CREATE OR REPLACE TEMPORARY TABLE `data`.`_stage_clicks` (`code` CHAR(12) NOT NULL, `page` TEXT,
+CREATE OR REPLACE TEMPORARY TABLE `data`.`_stage_clicks` (`code` VARCHAR(12) NOT NULL, `page` TEXT,
     `at` DATETIME(6) NOT NULL, `_offset` BIGINT UNSIGNED NOT NULL,
     PRIMARY KEY (`code`)) DEFAULT CHARACTER SET utf8mb4 COLLATE utf8mb4_nopad_bin;
 
 -- create_stage clicks keyed=False
-CREATE OR REPLACE TEMPORARY TABLE `data`.`_stage_clicks` (`code` CHAR(12) NOT NULL, `page` TEXT,
+CREATE OR REPLACE TEMPORARY TABLE `data`.`_stage_clicks` (`code` VARCHAR(12) NOT NULL, `page` TEXT,
     `at` DATETIME(6) NOT NULL,
     `_offset` BIGINT UNSIGNED NOT NULL) DEFAULT CHARACTER SET utf8mb4 COLLATE utf8mb4_nopad_bin;
 
@@ -206,10 +206,10 @@ STRAIGHT_JOIN `data`.`clicks` AS t ON t.`code` = s.`code`
 WHERE t.`_commit` = %(commit)s;
 
 -- create_tombstones clicks
-CREATE OR REPLACE TEMPORARY TABLE `data`.`_tombstones_clicks` (`code` CHAR(12) NOT NULL,
+CREATE OR REPLACE TEMPORARY TABLE `data`.`_tombstones_clicks` (`code` VARCHAR(12) NOT NULL,
     `_offset` BIGINT UNSIGNED NOT NULL,
     PRIMARY KEY (`code`)) DEFAULT CHARACTER SET utf8mb4 COLLATE utf8mb4_nopad_bin;
-CREATE OR REPLACE TEMPORARY TABLE `data`.`_locked_clicks` (`code` CHAR(12) NOT NULL,
+CREATE OR REPLACE TEMPORARY TABLE `data`.`_locked_clicks` (`code` VARCHAR(12) NOT NULL,
     `_offset` BIGINT UNSIGNED NOT NULL,
     PRIMARY KEY (`code`)) DEFAULT CHARACTER SET utf8mb4 COLLATE utf8mb4_nopad_bin;
 
@@ -260,7 +260,7 @@ WHERE d.`_partition` = %(partition)s AND d.`_offset` >= s.`_offset` AND d.`_comm
 
 -- create_rollup orders_by_hour
 CREATE TABLE IF NOT EXISTS `data`.`orders_by_hour` (
-    `_group` BINARY(16) NOT NULL,
+    `_group` BINARY(32) NOT NULL,
     `state` VARCHAR(8),
     `hour` DATETIME,
     `orders` BIGINT NOT NULL,
@@ -269,7 +269,7 @@ CREATE TABLE IF NOT EXISTS `data`.`orders_by_hour` (
     `_rows` BIGINT NOT NULL,
     PRIMARY KEY (`_group`),
     KEY `by_keys` (`state`, `hour`)
-) DEFAULT CHARACTER SET utf8mb4 COLLATE utf8mb4_nopad_bin COMMENT 'definition 79c614729f3024a846b699baadd3f85c';
+) DEFAULT CHARACTER SET utf8mb4 COLLATE utf8mb4_nopad_bin COMMENT 'definition 001a32154b6f0f2c9747d42e37bdfbfc';
 
 -- create_rollup_cursor orders_by_hour
 CREATE TABLE IF NOT EXISTS `data`.`_cursor_orders_by_hour` (`shop` INT NOT NULL,
@@ -280,7 +280,7 @@ CREATE OR REPLACE TEMPORARY TABLE `data`.`_delta_orders_by_hour` LIKE `data`.`or
 
 -- move_rollup orders_by_hour all_new=True complete=True
 INSERT INTO `data`.`_delta_orders_by_hour` (`_group`, `state`, `hour`, `orders`, `amount`, `dear`, `_rows`)
-SELECT UNHEX(MD5(CONCAT_WS(',', QUOTE(`state`), QUOTE(`hour`)))), `state`, `hour`, SUM(`orders`),
+SELECT UNHEX(SHA2(CONCAT_WS(',', QUOTE(`state`), QUOTE(`hour`)), 256)), `state`, `hour`, SUM(`orders`),
     SUM(`amount`), SUM(`dear`), SUM(`_rows`)
 FROM (SELECT CAST(NULLIF(`s`.`state`, '') AS CHAR(8)) AS `state`, CAST(DATE_FORMAT(`s`.`placed_at`,
     '%%Y-%%m-%%d %%H:00:00') AS DATETIME) AS `hour`, 1 AS `orders`, COALESCE(`s`.`amount`, 0) AS `amount`,
@@ -298,7 +298,7 @@ ON DUPLICATE KEY UPDATE `data`.`orders_by_hour`.`orders` = `data`.`orders_by_hou
 
 -- move_rollup orders_by_hour all_new=False complete=True
 INSERT INTO `data`.`_delta_orders_by_hour` (`_group`, `state`, `hour`, `orders`, `amount`, `dear`, `_rows`)
-SELECT UNHEX(MD5(CONCAT_WS(',', QUOTE(`state`), QUOTE(`hour`)))), `state`, `hour`, SUM(`orders`),
+SELECT UNHEX(SHA2(CONCAT_WS(',', QUOTE(`state`), QUOTE(`hour`)), 256)), `state`, `hour`, SUM(`orders`),
     SUM(`amount`), SUM(`dear`), SUM(`_rows`)
 FROM (SELECT CAST(NULLIF(`s`.`state`, '') AS CHAR(8)) AS `state`, CAST(DATE_FORMAT(`s`.`placed_at`,
     '%%Y-%%m-%%d %%H:00:00') AS DATETIME) AS `hour`, 1 AS `orders`, COALESCE(`s`.`amount`, 0) AS `amount`,
@@ -333,7 +333,7 @@ WHERE r.`_rows` = 0;
 
 -- remove_from_rollup orders_by_hour complete=True
 INSERT INTO `data`.`_delta_orders_by_hour` (`_group`, `state`, `hour`, `orders`, `amount`, `dear`, `_rows`)
-SELECT UNHEX(MD5(CONCAT_WS(',', QUOTE(`state`), QUOTE(`hour`)))), `state`, `hour`, SUM(`orders`),
+SELECT UNHEX(SHA2(CONCAT_WS(',', QUOTE(`state`), QUOTE(`hour`)), 256)), `state`, `hour`, SUM(`orders`),
     SUM(`amount`), SUM(`dear`), SUM(`_rows`)
 FROM (SELECT CAST(NULLIF(`t`.`state`, '') AS CHAR(8)) AS `state`, CAST(DATE_FORMAT(`t`.`placed_at`,
     '%Y-%m-%d %H:00:00') AS DATETIME) AS `hour`, -1 AS `orders`, -COALESCE(`t`.`amount`, 0) AS `amount`,
@@ -357,7 +357,7 @@ DELETE FROM `data`.`_delta_orders_by_hour`;
 
 -- move_rollup orders_by_hour all_new=True complete=False
 INSERT INTO `data`.`_delta_orders_by_hour` (`_group`, `state`, `hour`, `orders`, `amount`, `dear`, `_rows`)
-SELECT UNHEX(MD5(CONCAT_WS(',', QUOTE(`state`), QUOTE(`hour`)))), `state`, `hour`, SUM(`orders`),
+SELECT UNHEX(SHA2(CONCAT_WS(',', QUOTE(`state`), QUOTE(`hour`)), 256)), `state`, `hour`, SUM(`orders`),
     SUM(`amount`), SUM(`dear`), SUM(`_rows`)
 FROM (SELECT CAST(NULLIF(`s`.`state`, '') AS CHAR(8)) AS `state`, CAST(DATE_FORMAT(`s`.`placed_at`,
     '%%Y-%%m-%%d %%H:00:00') AS DATETIME) AS `hour`, 1 AS `orders`, COALESCE(`s`.`amount`, 0) AS `amount`,
@@ -377,7 +377,7 @@ ON DUPLICATE KEY UPDATE `data`.`orders_by_hour`.`orders` = `data`.`orders_by_hou
 
 -- move_rollup orders_by_hour all_new=False complete=False
 INSERT INTO `data`.`_delta_orders_by_hour` (`_group`, `state`, `hour`, `orders`, `amount`, `dear`, `_rows`)
-SELECT UNHEX(MD5(CONCAT_WS(',', QUOTE(`state`), QUOTE(`hour`)))), `state`, `hour`, SUM(`orders`),
+SELECT UNHEX(SHA2(CONCAT_WS(',', QUOTE(`state`), QUOTE(`hour`)), 256)), `state`, `hour`, SUM(`orders`),
     SUM(`amount`), SUM(`dear`), SUM(`_rows`)
 FROM (SELECT CAST(NULLIF(`s`.`state`, '') AS CHAR(8)) AS `state`, CAST(DATE_FORMAT(`s`.`placed_at`,
     '%%Y-%%m-%%d %%H:00:00') AS DATETIME) AS `hour`, 1 AS `orders`, COALESCE(`s`.`amount`, 0) AS `amount`,
@@ -416,7 +416,7 @@ WHERE r.`_rows` = 0;
 
 -- remove_from_rollup orders_by_hour complete=False
 INSERT INTO `data`.`_delta_orders_by_hour` (`_group`, `state`, `hour`, `orders`, `amount`, `dear`, `_rows`)
-SELECT UNHEX(MD5(CONCAT_WS(',', QUOTE(`state`), QUOTE(`hour`)))), `state`, `hour`, SUM(`orders`),
+SELECT UNHEX(SHA2(CONCAT_WS(',', QUOTE(`state`), QUOTE(`hour`)), 256)), `state`, `hour`, SUM(`orders`),
     SUM(`amount`), SUM(`dear`), SUM(`_rows`)
 FROM (SELECT CAST(NULLIF(`t`.`state`, '') AS CHAR(8)) AS `state`, CAST(DATE_FORMAT(`t`.`placed_at`,
     '%Y-%m-%d %H:00:00') AS DATETIME) AS `hour`, -1 AS `orders`, -COALESCE(`t`.`amount`, 0) AS `amount`,
@@ -443,7 +443,7 @@ DELETE FROM `data`.`_delta_orders_by_hour`;
 -- probe_rollup orders_by_hour
 DELETE FROM `data`.`_delta_orders_by_hour`;
 INSERT INTO `data`.`_delta_orders_by_hour` (`_group`, `state`, `hour`, `orders`, `amount`, `dear`, `_rows`)
-SELECT UNHEX(MD5(CONCAT_WS(',', QUOTE(`state`), QUOTE(`hour`)))), `state`, `hour`, SUM(`orders`),
+SELECT UNHEX(SHA2(CONCAT_WS(',', QUOTE(`state`), QUOTE(`hour`)), 256)), `state`, `hour`, SUM(`orders`),
     SUM(`amount`), SUM(`dear`), SUM(`_rows`)
 FROM (SELECT CAST(NULLIF(`s`.`state`, '') AS CHAR(8)) AS `state`, CAST(DATE_FORMAT(`s`.`placed_at`,
     '%%Y-%%m-%%d %%H:00:00') AS DATETIME) AS `hour`, 1 AS `orders`, COALESCE(`s`.`amount`, 0) AS `amount`,
@@ -466,7 +466,7 @@ LIMIT 1;
 
 -- backfill_rollup orders_by_hour first=True
 INSERT INTO `data`.`_delta_orders_by_hour` (`_group`, `state`, `hour`, `orders`, `amount`, `dear`, `_rows`)
-SELECT UNHEX(MD5(CONCAT_WS(',', QUOTE(`state`), QUOTE(`hour`)))), `state`, `hour`, SUM(`orders`),
+SELECT UNHEX(SHA2(CONCAT_WS(',', QUOTE(`state`), QUOTE(`hour`)), 256)), `state`, `hour`, SUM(`orders`),
     SUM(`amount`), SUM(`dear`), SUM(`_rows`)
 FROM (SELECT CAST(NULLIF(`t`.`state`, '') AS CHAR(8)) AS `state`, CAST(DATE_FORMAT(`t`.`placed_at`,
     '%%Y-%%m-%%d %%H:00:00') AS DATETIME) AS `hour`, 1 AS `orders`, COALESCE(`t`.`amount`, 0) AS `amount`,
@@ -502,7 +502,7 @@ LIMIT 1;
 
 -- backfill_rollup orders_by_hour first=False
 INSERT INTO `data`.`_delta_orders_by_hour` (`_group`, `state`, `hour`, `orders`, `amount`, `dear`, `_rows`)
-SELECT UNHEX(MD5(CONCAT_WS(',', QUOTE(`state`), QUOTE(`hour`)))), `state`, `hour`, SUM(`orders`),
+SELECT UNHEX(SHA2(CONCAT_WS(',', QUOTE(`state`), QUOTE(`hour`)), 256)), `state`, `hour`, SUM(`orders`),
     SUM(`amount`), SUM(`dear`), SUM(`_rows`)
 FROM (SELECT CAST(NULLIF(`t`.`state`, '') AS CHAR(8)) AS `state`, CAST(DATE_FORMAT(`t`.`placed_at`,
     '%%Y-%%m-%%d %%H:00:00') AS DATETIME) AS `hour`, 1 AS `orders`, COALESCE(`t`.`amount`, 0) AS `amount`,
@@ -561,23 +561,23 @@ FROM (((SELECT `state`, `hour`, `orders`, `amount`, `dear`, `_rows`
 
 -- create_rollup clicks_by_page
 CREATE TABLE IF NOT EXISTS `data`.`clicks_by_page` (
-    `_group` BINARY(16) NOT NULL,
+    `_group` BINARY(32) NOT NULL,
     `page` VARCHAR(20),
     `clicks` BIGINT NOT NULL,
     `_rows` BIGINT NOT NULL,
     PRIMARY KEY (`_group`),
     KEY `by_keys` (`page`)
-) DEFAULT CHARACTER SET utf8mb4 COLLATE utf8mb4_nopad_bin COMMENT 'definition a0fc199ac710083427dccbcbdbce9bb3';
+) DEFAULT CHARACTER SET utf8mb4 COLLATE utf8mb4_nopad_bin COMMENT 'definition d3bc3929b016c329c10da6daada8c170';
 
 -- create_rollup_cursor clicks_by_page
-CREATE TABLE IF NOT EXISTS `data`.`_cursor_clicks_by_page` (`code` CHAR(12) NOT NULL) DEFAULT CHARACTER SET utf8mb4 COLLATE utf8mb4_nopad_bin;
+CREATE TABLE IF NOT EXISTS `data`.`_cursor_clicks_by_page` (`code` VARCHAR(12) NOT NULL) DEFAULT CHARACTER SET utf8mb4 COLLATE utf8mb4_nopad_bin;
 
 -- create_delta clicks_by_page
 CREATE OR REPLACE TEMPORARY TABLE `data`.`_delta_clicks_by_page` LIKE `data`.`clicks_by_page`;
 
 -- move_rollup clicks_by_page all_new=True complete=True
 INSERT INTO `data`.`_delta_clicks_by_page` (`_group`, `page`, `clicks`, `_rows`)
-SELECT UNHEX(MD5(CONCAT_WS(',', QUOTE(`page`)))), `page`, SUM(`clicks`), SUM(`_rows`)
+SELECT UNHEX(SHA2(CONCAT_WS(',', QUOTE(`page`)), 256)), `page`, SUM(`clicks`), SUM(`_rows`)
 FROM (SELECT CAST(LEFT(`s`.`page`, 20) AS CHAR(20)) AS `page`, 1 AS `clicks`, 1 AS `_rows`
     FROM `data`.`_stage_clicks` AS s) AS d
 GROUP BY `page`;
@@ -590,7 +590,7 @@ ON DUPLICATE KEY UPDATE `data`.`clicks_by_page`.`clicks` = `data`.`clicks_by_pag
 
 -- move_rollup clicks_by_page all_new=False complete=True
 INSERT INTO `data`.`_delta_clicks_by_page` (`_group`, `page`, `clicks`, `_rows`)
-SELECT UNHEX(MD5(CONCAT_WS(',', QUOTE(`page`)))), `page`, SUM(`clicks`), SUM(`_rows`)
+SELECT UNHEX(SHA2(CONCAT_WS(',', QUOTE(`page`)), 256)), `page`, SUM(`clicks`), SUM(`_rows`)
 FROM (SELECT CAST(LEFT(`s`.`page`, 20) AS CHAR(20)) AS `page`, 1 AS `clicks`, 1 AS `_rows`
     FROM `data`.`_stage_clicks` AS s
     STRAIGHT_JOIN `data`.`clicks` AS t ON t.`code` = s.`code`
@@ -618,7 +618,7 @@ WHERE r.`_rows` = 0;
 
 -- remove_from_rollup clicks_by_page complete=True
 INSERT INTO `data`.`_delta_clicks_by_page` (`_group`, `page`, `clicks`, `_rows`)
-SELECT UNHEX(MD5(CONCAT_WS(',', QUOTE(`page`)))), `page`, SUM(`clicks`), SUM(`_rows`)
+SELECT UNHEX(SHA2(CONCAT_WS(',', QUOTE(`page`)), 256)), `page`, SUM(`clicks`), SUM(`_rows`)
 FROM (SELECT CAST(LEFT(`t`.`page`, 20) AS CHAR(20)) AS `page`, -1 AS `clicks`, -1 AS `_rows`
     FROM `data`.`_locked_clicks` AS k
     STRAIGHT_JOIN `data`.`clicks` AS t ON t.`code` = k.`code`) AS d
@@ -637,7 +637,7 @@ DELETE FROM `data`.`_delta_clicks_by_page`;
 
 -- move_rollup clicks_by_page all_new=True complete=False
 INSERT INTO `data`.`_delta_clicks_by_page` (`_group`, `page`, `clicks`, `_rows`)
-SELECT UNHEX(MD5(CONCAT_WS(',', QUOTE(`page`)))), `page`, SUM(`clicks`), SUM(`_rows`)
+SELECT UNHEX(SHA2(CONCAT_WS(',', QUOTE(`page`)), 256)), `page`, SUM(`clicks`), SUM(`_rows`)
 FROM (SELECT CAST(LEFT(`s`.`page`, 20) AS CHAR(20)) AS `page`, 1 AS `clicks`, 1 AS `_rows`
     FROM `data`.`_stage_clicks` AS s
     JOIN `data`.`_cursor_clicks_by_page` AS b ON ((b.`code` > s.`code`) OR (b.`code` = s.`code`))) AS d
@@ -651,7 +651,7 @@ ON DUPLICATE KEY UPDATE `data`.`clicks_by_page`.`clicks` = `data`.`clicks_by_pag
 
 -- move_rollup clicks_by_page all_new=False complete=False
 INSERT INTO `data`.`_delta_clicks_by_page` (`_group`, `page`, `clicks`, `_rows`)
-SELECT UNHEX(MD5(CONCAT_WS(',', QUOTE(`page`)))), `page`, SUM(`clicks`), SUM(`_rows`)
+SELECT UNHEX(SHA2(CONCAT_WS(',', QUOTE(`page`)), 256)), `page`, SUM(`clicks`), SUM(`_rows`)
 FROM (SELECT CAST(LEFT(`s`.`page`, 20) AS CHAR(20)) AS `page`, 1 AS `clicks`, 1 AS `_rows`
     FROM `data`.`_stage_clicks` AS s
     STRAIGHT_JOIN `data`.`clicks` AS t ON t.`code` = s.`code`
@@ -681,7 +681,7 @@ WHERE r.`_rows` = 0;
 
 -- remove_from_rollup clicks_by_page complete=False
 INSERT INTO `data`.`_delta_clicks_by_page` (`_group`, `page`, `clicks`, `_rows`)
-SELECT UNHEX(MD5(CONCAT_WS(',', QUOTE(`page`)))), `page`, SUM(`clicks`), SUM(`_rows`)
+SELECT UNHEX(SHA2(CONCAT_WS(',', QUOTE(`page`)), 256)), `page`, SUM(`clicks`), SUM(`_rows`)
 FROM (SELECT CAST(LEFT(`t`.`page`, 20) AS CHAR(20)) AS `page`, -1 AS `clicks`, -1 AS `_rows`
     FROM `data`.`_locked_clicks` AS k
     STRAIGHT_JOIN `data`.`clicks` AS t ON t.`code` = k.`code`
@@ -702,7 +702,7 @@ DELETE FROM `data`.`_delta_clicks_by_page`;
 -- probe_rollup clicks_by_page
 DELETE FROM `data`.`_delta_clicks_by_page`;
 INSERT INTO `data`.`_delta_clicks_by_page` (`_group`, `page`, `clicks`, `_rows`)
-SELECT UNHEX(MD5(CONCAT_WS(',', QUOTE(`page`)))), `page`, SUM(`clicks`), SUM(`_rows`)
+SELECT UNHEX(SHA2(CONCAT_WS(',', QUOTE(`page`)), 256)), `page`, SUM(`clicks`), SUM(`_rows`)
 FROM (SELECT CAST(LEFT(`s`.`page`, 20) AS CHAR(20)) AS `page`, 1 AS `clicks`, 1 AS `_rows`
     FROM `data`.`_stage_clicks` AS s
     LEFT JOIN `data`.`clicks` AS t ON t.`code` = s.`code`
@@ -723,7 +723,7 @@ LIMIT 1;
 
 -- backfill_rollup clicks_by_page first=True
 INSERT INTO `data`.`_delta_clicks_by_page` (`_group`, `page`, `clicks`, `_rows`)
-SELECT UNHEX(MD5(CONCAT_WS(',', QUOTE(`page`)))), `page`, SUM(`clicks`), SUM(`_rows`)
+SELECT UNHEX(SHA2(CONCAT_WS(',', QUOTE(`page`)), 256)), `page`, SUM(`clicks`), SUM(`_rows`)
 FROM (SELECT CAST(LEFT(`t`.`page`, 20) AS CHAR(20)) AS `page`, 1 AS `clicks`, 1 AS `_rows`
     FROM `data`.`clicks` AS t
     WHERE ((t.`code` < %(k0)s) OR (t.`code` = %(k0)s)) AND t.`code` <= %(k0)s) AS d
@@ -752,7 +752,7 @@ LIMIT 1;
 
 -- backfill_rollup clicks_by_page first=False
 INSERT INTO `data`.`_delta_clicks_by_page` (`_group`, `page`, `clicks`, `_rows`)
-SELECT UNHEX(MD5(CONCAT_WS(',', QUOTE(`page`)))), `page`, SUM(`clicks`), SUM(`_rows`)
+SELECT UNHEX(SHA2(CONCAT_WS(',', QUOTE(`page`)), 256)), `page`, SUM(`clicks`), SUM(`_rows`)
 FROM (SELECT CAST(LEFT(`t`.`page`, 20) AS CHAR(20)) AS `page`, 1 AS `clicks`, 1 AS `_rows`
     FROM `data`.`clicks` AS t
     WHERE t.`code` >= (SELECT `code`

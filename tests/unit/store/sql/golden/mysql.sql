@@ -151,7 +151,7 @@ WHERE d.`_partition` = %(partition)s AND d.`_offset` >= s.`_offset` AND d.`_comm
 
 -- create_table clicks
 CREATE TABLE IF NOT EXISTS `data`.`clicks` (
-    `code` CHAR(12) NOT NULL,
+    `code` VARCHAR(12) NOT NULL,
     `page` TEXT,
     `at` DATETIME(6) NOT NULL,
     `_commit` BIGINT UNSIGNED NOT NULL,
@@ -159,23 +159,23 @@ CREATE TABLE IF NOT EXISTS `data`.`clicks` (
     `_offset` BIGINT UNSIGNED NOT NULL,
     `_pipeline_version` INT UNSIGNED NOT NULL,
     PRIMARY KEY (`code`)
-) DEFAULT CHARACTER SET utf8mb4 COLLATE utf8mb4_0900_bin COMMENT 'definition e2f07a35db901a5ab5cac56ebd7d9fec';
+) DEFAULT CHARACTER SET utf8mb4 COLLATE utf8mb4_0900_bin COMMENT 'definition 4fcff045ce706bf4012481f0688f6a7d';
 
 -- create_deletion_markers clicks
-CREATE TABLE IF NOT EXISTS `data`.`_deleted_clicks` (`code` CHAR(12) NOT NULL,
+CREATE TABLE IF NOT EXISTS `data`.`_deleted_clicks` (`code` VARCHAR(12) NOT NULL,
     `_commit` BIGINT UNSIGNED NOT NULL, `_partition` INT UNSIGNED NOT NULL,
     `_offset` BIGINT UNSIGNED NOT NULL,
     PRIMARY KEY (`code`)) DEFAULT CHARACTER SET utf8mb4 COLLATE utf8mb4_0900_bin;
 
 -- create_stage clicks
 DROP TEMPORARY TABLE IF EXISTS `data`.`_stage_clicks`;
-CREATE TEMPORARY TABLE `data`.`_stage_clicks` (`code` CHAR(12) NOT NULL, `page` TEXT,
+CREATE TEMPORARY TABLE `data`.`_stage_clicks` (`code` VARCHAR(12) NOT NULL, `page` TEXT,
     `at` DATETIME(6) NOT NULL, `_offset` BIGINT UNSIGNED NOT NULL,
     PRIMARY KEY (`code`)) DEFAULT CHARACTER SET utf8mb4 COLLATE utf8mb4_0900_bin;
 
 -- create_stage clicks keyed=False
 DROP TEMPORARY TABLE IF EXISTS `data`.`_stage_clicks`;
-CREATE TEMPORARY TABLE `data`.`_stage_clicks` (`code` CHAR(12) NOT NULL, `page` TEXT,
+CREATE TEMPORARY TABLE `data`.`_stage_clicks` (`code` VARCHAR(12) NOT NULL, `page` TEXT,
     `at` DATETIME(6) NOT NULL,
     `_offset` BIGINT UNSIGNED NOT NULL) DEFAULT CHARACTER SET utf8mb4 COLLATE utf8mb4_0900_bin;
 
@@ -213,11 +213,12 @@ WHERE t.`_commit` = %(commit)s;
 
 -- create_tombstones clicks
 DROP TEMPORARY TABLE IF EXISTS `data`.`_tombstones_clicks`;
-CREATE TEMPORARY TABLE `data`.`_tombstones_clicks` (`code` CHAR(12) NOT NULL,
+CREATE TEMPORARY TABLE `data`.`_tombstones_clicks` (`code` VARCHAR(12) NOT NULL,
     `_offset` BIGINT UNSIGNED NOT NULL,
     PRIMARY KEY (`code`)) DEFAULT CHARACTER SET utf8mb4 COLLATE utf8mb4_0900_bin;
 DROP TEMPORARY TABLE IF EXISTS `data`.`_locked_clicks`;
-CREATE TEMPORARY TABLE `data`.`_locked_clicks` (`code` CHAR(12) NOT NULL, `_offset` BIGINT UNSIGNED NOT NULL,
+CREATE TEMPORARY TABLE `data`.`_locked_clicks` (`code` VARCHAR(12) NOT NULL,
+    `_offset` BIGINT UNSIGNED NOT NULL,
     PRIMARY KEY (`code`)) DEFAULT CHARACTER SET utf8mb4 COLLATE utf8mb4_0900_bin;
 
 -- discard_recorded_tombstones clicks
@@ -268,7 +269,7 @@ WHERE d.`_partition` = %(partition)s AND d.`_offset` >= s.`_offset` AND d.`_comm
 
 -- create_rollup orders_by_hour
 CREATE TABLE IF NOT EXISTS `data`.`orders_by_hour` (
-    `_group` BINARY(16) NOT NULL,
+    `_group` BINARY(32) NOT NULL,
     `state` VARCHAR(8),
     `hour` DATETIME,
     `orders` BIGINT NOT NULL,
@@ -277,7 +278,7 @@ CREATE TABLE IF NOT EXISTS `data`.`orders_by_hour` (
     `_rows` BIGINT NOT NULL,
     PRIMARY KEY (`_group`),
     KEY `by_keys` (`state`, `hour`)
-) DEFAULT CHARACTER SET utf8mb4 COLLATE utf8mb4_0900_bin COMMENT 'definition 79c614729f3024a846b699baadd3f85c';
+) DEFAULT CHARACTER SET utf8mb4 COLLATE utf8mb4_0900_bin COMMENT 'definition 001a32154b6f0f2c9747d42e37bdfbfc';
 
 -- create_rollup_cursor orders_by_hour
 CREATE TABLE IF NOT EXISTS `data`.`_cursor_orders_by_hour` (`shop` INT NOT NULL,
@@ -285,13 +286,13 @@ CREATE TABLE IF NOT EXISTS `data`.`_cursor_orders_by_hour` (`shop` INT NOT NULL,
 
 -- create_delta orders_by_hour
 DROP TEMPORARY TABLE IF EXISTS `data`.`_delta_orders_by_hour`;
-CREATE TEMPORARY TABLE `data`.`_delta_orders_by_hour` (`_group` BINARY(16) NOT NULL, `state` VARCHAR(8),
+CREATE TEMPORARY TABLE `data`.`_delta_orders_by_hour` (`_group` BINARY(32) NOT NULL, `state` VARCHAR(8),
     `hour` DATETIME, `orders` BIGINT NOT NULL, `amount` DECIMAL(65,2) NOT NULL, `dear` BIGINT NOT NULL,
     `_rows` BIGINT NOT NULL, PRIMARY KEY (`_group`)) DEFAULT CHARACTER SET utf8mb4 COLLATE utf8mb4_0900_bin;
 
 -- move_rollup orders_by_hour all_new=True complete=True
 INSERT INTO `data`.`_delta_orders_by_hour` (`_group`, `state`, `hour`, `orders`, `amount`, `dear`, `_rows`)
-SELECT UNHEX(MD5(CONCAT_WS(',', QUOTE(`state`), QUOTE(`hour`)))), `state`, `hour`, SUM(`orders`),
+SELECT UNHEX(SHA2(CONCAT_WS(',', QUOTE(`state`), QUOTE(`hour`)), 256)), `state`, `hour`, SUM(`orders`),
     SUM(`amount`), SUM(`dear`), SUM(`_rows`)
 FROM (SELECT CAST(NULLIF(`s`.`state`, '') AS CHAR(8)) AS `state`, CAST(DATE_FORMAT(`s`.`placed_at`,
     '%%Y-%%m-%%d %%H:00:00') AS DATETIME) AS `hour`, 1 AS `orders`, COALESCE(`s`.`amount`, 0) AS `amount`,
@@ -310,7 +311,7 @@ ON DUPLICATE KEY UPDATE `data`.`orders_by_hour`.`orders` = `data`.`orders_by_hou
 
 -- move_rollup orders_by_hour all_new=False complete=True
 INSERT INTO `data`.`_delta_orders_by_hour` (`_group`, `state`, `hour`, `orders`, `amount`, `dear`, `_rows`)
-SELECT UNHEX(MD5(CONCAT_WS(',', QUOTE(`state`), QUOTE(`hour`)))), `state`, `hour`, SUM(`orders`),
+SELECT UNHEX(SHA2(CONCAT_WS(',', QUOTE(`state`), QUOTE(`hour`)), 256)), `state`, `hour`, SUM(`orders`),
     SUM(`amount`), SUM(`dear`), SUM(`_rows`)
 FROM (SELECT CAST(NULLIF(`s`.`state`, '') AS CHAR(8)) AS `state`, CAST(DATE_FORMAT(`s`.`placed_at`,
     '%%Y-%%m-%%d %%H:00:00') AS DATETIME) AS `hour`, 1 AS `orders`, COALESCE(`s`.`amount`, 0) AS `amount`,
@@ -323,7 +324,7 @@ FROM (SELECT CAST(NULLIF(`s`.`state`, '') AS CHAR(8)) AS `state`, CAST(DATE_FORM
 GROUP BY `state`, `hour`;
 INSERT INTO `data`.`_delta_orders_by_hour` (`_group`, `state`, `hour`, `orders`, `amount`, `dear`, `_rows`)
 SELECT *
-FROM (SELECT UNHEX(MD5(CONCAT_WS(',', QUOTE(`state`), QUOTE(`hour`)))), `state`, `hour`, SUM(`orders`),
+FROM (SELECT UNHEX(SHA2(CONCAT_WS(',', QUOTE(`state`), QUOTE(`hour`)), 256)), `state`, `hour`, SUM(`orders`),
     SUM(`amount`), SUM(`dear`), SUM(`_rows`)
     FROM (SELECT CAST(NULLIF(`t`.`state`, '') AS CHAR(8)) AS `state`, CAST(DATE_FORMAT(`t`.`placed_at`,
         '%%Y-%%m-%%d %%H:00:00') AS DATETIME) AS `hour`, -1 AS `orders`, -COALESCE(`t`.`amount`,
@@ -354,7 +355,7 @@ WHERE r.`_rows` = 0;
 
 -- remove_from_rollup orders_by_hour complete=True
 INSERT INTO `data`.`_delta_orders_by_hour` (`_group`, `state`, `hour`, `orders`, `amount`, `dear`, `_rows`)
-SELECT UNHEX(MD5(CONCAT_WS(',', QUOTE(`state`), QUOTE(`hour`)))), `state`, `hour`, SUM(`orders`),
+SELECT UNHEX(SHA2(CONCAT_WS(',', QUOTE(`state`), QUOTE(`hour`)), 256)), `state`, `hour`, SUM(`orders`),
     SUM(`amount`), SUM(`dear`), SUM(`_rows`)
 FROM (SELECT CAST(NULLIF(`t`.`state`, '') AS CHAR(8)) AS `state`, CAST(DATE_FORMAT(`t`.`placed_at`,
     '%Y-%m-%d %H:00:00') AS DATETIME) AS `hour`, -1 AS `orders`, -COALESCE(`t`.`amount`, 0) AS `amount`,
@@ -379,7 +380,7 @@ DELETE FROM `data`.`_delta_orders_by_hour`;
 
 -- move_rollup orders_by_hour all_new=True complete=False
 INSERT INTO `data`.`_delta_orders_by_hour` (`_group`, `state`, `hour`, `orders`, `amount`, `dear`, `_rows`)
-SELECT UNHEX(MD5(CONCAT_WS(',', QUOTE(`state`), QUOTE(`hour`)))), `state`, `hour`, SUM(`orders`),
+SELECT UNHEX(SHA2(CONCAT_WS(',', QUOTE(`state`), QUOTE(`hour`)), 256)), `state`, `hour`, SUM(`orders`),
     SUM(`amount`), SUM(`dear`), SUM(`_rows`)
 FROM (SELECT CAST(NULLIF(`s`.`state`, '') AS CHAR(8)) AS `state`, CAST(DATE_FORMAT(`s`.`placed_at`,
     '%%Y-%%m-%%d %%H:00:00') AS DATETIME) AS `hour`, 1 AS `orders`, COALESCE(`s`.`amount`, 0) AS `amount`,
@@ -400,7 +401,7 @@ ON DUPLICATE KEY UPDATE `data`.`orders_by_hour`.`orders` = `data`.`orders_by_hou
 
 -- move_rollup orders_by_hour all_new=False complete=False
 INSERT INTO `data`.`_delta_orders_by_hour` (`_group`, `state`, `hour`, `orders`, `amount`, `dear`, `_rows`)
-SELECT UNHEX(MD5(CONCAT_WS(',', QUOTE(`state`), QUOTE(`hour`)))), `state`, `hour`, SUM(`orders`),
+SELECT UNHEX(SHA2(CONCAT_WS(',', QUOTE(`state`), QUOTE(`hour`)), 256)), `state`, `hour`, SUM(`orders`),
     SUM(`amount`), SUM(`dear`), SUM(`_rows`)
 FROM (SELECT CAST(NULLIF(`s`.`state`, '') AS CHAR(8)) AS `state`, CAST(DATE_FORMAT(`s`.`placed_at`,
     '%%Y-%%m-%%d %%H:00:00') AS DATETIME) AS `hour`, 1 AS `orders`, COALESCE(`s`.`amount`, 0) AS `amount`,
@@ -415,7 +416,7 @@ FROM (SELECT CAST(NULLIF(`s`.`state`, '') AS CHAR(8)) AS `state`, CAST(DATE_FORM
 GROUP BY `state`, `hour`;
 INSERT INTO `data`.`_delta_orders_by_hour` (`_group`, `state`, `hour`, `orders`, `amount`, `dear`, `_rows`)
 SELECT *
-FROM (SELECT UNHEX(MD5(CONCAT_WS(',', QUOTE(`state`), QUOTE(`hour`)))), `state`, `hour`, SUM(`orders`),
+FROM (SELECT UNHEX(SHA2(CONCAT_WS(',', QUOTE(`state`), QUOTE(`hour`)), 256)), `state`, `hour`, SUM(`orders`),
     SUM(`amount`), SUM(`dear`), SUM(`_rows`)
     FROM (SELECT CAST(NULLIF(`t`.`state`, '') AS CHAR(8)) AS `state`, CAST(DATE_FORMAT(`t`.`placed_at`,
         '%%Y-%%m-%%d %%H:00:00') AS DATETIME) AS `hour`, -1 AS `orders`, -COALESCE(`t`.`amount`,
@@ -448,7 +449,7 @@ WHERE r.`_rows` = 0;
 
 -- remove_from_rollup orders_by_hour complete=False
 INSERT INTO `data`.`_delta_orders_by_hour` (`_group`, `state`, `hour`, `orders`, `amount`, `dear`, `_rows`)
-SELECT UNHEX(MD5(CONCAT_WS(',', QUOTE(`state`), QUOTE(`hour`)))), `state`, `hour`, SUM(`orders`),
+SELECT UNHEX(SHA2(CONCAT_WS(',', QUOTE(`state`), QUOTE(`hour`)), 256)), `state`, `hour`, SUM(`orders`),
     SUM(`amount`), SUM(`dear`), SUM(`_rows`)
 FROM (SELECT CAST(NULLIF(`t`.`state`, '') AS CHAR(8)) AS `state`, CAST(DATE_FORMAT(`t`.`placed_at`,
     '%Y-%m-%d %H:00:00') AS DATETIME) AS `hour`, -1 AS `orders`, -COALESCE(`t`.`amount`, 0) AS `amount`,
@@ -476,7 +477,7 @@ DELETE FROM `data`.`_delta_orders_by_hour`;
 -- probe_rollup orders_by_hour
 DELETE FROM `data`.`_delta_orders_by_hour`;
 INSERT INTO `data`.`_delta_orders_by_hour` (`_group`, `state`, `hour`, `orders`, `amount`, `dear`, `_rows`)
-SELECT UNHEX(MD5(CONCAT_WS(',', QUOTE(`state`), QUOTE(`hour`)))), `state`, `hour`, SUM(`orders`),
+SELECT UNHEX(SHA2(CONCAT_WS(',', QUOTE(`state`), QUOTE(`hour`)), 256)), `state`, `hour`, SUM(`orders`),
     SUM(`amount`), SUM(`dear`), SUM(`_rows`)
 FROM (SELECT CAST(NULLIF(`s`.`state`, '') AS CHAR(8)) AS `state`, CAST(DATE_FORMAT(`s`.`placed_at`,
     '%%Y-%%m-%%d %%H:00:00') AS DATETIME) AS `hour`, 1 AS `orders`, COALESCE(`s`.`amount`, 0) AS `amount`,
@@ -499,7 +500,7 @@ LIMIT 1;
 
 -- backfill_rollup orders_by_hour first=True
 INSERT INTO `data`.`_delta_orders_by_hour` (`_group`, `state`, `hour`, `orders`, `amount`, `dear`, `_rows`)
-SELECT UNHEX(MD5(CONCAT_WS(',', QUOTE(`state`), QUOTE(`hour`)))), `state`, `hour`, SUM(`orders`),
+SELECT UNHEX(SHA2(CONCAT_WS(',', QUOTE(`state`), QUOTE(`hour`)), 256)), `state`, `hour`, SUM(`orders`),
     SUM(`amount`), SUM(`dear`), SUM(`_rows`)
 FROM (SELECT CAST(NULLIF(`t`.`state`, '') AS CHAR(8)) AS `state`, CAST(DATE_FORMAT(`t`.`placed_at`,
     '%%Y-%%m-%%d %%H:00:00') AS DATETIME) AS `hour`, 1 AS `orders`, COALESCE(`t`.`amount`, 0) AS `amount`,
@@ -536,7 +537,7 @@ LIMIT 1;
 
 -- backfill_rollup orders_by_hour first=False
 INSERT INTO `data`.`_delta_orders_by_hour` (`_group`, `state`, `hour`, `orders`, `amount`, `dear`, `_rows`)
-SELECT UNHEX(MD5(CONCAT_WS(',', QUOTE(`state`), QUOTE(`hour`)))), `state`, `hour`, SUM(`orders`),
+SELECT UNHEX(SHA2(CONCAT_WS(',', QUOTE(`state`), QUOTE(`hour`)), 256)), `state`, `hour`, SUM(`orders`),
     SUM(`amount`), SUM(`dear`), SUM(`_rows`)
 FROM (SELECT CAST(NULLIF(`t`.`state`, '') AS CHAR(8)) AS `state`, CAST(DATE_FORMAT(`t`.`placed_at`,
     '%%Y-%%m-%%d %%H:00:00') AS DATETIME) AS `hour`, 1 AS `orders`, COALESCE(`t`.`amount`, 0) AS `amount`,
@@ -590,26 +591,26 @@ FROM (SELECT 1
 
 -- create_rollup clicks_by_page
 CREATE TABLE IF NOT EXISTS `data`.`clicks_by_page` (
-    `_group` BINARY(16) NOT NULL,
+    `_group` BINARY(32) NOT NULL,
     `page` VARCHAR(20),
     `clicks` BIGINT NOT NULL,
     `_rows` BIGINT NOT NULL,
     PRIMARY KEY (`_group`),
     KEY `by_keys` (`page`)
-) DEFAULT CHARACTER SET utf8mb4 COLLATE utf8mb4_0900_bin COMMENT 'definition a0fc199ac710083427dccbcbdbce9bb3';
+) DEFAULT CHARACTER SET utf8mb4 COLLATE utf8mb4_0900_bin COMMENT 'definition d3bc3929b016c329c10da6daada8c170';
 
 -- create_rollup_cursor clicks_by_page
-CREATE TABLE IF NOT EXISTS `data`.`_cursor_clicks_by_page` (`code` CHAR(12) NOT NULL) DEFAULT CHARACTER SET utf8mb4 COLLATE utf8mb4_0900_bin;
+CREATE TABLE IF NOT EXISTS `data`.`_cursor_clicks_by_page` (`code` VARCHAR(12) NOT NULL) DEFAULT CHARACTER SET utf8mb4 COLLATE utf8mb4_0900_bin;
 
 -- create_delta clicks_by_page
 DROP TEMPORARY TABLE IF EXISTS `data`.`_delta_clicks_by_page`;
-CREATE TEMPORARY TABLE `data`.`_delta_clicks_by_page` (`_group` BINARY(16) NOT NULL, `page` VARCHAR(20),
+CREATE TEMPORARY TABLE `data`.`_delta_clicks_by_page` (`_group` BINARY(32) NOT NULL, `page` VARCHAR(20),
     `clicks` BIGINT NOT NULL, `_rows` BIGINT NOT NULL,
     PRIMARY KEY (`_group`)) DEFAULT CHARACTER SET utf8mb4 COLLATE utf8mb4_0900_bin;
 
 -- move_rollup clicks_by_page all_new=True complete=True
 INSERT INTO `data`.`_delta_clicks_by_page` (`_group`, `page`, `clicks`, `_rows`)
-SELECT UNHEX(MD5(CONCAT_WS(',', QUOTE(`page`)))), `page`, SUM(`clicks`), SUM(`_rows`)
+SELECT UNHEX(SHA2(CONCAT_WS(',', QUOTE(`page`)), 256)), `page`, SUM(`clicks`), SUM(`_rows`)
 FROM (SELECT CAST(LEFT(`s`.`page`, 20) AS CHAR(20)) AS `page`, 1 AS `clicks`, 1 AS `_rows`
     FROM `data`.`_stage_clicks` AS s) AS d
 GROUP BY `page`;
@@ -623,7 +624,7 @@ ON DUPLICATE KEY UPDATE `data`.`clicks_by_page`.`clicks` = `data`.`clicks_by_pag
 
 -- move_rollup clicks_by_page all_new=False complete=True
 INSERT INTO `data`.`_delta_clicks_by_page` (`_group`, `page`, `clicks`, `_rows`)
-SELECT UNHEX(MD5(CONCAT_WS(',', QUOTE(`page`)))), `page`, SUM(`clicks`), SUM(`_rows`)
+SELECT UNHEX(SHA2(CONCAT_WS(',', QUOTE(`page`)), 256)), `page`, SUM(`clicks`), SUM(`_rows`)
 FROM (SELECT CAST(LEFT(`s`.`page`, 20) AS CHAR(20)) AS `page`, 1 AS `clicks`, 1 AS `_rows`
     FROM `data`.`_stage_clicks` AS s
     STRAIGHT_JOIN `data`.`clicks` AS t ON t.`code` = s.`code`
@@ -633,7 +634,7 @@ FROM (SELECT CAST(LEFT(`s`.`page`, 20) AS CHAR(20)) AS `page`, 1 AS `clicks`, 1 
 GROUP BY `page`;
 INSERT INTO `data`.`_delta_clicks_by_page` (`_group`, `page`, `clicks`, `_rows`)
 SELECT *
-FROM (SELECT UNHEX(MD5(CONCAT_WS(',', QUOTE(`page`)))), `page`, SUM(`clicks`), SUM(`_rows`)
+FROM (SELECT UNHEX(SHA2(CONCAT_WS(',', QUOTE(`page`)), 256)), `page`, SUM(`clicks`), SUM(`_rows`)
     FROM (SELECT CAST(LEFT(`t`.`page`, 20) AS CHAR(20)) AS `page`, -1 AS `clicks`, -1 AS `_rows`
       FROM `data`.`_stage_clicks` AS s
       STRAIGHT_JOIN `data`.`clicks` AS t ON t.`code` = s.`code`
@@ -657,7 +658,7 @@ WHERE r.`_rows` = 0;
 
 -- remove_from_rollup clicks_by_page complete=True
 INSERT INTO `data`.`_delta_clicks_by_page` (`_group`, `page`, `clicks`, `_rows`)
-SELECT UNHEX(MD5(CONCAT_WS(',', QUOTE(`page`)))), `page`, SUM(`clicks`), SUM(`_rows`)
+SELECT UNHEX(SHA2(CONCAT_WS(',', QUOTE(`page`)), 256)), `page`, SUM(`clicks`), SUM(`_rows`)
 FROM (SELECT CAST(LEFT(`t`.`page`, 20) AS CHAR(20)) AS `page`, -1 AS `clicks`, -1 AS `_rows`
     FROM `data`.`_locked_clicks` AS k
     STRAIGHT_JOIN `data`.`clicks` AS t ON t.`code` = k.`code`) AS d
@@ -677,7 +678,7 @@ DELETE FROM `data`.`_delta_clicks_by_page`;
 
 -- move_rollup clicks_by_page all_new=True complete=False
 INSERT INTO `data`.`_delta_clicks_by_page` (`_group`, `page`, `clicks`, `_rows`)
-SELECT UNHEX(MD5(CONCAT_WS(',', QUOTE(`page`)))), `page`, SUM(`clicks`), SUM(`_rows`)
+SELECT UNHEX(SHA2(CONCAT_WS(',', QUOTE(`page`)), 256)), `page`, SUM(`clicks`), SUM(`_rows`)
 FROM (SELECT CAST(LEFT(`s`.`page`, 20) AS CHAR(20)) AS `page`, 1 AS `clicks`, 1 AS `_rows`
     FROM `data`.`_stage_clicks` AS s
     JOIN `data`.`_cursor_clicks_by_page` AS b ON ((b.`code` > s.`code`) OR (b.`code` = s.`code`))) AS d
@@ -692,7 +693,7 @@ ON DUPLICATE KEY UPDATE `data`.`clicks_by_page`.`clicks` = `data`.`clicks_by_pag
 
 -- move_rollup clicks_by_page all_new=False complete=False
 INSERT INTO `data`.`_delta_clicks_by_page` (`_group`, `page`, `clicks`, `_rows`)
-SELECT UNHEX(MD5(CONCAT_WS(',', QUOTE(`page`)))), `page`, SUM(`clicks`), SUM(`_rows`)
+SELECT UNHEX(SHA2(CONCAT_WS(',', QUOTE(`page`)), 256)), `page`, SUM(`clicks`), SUM(`_rows`)
 FROM (SELECT CAST(LEFT(`s`.`page`, 20) AS CHAR(20)) AS `page`, 1 AS `clicks`, 1 AS `_rows`
     FROM `data`.`_stage_clicks` AS s
     STRAIGHT_JOIN `data`.`clicks` AS t ON t.`code` = s.`code`
@@ -703,7 +704,7 @@ FROM (SELECT CAST(LEFT(`s`.`page`, 20) AS CHAR(20)) AS `page`, 1 AS `clicks`, 1 
 GROUP BY `page`;
 INSERT INTO `data`.`_delta_clicks_by_page` (`_group`, `page`, `clicks`, `_rows`)
 SELECT *
-FROM (SELECT UNHEX(MD5(CONCAT_WS(',', QUOTE(`page`)))), `page`, SUM(`clicks`), SUM(`_rows`)
+FROM (SELECT UNHEX(SHA2(CONCAT_WS(',', QUOTE(`page`)), 256)), `page`, SUM(`clicks`), SUM(`_rows`)
     FROM (SELECT CAST(LEFT(`t`.`page`, 20) AS CHAR(20)) AS `page`, -1 AS `clicks`, -1 AS `_rows`
       FROM `data`.`_stage_clicks` AS s
       STRAIGHT_JOIN `data`.`clicks` AS t ON t.`code` = s.`code`
@@ -728,7 +729,7 @@ WHERE r.`_rows` = 0;
 
 -- remove_from_rollup clicks_by_page complete=False
 INSERT INTO `data`.`_delta_clicks_by_page` (`_group`, `page`, `clicks`, `_rows`)
-SELECT UNHEX(MD5(CONCAT_WS(',', QUOTE(`page`)))), `page`, SUM(`clicks`), SUM(`_rows`)
+SELECT UNHEX(SHA2(CONCAT_WS(',', QUOTE(`page`)), 256)), `page`, SUM(`clicks`), SUM(`_rows`)
 FROM (SELECT CAST(LEFT(`t`.`page`, 20) AS CHAR(20)) AS `page`, -1 AS `clicks`, -1 AS `_rows`
     FROM `data`.`_locked_clicks` AS k
     STRAIGHT_JOIN `data`.`clicks` AS t ON t.`code` = k.`code`
@@ -750,7 +751,7 @@ DELETE FROM `data`.`_delta_clicks_by_page`;
 -- probe_rollup clicks_by_page
 DELETE FROM `data`.`_delta_clicks_by_page`;
 INSERT INTO `data`.`_delta_clicks_by_page` (`_group`, `page`, `clicks`, `_rows`)
-SELECT UNHEX(MD5(CONCAT_WS(',', QUOTE(`page`)))), `page`, SUM(`clicks`), SUM(`_rows`)
+SELECT UNHEX(SHA2(CONCAT_WS(',', QUOTE(`page`)), 256)), `page`, SUM(`clicks`), SUM(`_rows`)
 FROM (SELECT CAST(LEFT(`s`.`page`, 20) AS CHAR(20)) AS `page`, 1 AS `clicks`, 1 AS `_rows`
     FROM `data`.`_stage_clicks` AS s
     LEFT JOIN `data`.`clicks` AS t ON t.`code` = s.`code`
@@ -771,7 +772,7 @@ LIMIT 1;
 
 -- backfill_rollup clicks_by_page first=True
 INSERT INTO `data`.`_delta_clicks_by_page` (`_group`, `page`, `clicks`, `_rows`)
-SELECT UNHEX(MD5(CONCAT_WS(',', QUOTE(`page`)))), `page`, SUM(`clicks`), SUM(`_rows`)
+SELECT UNHEX(SHA2(CONCAT_WS(',', QUOTE(`page`)), 256)), `page`, SUM(`clicks`), SUM(`_rows`)
 FROM (SELECT CAST(LEFT(`t`.`page`, 20) AS CHAR(20)) AS `page`, 1 AS `clicks`, 1 AS `_rows`
     FROM `data`.`clicks` AS t
     WHERE ((t.`code` < %(k0)s) OR (t.`code` = %(k0)s)) AND t.`code` <= %(k0)s) AS d
@@ -801,7 +802,7 @@ LIMIT 1;
 
 -- backfill_rollup clicks_by_page first=False
 INSERT INTO `data`.`_delta_clicks_by_page` (`_group`, `page`, `clicks`, `_rows`)
-SELECT UNHEX(MD5(CONCAT_WS(',', QUOTE(`page`)))), `page`, SUM(`clicks`), SUM(`_rows`)
+SELECT UNHEX(SHA2(CONCAT_WS(',', QUOTE(`page`)), 256)), `page`, SUM(`clicks`), SUM(`_rows`)
 FROM (SELECT CAST(LEFT(`t`.`page`, 20) AS CHAR(20)) AS `page`, 1 AS `clicks`, 1 AS `_rows`
     FROM `data`.`clicks` AS t
     WHERE t.`code` >= (SELECT `code`

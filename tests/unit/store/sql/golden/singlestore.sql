@@ -151,7 +151,7 @@ WHERE d.`_partition` = %(partition)s AND d.`_offset` >= s.`_offset` AND d.`_comm
 
 -- create_table clicks
 CREATE TABLE IF NOT EXISTS `data`.`clicks` (
-    `code` CHAR(12) NOT NULL,
+    `code` VARCHAR(12) NOT NULL,
     `page` TEXT,
     `at` DATETIME(6) NOT NULL,
     `_commit` BIGINT UNSIGNED NOT NULL,
@@ -161,21 +161,21 @@ CREATE TABLE IF NOT EXISTS `data`.`clicks` (
     PRIMARY KEY (`code`),
     SHARD KEY (`code`),
     SORT KEY (`code`)
-) COLLATE utf8mb4_bin COMMENT 'definition e2f07a35db901a5ab5cac56ebd7d9fec';
+) COLLATE utf8mb4_bin COMMENT 'definition 4fcff045ce706bf4012481f0688f6a7d';
 
 -- create_deletion_markers clicks
-CREATE ROWSTORE TABLE IF NOT EXISTS `data`.`_deleted_clicks` (`code` CHAR(12) NOT NULL,
+CREATE ROWSTORE TABLE IF NOT EXISTS `data`.`_deleted_clicks` (`code` VARCHAR(12) NOT NULL,
     `_commit` BIGINT UNSIGNED NOT NULL, `_partition` INT UNSIGNED NOT NULL,
     `_offset` BIGINT UNSIGNED NOT NULL, PRIMARY KEY (`code`)) COLLATE utf8mb4_bin;
 
 -- create_stage clicks
 DROP TEMPORARY TABLE IF EXISTS `data`.`_stage_clicks`;
-CREATE ROWSTORE TEMPORARY TABLE `data`.`_stage_clicks` (`code` CHAR(12) NOT NULL, `page` TEXT,
+CREATE ROWSTORE TEMPORARY TABLE `data`.`_stage_clicks` (`code` VARCHAR(12) NOT NULL, `page` TEXT,
     `at` DATETIME(6) NOT NULL, `_offset` BIGINT UNSIGNED NOT NULL, PRIMARY KEY (`code`)) COLLATE utf8mb4_bin;
 
 -- create_stage clicks keyed=False
 DROP TEMPORARY TABLE IF EXISTS `data`.`_stage_clicks`;
-CREATE ROWSTORE TEMPORARY TABLE `data`.`_stage_clicks` (`code` CHAR(12) NOT NULL, `page` TEXT,
+CREATE ROWSTORE TEMPORARY TABLE `data`.`_stage_clicks` (`code` VARCHAR(12) NOT NULL, `page` TEXT,
     `at` DATETIME(6) NOT NULL, `_offset` BIGINT UNSIGNED NOT NULL) COLLATE utf8mb4_bin;
 
 -- load clicks
@@ -217,10 +217,10 @@ WHERE t.`_commit` = %(commit)s;
 
 -- create_tombstones clicks
 DROP TEMPORARY TABLE IF EXISTS `data`.`_tombstones_clicks`;
-CREATE ROWSTORE TEMPORARY TABLE `data`.`_tombstones_clicks` (`code` CHAR(12) NOT NULL,
+CREATE ROWSTORE TEMPORARY TABLE `data`.`_tombstones_clicks` (`code` VARCHAR(12) NOT NULL,
     `_offset` BIGINT UNSIGNED NOT NULL, PRIMARY KEY (`code`)) COLLATE utf8mb4_bin;
 DROP TEMPORARY TABLE IF EXISTS `data`.`_locked_clicks`;
-CREATE ROWSTORE TEMPORARY TABLE `data`.`_locked_clicks` (`code` CHAR(12) NOT NULL,
+CREATE ROWSTORE TEMPORARY TABLE `data`.`_locked_clicks` (`code` VARCHAR(12) NOT NULL,
     `_offset` BIGINT UNSIGNED NOT NULL, PRIMARY KEY (`code`)) COLLATE utf8mb4_bin;
 
 -- discard_recorded_tombstones clicks
@@ -270,7 +270,7 @@ WHERE d.`_partition` = %(partition)s AND d.`_offset` >= s.`_offset` AND d.`_comm
 
 -- create_rollup orders_by_hour
 CREATE ROWSTORE TABLE IF NOT EXISTS `data`.`orders_by_hour` (
-    `_group` BINARY(16) NOT NULL,
+    `_group` BINARY(32) NOT NULL,
     `state` VARCHAR(8),
     `hour` DATETIME,
     `orders` BIGINT NOT NULL,
@@ -279,7 +279,7 @@ CREATE ROWSTORE TABLE IF NOT EXISTS `data`.`orders_by_hour` (
     `_rows` BIGINT NOT NULL,
     PRIMARY KEY (`_group`),
     KEY `by_keys` (`state`, `hour`)
-) COLLATE utf8mb4_bin COMMENT 'definition 79c614729f3024a846b699baadd3f85c';
+) COLLATE utf8mb4_bin COMMENT 'definition 001a32154b6f0f2c9747d42e37bdfbfc';
 
 -- create_rollup_cursor orders_by_hour
 CREATE ROWSTORE REFERENCE TABLE IF NOT EXISTS `data`.`_cursor_orders_by_hour` (`shop` INT NOT NULL,
@@ -287,13 +287,13 @@ CREATE ROWSTORE REFERENCE TABLE IF NOT EXISTS `data`.`_cursor_orders_by_hour` (`
 
 -- create_delta orders_by_hour
 DROP TEMPORARY TABLE IF EXISTS `data`.`_delta_orders_by_hour`;
-CREATE ROWSTORE TEMPORARY TABLE `data`.`_delta_orders_by_hour` (`_group` BINARY(16) NOT NULL,
+CREATE ROWSTORE TEMPORARY TABLE `data`.`_delta_orders_by_hour` (`_group` BINARY(32) NOT NULL,
     `state` VARCHAR(8), `hour` DATETIME, `orders` BIGINT NOT NULL, `amount` DECIMAL(65,2) NOT NULL,
     `dear` BIGINT NOT NULL, `_rows` BIGINT NOT NULL, PRIMARY KEY (`_group`)) COLLATE utf8mb4_bin;
 
 -- move_rollup orders_by_hour all_new=True complete=True
 INSERT INTO `data`.`_delta_orders_by_hour` (`_group`, `state`, `hour`, `orders`, `amount`, `dear`, `_rows`)
-SELECT UNHEX(MD5(CONCAT_WS(',', QUOTE(`state`), QUOTE(`hour`)))), `state`, `hour`, SUM(`orders`),
+SELECT UNHEX(SHA2(CONCAT_WS(',', QUOTE(`state`), QUOTE(`hour`)), 256)), `state`, `hour`, SUM(`orders`),
     SUM(`amount`), SUM(`dear`), SUM(`_rows`)
 FROM (SELECT CAST(NULLIF(`s`.`state`, '') AS CHAR(8)) AS `state`, CAST(DATE_FORMAT(`s`.`placed_at`,
     '%%Y-%%m-%%d %%H:00:00') AS DATETIME) AS `hour`, 1 AS `orders`, COALESCE(`s`.`amount`, 0) AS `amount`,
@@ -311,7 +311,7 @@ ON DUPLICATE KEY UPDATE `orders_by_hour`.`orders` = `orders_by_hour`.`orders` + 
 
 -- move_rollup orders_by_hour all_new=False complete=True
 INSERT INTO `data`.`_delta_orders_by_hour` (`_group`, `state`, `hour`, `orders`, `amount`, `dear`, `_rows`)
-SELECT UNHEX(MD5(CONCAT_WS(',', QUOTE(`state`), QUOTE(`hour`)))), `state`, `hour`, SUM(`orders`),
+SELECT UNHEX(SHA2(CONCAT_WS(',', QUOTE(`state`), QUOTE(`hour`)), 256)), `state`, `hour`, SUM(`orders`),
     SUM(`amount`), SUM(`dear`), SUM(`_rows`)
 FROM (SELECT CAST(NULLIF(`s`.`state`, '') AS CHAR(8)) AS `state`, CAST(DATE_FORMAT(`s`.`placed_at`,
     '%%Y-%%m-%%d %%H:00:00') AS DATETIME) AS `hour`, 1 AS `orders`, COALESCE(`s`.`amount`, 0) AS `amount`,
@@ -346,7 +346,7 @@ WHERE r.`_rows` = 0;
 
 -- remove_from_rollup orders_by_hour complete=True
 INSERT INTO `data`.`_delta_orders_by_hour` (`_group`, `state`, `hour`, `orders`, `amount`, `dear`, `_rows`)
-SELECT UNHEX(MD5(CONCAT_WS(',', QUOTE(`state`), QUOTE(`hour`)))), `state`, `hour`, SUM(`orders`),
+SELECT UNHEX(SHA2(CONCAT_WS(',', QUOTE(`state`), QUOTE(`hour`)), 256)), `state`, `hour`, SUM(`orders`),
     SUM(`amount`), SUM(`dear`), SUM(`_rows`)
 FROM (SELECT CAST(NULLIF(`t`.`state`, '') AS CHAR(8)) AS `state`, CAST(DATE_FORMAT(`t`.`placed_at`,
     '%Y-%m-%d %H:00:00') AS DATETIME) AS `hour`, -1 AS `orders`, -COALESCE(`t`.`amount`, 0) AS `amount`,
@@ -370,7 +370,7 @@ DELETE FROM `data`.`_delta_orders_by_hour`;
 
 -- move_rollup orders_by_hour all_new=True complete=False
 INSERT INTO `data`.`_delta_orders_by_hour` (`_group`, `state`, `hour`, `orders`, `amount`, `dear`, `_rows`)
-SELECT UNHEX(MD5(CONCAT_WS(',', QUOTE(`state`), QUOTE(`hour`)))), `state`, `hour`, SUM(`orders`),
+SELECT UNHEX(SHA2(CONCAT_WS(',', QUOTE(`state`), QUOTE(`hour`)), 256)), `state`, `hour`, SUM(`orders`),
     SUM(`amount`), SUM(`dear`), SUM(`_rows`)
 FROM (SELECT CAST(NULLIF(`s`.`state`, '') AS CHAR(8)) AS `state`, CAST(DATE_FORMAT(`s`.`placed_at`,
     '%%Y-%%m-%%d %%H:00:00') AS DATETIME) AS `hour`, 1 AS `orders`, COALESCE(`s`.`amount`, 0) AS `amount`,
@@ -390,7 +390,7 @@ ON DUPLICATE KEY UPDATE `orders_by_hour`.`orders` = `orders_by_hour`.`orders` + 
 
 -- move_rollup orders_by_hour all_new=False complete=False
 INSERT INTO `data`.`_delta_orders_by_hour` (`_group`, `state`, `hour`, `orders`, `amount`, `dear`, `_rows`)
-SELECT UNHEX(MD5(CONCAT_WS(',', QUOTE(`state`), QUOTE(`hour`)))), `state`, `hour`, SUM(`orders`),
+SELECT UNHEX(SHA2(CONCAT_WS(',', QUOTE(`state`), QUOTE(`hour`)), 256)), `state`, `hour`, SUM(`orders`),
     SUM(`amount`), SUM(`dear`), SUM(`_rows`)
 FROM (SELECT CAST(NULLIF(`s`.`state`, '') AS CHAR(8)) AS `state`, CAST(DATE_FORMAT(`s`.`placed_at`,
     '%%Y-%%m-%%d %%H:00:00') AS DATETIME) AS `hour`, 1 AS `orders`, COALESCE(`s`.`amount`, 0) AS `amount`,
@@ -429,7 +429,7 @@ WHERE r.`_rows` = 0;
 
 -- remove_from_rollup orders_by_hour complete=False
 INSERT INTO `data`.`_delta_orders_by_hour` (`_group`, `state`, `hour`, `orders`, `amount`, `dear`, `_rows`)
-SELECT UNHEX(MD5(CONCAT_WS(',', QUOTE(`state`), QUOTE(`hour`)))), `state`, `hour`, SUM(`orders`),
+SELECT UNHEX(SHA2(CONCAT_WS(',', QUOTE(`state`), QUOTE(`hour`)), 256)), `state`, `hour`, SUM(`orders`),
     SUM(`amount`), SUM(`dear`), SUM(`_rows`)
 FROM (SELECT CAST(NULLIF(`t`.`state`, '') AS CHAR(8)) AS `state`, CAST(DATE_FORMAT(`t`.`placed_at`,
     '%Y-%m-%d %H:00:00') AS DATETIME) AS `hour`, -1 AS `orders`, -COALESCE(`t`.`amount`, 0) AS `amount`,
@@ -456,7 +456,7 @@ DELETE FROM `data`.`_delta_orders_by_hour`;
 -- probe_rollup orders_by_hour
 DELETE FROM `data`.`_delta_orders_by_hour`;
 INSERT INTO `data`.`_delta_orders_by_hour` (`_group`, `state`, `hour`, `orders`, `amount`, `dear`, `_rows`)
-SELECT UNHEX(MD5(CONCAT_WS(',', QUOTE(`state`), QUOTE(`hour`)))), `state`, `hour`, SUM(`orders`),
+SELECT UNHEX(SHA2(CONCAT_WS(',', QUOTE(`state`), QUOTE(`hour`)), 256)), `state`, `hour`, SUM(`orders`),
     SUM(`amount`), SUM(`dear`), SUM(`_rows`)
 FROM (SELECT CAST(NULLIF(`s`.`state`, '') AS CHAR(8)) AS `state`, CAST(DATE_FORMAT(`s`.`placed_at`,
     '%%Y-%%m-%%d %%H:00:00') AS DATETIME) AS `hour`, 1 AS `orders`, COALESCE(`s`.`amount`, 0) AS `amount`,
@@ -479,7 +479,7 @@ LIMIT 1;
 
 -- backfill_rollup orders_by_hour first=True
 INSERT INTO `data`.`_delta_orders_by_hour` (`_group`, `state`, `hour`, `orders`, `amount`, `dear`, `_rows`)
-SELECT UNHEX(MD5(CONCAT_WS(',', QUOTE(`state`), QUOTE(`hour`)))), `state`, `hour`, SUM(`orders`),
+SELECT UNHEX(SHA2(CONCAT_WS(',', QUOTE(`state`), QUOTE(`hour`)), 256)), `state`, `hour`, SUM(`orders`),
     SUM(`amount`), SUM(`dear`), SUM(`_rows`)
 FROM (SELECT CAST(NULLIF(`t`.`state`, '') AS CHAR(8)) AS `state`, CAST(DATE_FORMAT(`t`.`placed_at`,
     '%%Y-%%m-%%d %%H:00:00') AS DATETIME) AS `hour`, 1 AS `orders`, COALESCE(`t`.`amount`, 0) AS `amount`,
@@ -515,7 +515,7 @@ LIMIT 1;
 
 -- backfill_rollup orders_by_hour first=False
 INSERT INTO `data`.`_delta_orders_by_hour` (`_group`, `state`, `hour`, `orders`, `amount`, `dear`, `_rows`)
-SELECT UNHEX(MD5(CONCAT_WS(',', QUOTE(`state`), QUOTE(`hour`)))), `state`, `hour`, SUM(`orders`),
+SELECT UNHEX(SHA2(CONCAT_WS(',', QUOTE(`state`), QUOTE(`hour`)), 256)), `state`, `hour`, SUM(`orders`),
     SUM(`amount`), SUM(`dear`), SUM(`_rows`)
 FROM (SELECT CAST(NULLIF(`t`.`state`, '') AS CHAR(8)) AS `state`, CAST(DATE_FORMAT(`t`.`placed_at`,
     '%%Y-%%m-%%d %%H:00:00') AS DATETIME) AS `hour`, 1 AS `orders`, COALESCE(`t`.`amount`, 0) AS `amount`,
@@ -568,27 +568,27 @@ FROM (SELECT 1
 
 -- create_rollup clicks_by_page
 CREATE ROWSTORE TABLE IF NOT EXISTS `data`.`clicks_by_page` (
-    `_group` BINARY(16) NOT NULL,
+    `_group` BINARY(32) NOT NULL,
     `page` VARCHAR(20),
     `clicks` BIGINT NOT NULL,
     `_rows` BIGINT NOT NULL,
     PRIMARY KEY (`_group`),
     KEY `by_keys` (`page`)
-) COLLATE utf8mb4_bin COMMENT 'definition a0fc199ac710083427dccbcbdbce9bb3';
+) COLLATE utf8mb4_bin COMMENT 'definition d3bc3929b016c329c10da6daada8c170';
 
 -- create_rollup_cursor clicks_by_page
-CREATE ROWSTORE REFERENCE TABLE IF NOT EXISTS `data`.`_cursor_clicks_by_page` (`code` CHAR(12) NOT NULL,
+CREATE ROWSTORE REFERENCE TABLE IF NOT EXISTS `data`.`_cursor_clicks_by_page` (`code` VARCHAR(12) NOT NULL,
     PRIMARY KEY (`code`)) COLLATE utf8mb4_bin;
 
 -- create_delta clicks_by_page
 DROP TEMPORARY TABLE IF EXISTS `data`.`_delta_clicks_by_page`;
-CREATE ROWSTORE TEMPORARY TABLE `data`.`_delta_clicks_by_page` (`_group` BINARY(16) NOT NULL,
+CREATE ROWSTORE TEMPORARY TABLE `data`.`_delta_clicks_by_page` (`_group` BINARY(32) NOT NULL,
     `page` VARCHAR(20), `clicks` BIGINT NOT NULL, `_rows` BIGINT NOT NULL,
     PRIMARY KEY (`_group`)) COLLATE utf8mb4_bin;
 
 -- move_rollup clicks_by_page all_new=True complete=True
 INSERT INTO `data`.`_delta_clicks_by_page` (`_group`, `page`, `clicks`, `_rows`)
-SELECT UNHEX(MD5(CONCAT_WS(',', QUOTE(`page`)))), `page`, SUM(`clicks`), SUM(`_rows`)
+SELECT UNHEX(SHA2(CONCAT_WS(',', QUOTE(`page`)), 256)), `page`, SUM(`clicks`), SUM(`_rows`)
 FROM (SELECT CAST(LEFT(`s`.`page`, 20) AS CHAR(20)) AS `page`, 1 AS `clicks`, 1 AS `_rows`
     FROM `data`.`_stage_clicks` AS s) AS d
 GROUP BY `page`;
@@ -601,7 +601,7 @@ ON DUPLICATE KEY UPDATE `clicks_by_page`.`clicks` = `clicks_by_page`.`clicks` + 
 
 -- move_rollup clicks_by_page all_new=False complete=True
 INSERT INTO `data`.`_delta_clicks_by_page` (`_group`, `page`, `clicks`, `_rows`)
-SELECT UNHEX(MD5(CONCAT_WS(',', QUOTE(`page`)))), `page`, SUM(`clicks`), SUM(`_rows`)
+SELECT UNHEX(SHA2(CONCAT_WS(',', QUOTE(`page`)), 256)), `page`, SUM(`clicks`), SUM(`_rows`)
 FROM (SELECT CAST(LEFT(`s`.`page`, 20) AS CHAR(20)) AS `page`, 1 AS `clicks`, 1 AS `_rows`
     FROM `data`.`_stage_clicks` AS s
     JOIN `data`.`clicks` AS t ON t.`code` = s.`code`
@@ -629,7 +629,7 @@ WHERE r.`_rows` = 0;
 
 -- remove_from_rollup clicks_by_page complete=True
 INSERT INTO `data`.`_delta_clicks_by_page` (`_group`, `page`, `clicks`, `_rows`)
-SELECT UNHEX(MD5(CONCAT_WS(',', QUOTE(`page`)))), `page`, SUM(`clicks`), SUM(`_rows`)
+SELECT UNHEX(SHA2(CONCAT_WS(',', QUOTE(`page`)), 256)), `page`, SUM(`clicks`), SUM(`_rows`)
 FROM (SELECT CAST(LEFT(`t`.`page`, 20) AS CHAR(20)) AS `page`, -1 AS `clicks`, -1 AS `_rows`
     FROM `data`.`_locked_clicks` AS k
     JOIN `data`.`clicks` AS t ON t.`code` = k.`code`) AS d
@@ -648,7 +648,7 @@ DELETE FROM `data`.`_delta_clicks_by_page`;
 
 -- move_rollup clicks_by_page all_new=True complete=False
 INSERT INTO `data`.`_delta_clicks_by_page` (`_group`, `page`, `clicks`, `_rows`)
-SELECT UNHEX(MD5(CONCAT_WS(',', QUOTE(`page`)))), `page`, SUM(`clicks`), SUM(`_rows`)
+SELECT UNHEX(SHA2(CONCAT_WS(',', QUOTE(`page`)), 256)), `page`, SUM(`clicks`), SUM(`_rows`)
 FROM (SELECT CAST(LEFT(`s`.`page`, 20) AS CHAR(20)) AS `page`, 1 AS `clicks`, 1 AS `_rows`
     FROM `data`.`_stage_clicks` AS s
     JOIN `data`.`_cursor_clicks_by_page` AS b ON ((b.`code` > s.`code`) OR (b.`code` = s.`code`))) AS d
@@ -662,7 +662,7 @@ ON DUPLICATE KEY UPDATE `clicks_by_page`.`clicks` = `clicks_by_page`.`clicks` + 
 
 -- move_rollup clicks_by_page all_new=False complete=False
 INSERT INTO `data`.`_delta_clicks_by_page` (`_group`, `page`, `clicks`, `_rows`)
-SELECT UNHEX(MD5(CONCAT_WS(',', QUOTE(`page`)))), `page`, SUM(`clicks`), SUM(`_rows`)
+SELECT UNHEX(SHA2(CONCAT_WS(',', QUOTE(`page`)), 256)), `page`, SUM(`clicks`), SUM(`_rows`)
 FROM (SELECT CAST(LEFT(`s`.`page`, 20) AS CHAR(20)) AS `page`, 1 AS `clicks`, 1 AS `_rows`
     FROM `data`.`_stage_clicks` AS s
     JOIN `data`.`clicks` AS t ON t.`code` = s.`code`
@@ -692,7 +692,7 @@ WHERE r.`_rows` = 0;
 
 -- remove_from_rollup clicks_by_page complete=False
 INSERT INTO `data`.`_delta_clicks_by_page` (`_group`, `page`, `clicks`, `_rows`)
-SELECT UNHEX(MD5(CONCAT_WS(',', QUOTE(`page`)))), `page`, SUM(`clicks`), SUM(`_rows`)
+SELECT UNHEX(SHA2(CONCAT_WS(',', QUOTE(`page`)), 256)), `page`, SUM(`clicks`), SUM(`_rows`)
 FROM (SELECT CAST(LEFT(`t`.`page`, 20) AS CHAR(20)) AS `page`, -1 AS `clicks`, -1 AS `_rows`
     FROM `data`.`_locked_clicks` AS k
     JOIN `data`.`clicks` AS t ON t.`code` = k.`code`
@@ -713,7 +713,7 @@ DELETE FROM `data`.`_delta_clicks_by_page`;
 -- probe_rollup clicks_by_page
 DELETE FROM `data`.`_delta_clicks_by_page`;
 INSERT INTO `data`.`_delta_clicks_by_page` (`_group`, `page`, `clicks`, `_rows`)
-SELECT UNHEX(MD5(CONCAT_WS(',', QUOTE(`page`)))), `page`, SUM(`clicks`), SUM(`_rows`)
+SELECT UNHEX(SHA2(CONCAT_WS(',', QUOTE(`page`)), 256)), `page`, SUM(`clicks`), SUM(`_rows`)
 FROM (SELECT CAST(LEFT(`s`.`page`, 20) AS CHAR(20)) AS `page`, 1 AS `clicks`, 1 AS `_rows`
     FROM `data`.`_stage_clicks` AS s
     LEFT JOIN `data`.`clicks` AS t ON t.`code` = s.`code`
@@ -734,7 +734,7 @@ LIMIT 1;
 
 -- backfill_rollup clicks_by_page first=True
 INSERT INTO `data`.`_delta_clicks_by_page` (`_group`, `page`, `clicks`, `_rows`)
-SELECT UNHEX(MD5(CONCAT_WS(',', QUOTE(`page`)))), `page`, SUM(`clicks`), SUM(`_rows`)
+SELECT UNHEX(SHA2(CONCAT_WS(',', QUOTE(`page`)), 256)), `page`, SUM(`clicks`), SUM(`_rows`)
 FROM (SELECT CAST(LEFT(`t`.`page`, 20) AS CHAR(20)) AS `page`, 1 AS `clicks`, 1 AS `_rows`
     FROM `data`.`clicks` AS t
     WHERE ((t.`code` < %(k0)s) OR (t.`code` = %(k0)s)) AND t.`code` <= %(k0)s) AS d
@@ -763,7 +763,7 @@ LIMIT 1;
 
 -- backfill_rollup clicks_by_page first=False
 INSERT INTO `data`.`_delta_clicks_by_page` (`_group`, `page`, `clicks`, `_rows`)
-SELECT UNHEX(MD5(CONCAT_WS(',', QUOTE(`page`)))), `page`, SUM(`clicks`), SUM(`_rows`)
+SELECT UNHEX(SHA2(CONCAT_WS(',', QUOTE(`page`)), 256)), `page`, SUM(`clicks`), SUM(`_rows`)
 FROM (SELECT CAST(LEFT(`t`.`page`, 20) AS CHAR(20)) AS `page`, 1 AS `clicks`, 1 AS `_rows`
     FROM `data`.`clicks` AS t
     WHERE t.`code` >= (SELECT `code`
