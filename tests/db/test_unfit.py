@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import random
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -187,8 +187,8 @@ def test_it_goes_to_none_of_several_tables_and_its_bytes_are_kept(counted: Maker
     """A record is in all of its tables or in the quarantine, as Kafka holds it."""
     table = counted({"m": "count(*)"}, ("10 DIV n", "INT"), other=True)
 
-    def raw(offsets: Any) -> dict[int, Rejected]:
-        return {offset: Rejected(offset, "", value=b"as it was") for offset in offsets}
+    def raw(offsets: Iterable[int]) -> Iterator[Rejected]:
+        return (Rejected(offset, "", value=b"as it was") for offset in offsets)
 
     counts = table.write((1, 1, 1, "a"), (2, 1, 0, "b"), (3, 1, 2, "c"), read_raw=raw)
     assert (counts.written, counts.quarantined) == (2, 1)

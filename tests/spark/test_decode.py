@@ -75,7 +75,7 @@ def test_one_record_makes_a_row_of_each_table(spark: SparkSession, settings: Set
     batch, _ = classified(spark, settings, pipeline, [(b"1", value(), None), (b"2", value(id=2, points=0), None)])
     assert batch.rows["latest"].to_pydict()["team"] == ["RED", "RED"]
     assert batch.rows["goals"].to_pydict()["_offset"] == [0]
-    assert (batch.filtered, batch.rejected) == (0, ())
+    assert (batch.filtered, len(batch.rejected)) == (0, 0)
 
 
 def test_a_record_that_one_table_refuses_goes_to_none(spark: SparkSession, settings: Settings, tmp_path: Path) -> None:
@@ -95,7 +95,7 @@ def test_a_tombstone_deletes_from_the_entity(
     """Its key is the column's text, or a JSON object; the event table does not hear of it."""
     batch, _ = classified(spark, settings, make(tmp_path), [(key, None, None)])
     assert {name: rows.to_pydict() for name, rows in batch.deleted.items()} == {"latest": {"id": [7], "_offset": [0]}}
-    assert (batch.filtered, batch.rejected) == (0, ())
+    assert (batch.filtered, len(batch.rejected)) == (0, 0)
 
 
 @pytest.mark.parametrize(

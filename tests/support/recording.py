@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections import Counter
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -254,8 +254,8 @@ class Player:
         write_context = WriteContext(self.name, order.epoch, order.version, self.name, replay_id=self._replay(order))
         raw = dict(order.wanted())
 
-        def read_raw(offsets: Iterable[int]) -> dict[int, Rejected]:
-            return {offset: _rejected(offset, raw[offset], "") for offset in offsets}
+        def read_raw(offsets: Iterable[int]) -> Iterator[Rejected]:
+            return (_rejected(offset, raw[offset], "") for offset in offsets)
 
         return write_batch(self.settings, self.pipeline, write_context, self._batch(order), read_raw=read_raw)
 

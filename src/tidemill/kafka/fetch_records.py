@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import base64
 import json
-import time
-from collections.abc import Iterable
+from collections import deque
+from collections.abc import Iterable, Iterator
 
 from confluent_kafka import Consumer, KafkaException, Message, TopicPartition
 
@@ -13,6 +13,11 @@ from tidemill.config import Settings
 from tidemill.kafka import clients
 from tidemill.kafka.clients import REQUEST_SECONDS
 from tidemill.store.write.ledger_rows import Rejected
+
+_NEAR = 500
+"""Records that are skipped rather than sought: as a rule they are part of the same fetch."""
+_QUEUED_KB = 4_096
+"""What the consumer reads ahead, in KiB; at 64 MiB, its default, it would hold more than a batch may have."""
 
 
 def headers_as_json(headers: Iterable[tuple[str, bytes | None]] | None) -> str | None:
@@ -22,44 +27,43 @@ def headers_as_json(headers: Iterable[tuple[str, bytes | None]] | None) -> str |
     return json.dumps([[name, None if v is None else base64.b64encode(v).decode()] for name, v in headers])
 
 
-def fetch_records(settings: Settings, topic: str, partition: int, offsets: Iterable[int]) -> dict[int, Rejected]:
-    """The records at these offsets of one partition, each without a reason.
+def fetch_records(settings: Settings, topic: str, partition: int, offsets: Iterable[int]) -> Iterator[Rejected]:
+    """The records at these offsets of one partition, in rising order, each without a reason.
 
-    Returns:
-        Offset -> record. Records that Kafka no longer has are left out. So are all that a broker does not deliver in
-        time: the quarantine has their coordinates, and a stream must not stop for bytes that only a person reads.
+    They are read one by one, as the caller asks for them. Records that Kafka no longer has are left out. So are all
+    that a broker does not deliver in time: the quarantine has their coordinates, and a stream must not stop for bytes
+    that only a person reads.
     """
-    requested = sorted(offsets)
-    records: dict[int, Rejected] = {}
-    consumer = clients.consumer(settings, "quarantine")
+    consumer = clients.consumer(settings, "quarantine", {"queued.max.messages.kbytes": _QUEUED_KB})
     try:
-        for offset in requested:
-            if offset not in records:
-                # As a rule the offsets are far apart: the consumer seeks each of them. What comes along in the same
-                # fetch is used as well.
-                consumer.assign([TopicPartition(topic, partition, offset)])
-                records |= _fetch(consumer, {*requested}, offset)
+        yield from _fetch(consumer, TopicPartition(topic, partition), sorted(offsets))
     except KafkaException:
-        return records
+        return
     finally:
         consumer.close()
-    return records
 
 
-def _fetch(consumer: Consumer, requested: set[int], offset: int) -> dict[int, Rejected]:
-    records: dict[int, Rejected] = {}
-    deadline = time.monotonic() + REQUEST_SECONDS
-    while time.monotonic() < deadline:
-        messages = consumer.consume(500, 1.0)
-        for message in messages:
-            if message.error() is not None:
-                return records
-            at = message.offset()
-            if at in requested:
-                records[at] = _rejected(message)
-        if offset in records or any((message.offset() or 0) > offset for message in messages):
-            return records
-    return records
+def _fetch(consumer: Consumer, place: TopicPartition, offsets: list[int]) -> Iterator[Rejected]:
+    """The records at these offsets; where the next one is near, what lies between is read and skipped."""
+    position: int | None = None
+    requested = deque(offsets)
+    while requested:
+        if position is None or not position <= requested[0] < position + _NEAR:
+            consumer.assign([TopicPartition(place.topic, place.partition, requested[0])])
+        message = consumer.poll(REQUEST_SECONDS)
+        if message is None:
+            return
+        if message.error() is not None:  # retention has removed it
+            requested.popleft()
+            position = None
+            continue
+        at = message.offset() or 0
+        position = at + 1
+        while requested and requested[0] < at:
+            requested.popleft()
+        if requested and requested[0] == at:
+            requested.popleft()
+            yield _rejected(message)
 
 
 def _rejected(message: Message) -> Rejected:

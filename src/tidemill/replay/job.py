@@ -221,7 +221,8 @@ class _Attempt:
         if piece.generation != context.generation:
             context = replace(context, generation=piece.generation, since_commit=NO_GENERATION)
         partial = [record.record_offset for record in records if record.partial]
-        fetched = fetch_records(self.settings, context.topic, span.partition, partial) if partial else {}
+        read = fetch_records(self.settings, context.topic, span.partition, partial) if partial else ()
+        fetched = {record.offset: record for record in read}
         completed = [_complete(record, fetched.get(record.record_offset)) for record in records]
         readable = [record for record in completed if record is not None]
         if len(readable) < len(completed):

@@ -5,12 +5,15 @@ Runs in Spark's Python workers, one process for each core; the driver's side is 
 
 from __future__ import annotations
 
+import itertools
 import json
 import time
 from collections import Counter
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import asdict, dataclass, field
+from typing import Any, overload
 
+import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
@@ -181,7 +184,7 @@ def _commit(
     else:
         classified, warnings = classify(pa.Table.from_batches([held]), span, batch)
 
-    def fetch(offsets: Iterable[int]) -> dict[int, Rejected]:
+    def fetch(offsets: Iterable[int]) -> Iterator[Rejected]:
         return fetch_records(batch.settings, batch.write_context.topic, span.partition, offsets)
 
     context = batch.write_context
@@ -234,7 +237,7 @@ def classify(records: pa.Table, span: Range, batch: MicroBatch) -> tuple[Batch, 
         rows=rows,
         deleted=deleted,
         filtered=records.num_rows - used,
-        rejected=tuple(_rejected(records.filter(is_rejected))),
+        rejected=RejectedRecords(records.filter(is_rejected)),
         gap=0 if batch.sparse else missing,
         unselected=missing if batch.sparse else 0,
         delivered=frozenset(records["_offset"].to_pylist()) if is_replay else frozenset(),
@@ -298,19 +301,45 @@ def _deleted(records: pa.Table, is_rejected: pa.ChunkedArray, pipeline: Pipeline
     return (dict.fromkeys(tables, keys) if keys.num_rows else {}), keys.num_rows
 
 
-def _rejected(records: pa.Table) -> Iterator[Rejected]:
-    columns = ("_offset", "_error", "_timestamp", "_key", "_value", "_headers", "_value_bytes")
-    selected = records.select(columns)
-    selected = selected.set_column(2, "_timestamp", selected["_timestamp"].cast(pa.int64()))
-    for row in selected.to_pylist():
-        # Spark's JSON has bytes in base64 already, and leaves a NULL out.
-        headers = [[each["key"], each.get("value")] for each in json.loads(row["_headers"] or "[]")]
-        yield Rejected(
-            row["_offset"],
-            row["_error"],
-            row["_timestamp"],
-            row["_key"],
-            row["_value"],
-            json.dumps(headers) if headers else None,
-            row["_value_bytes"],
-        )
+class RejectedRecords(Sequence[Rejected]):
+    """The rejected records of a task. They become objects when they are asked for, some bytes of them at a time."""
+
+    _COLUMNS = ("_offset", "_error", "_timestamp", "_key", "_value", "_headers", "_value_bytes")
+
+    def __init__(self, records: pa.Table, *, slice_bytes: int = 2**20) -> None:
+        self._slice_bytes = slice_bytes
+        selected = records.select(self._COLUMNS)
+        self._records = selected.set_column(2, "_timestamp", selected["_timestamp"].cast(pa.int64()))
+
+    def __len__(self) -> int:
+        return int(self._records.num_rows)
+
+    @overload
+    def __getitem__(self, index: int) -> Rejected: ...
+    @overload
+    def __getitem__(self, index: slice) -> Sequence[Rejected]: ...
+    def __getitem__(self, index: int | slice) -> Rejected | Sequence[Rejected]:
+        at = range(len(self))[index]
+        return _rejected(self._records.slice(at, 1).to_pylist()[0]) if isinstance(at, int) else [self[i] for i in at]
+
+    def __iter__(self) -> Iterator[Rejected]:
+        lengths = (pc.binary_length(self._records[name]) for name in ("_key", "_value", "_headers"))
+        sizes = sum(pc.fill_null(length, 0).to_numpy() for length in lengths)
+        slices = np.cumsum(sizes) // self._slice_bytes
+        starts = [0, *(np.flatnonzero(np.diff(slices)) + 1).tolist(), len(self)] if len(self) else []
+        for start, until in itertools.pairwise(starts):
+            yield from map(_rejected, self._records.slice(start, until - start).to_pylist())
+
+
+def _rejected(row: dict[str, Any]) -> Rejected:
+    # Spark's JSON has bytes in base64 already, and leaves a NULL out.
+    headers = [[each["key"], each.get("value")] for each in json.loads(row["_headers"] or "[]")]
+    return Rejected(
+        row["_offset"],
+        row["_error"],
+        row["_timestamp"],
+        row["_key"],
+        row["_value"],
+        json.dumps(headers) if headers else None,
+        row["_value_bytes"],
+    )

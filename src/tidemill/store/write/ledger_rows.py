@@ -1,8 +1,8 @@
-"""The input of a commit, and what it writes besides the rows: its ledger row, the quarantine, the position."""
+"""The input of a commit, and what it writes besides the rows: its ledger row and the position."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field, replace
 from typing import Any
 
@@ -12,11 +12,6 @@ from pymysql.connections import Connection
 from tidemill.errors import Fenced
 from tidemill.store.connection import dialect_of, translated
 from tidemill.store.write.context import Range, WriteContext
-
-WHOLE_BYTES = 2 * 2**20
-"""A longer key or value is cut when it is quarantined, because a statement has a maximum length, too."""
-KEPT_BYTES = 65_536
-"""How much of it is stored then."""
 
 
 @dataclass(frozen=True)
@@ -50,7 +45,8 @@ class Batch:
     """Table name -> the keys that tombstones delete and ``_offset``."""
     filtered: int = 0
     """Records from which no table selects a row."""
-    rejected: tuple[Rejected, ...] = ()
+    rejected: Sequence[Rejected] = ()
+    """Records that the task rejects."""
     gap: int = 0
     newest_us: int | None = None
     """Newest Kafka timestamp among the records, µs since 1970."""
@@ -226,63 +222,3 @@ def move_position(connection: Connection[Any], write_context: WriteContext, span
             partition=span.partition,
             value=f"expected {span.start}",
         )
-
-
-def quarantine(
-    connection: Connection[Any], write_context: WriteContext, batch: Batch, rejected: list[Rejected], commit_id: int
-) -> None:
-    """Quarantine rejected records, each once; a replay also marks the quarantined records that it has resolved."""
-    key = (write_context.stream, write_context.topic, write_context.generation, batch.range.partition)
-    if write_context.replay_id is not None:
-        _resolve(connection, key, batch, {bad.offset for bad in rejected}, commit_id)
-    if not rejected:
-        return
-    with connection.cursor() as cursor:
-        cursor.executemany(
-            "INSERT INTO quarantine (stream, topic, generation, partition_id, record_offset, record_at, record_key,"
-            " record_value, record_headers, value_bytes, reason, pipeline_version, commit_id, replay_id)"
-            " VALUES (%s, %s, %s, %s, %s, FROM_UNIXTIME(%s * 0.000001), %s, %s, %s, %s, %s, %s, %s, %s)"
-            " ON DUPLICATE KEY UPDATE reason = VALUES(reason), pipeline_version = VALUES(pipeline_version),"
-            " resolved_commit = NULL, resolved_at = NULL",
-            [
-                (*key, bad.offset, bad.timestamp_us, _cut(bad.key), _cut(bad.value), _short(bad.headers), _size(bad),
-                 bad.reason[:1000], write_context.pipeline_version, commit_id, write_context.replay_id)
-                for bad in rejected
-            ],
-        )  # fmt: skip
-
-
-def _cut(content: bytes | None) -> bytes | None:
-    return content[:KEPT_BYTES] if content is not None and len(content) > WHOLE_BYTES else content
-
-
-def _short(headers: str | None) -> str | None:
-    """Headers that are too long are replaced, because a part of them would not be JSON."""
-    return headers if headers is None or len(headers) <= WHOLE_BYTES else '[["headers", null]]'
-
-
-def _size(bad: Rejected) -> int | None:
-    if bad.value_bytes is not None:
-        return bad.value_bytes
-    return None if bad.value is None else len(bad.value)
-
-
-def _resolve(
-    connection: Connection[Any], key: tuple[object, ...], batch: Batch, bad: Iterable[int], commit_id: int
-) -> None:
-    """Mark the quarantined records that have become rows, or from which no table selects a row any more."""
-    span = batch.range
-    where = (
-        "stream = %s AND topic = %s AND generation = %s AND partition_id = %s AND resolved_commit IS NULL"
-        " AND record_offset >= %s AND record_offset < %s"
-    )
-    with connection.cursor() as cursor:
-        cursor.execute(f"SELECT record_offset FROM quarantine WHERE {where}", (*key, span.start, span.until))
-        sound = batch.delivered - {*bad}
-        resolved = [int(row[0]) for row in cursor.fetchall() if row[0] in sound]
-        if resolved:
-            cursor.executemany(
-                f"UPDATE quarantine SET resolved_commit = %s, resolved_at = UTC_TIMESTAMP(6) WHERE {where}"
-                " AND record_offset = %s",
-                [(commit_id, *key, span.start, span.until, offset) for offset in resolved],
-            )

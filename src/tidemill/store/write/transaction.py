@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Callable, Collection, Iterable
+from collections.abc import Collection, Iterable
 from typing import Any
 
 import pyarrow as pa
@@ -27,14 +27,12 @@ from tidemill.store.write.fencing import (
 )
 from tidemill.store.write.ledger_rows import Batch, Counts, Rejected
 from tidemill.store.write.merge import Merged, Staged, TableTarget, merge_rows, prepare, without
+from tidemill.store.write.quarantine_rows import QuarantineStage, ReadRaw, with_bytes
 
 __all__ = ["Batch", "Counts", "ReadRaw", "Rejected", "write_batch"]
 
 COMMIT_BACKOFF = Backoff(attempts=8)
 """For a transaction that is run again from memory, after contention or a lost connection."""
-
-ReadRaw = Callable[[Iterable[int]], dict[int, Rejected]]
-"""Offsets of one partition -> those of their records that Kafka still has."""
 
 
 def write_batch(
@@ -117,9 +115,14 @@ class _Transaction:
         # Staged before the transaction begins: loading takes no lock that another transaction waits for.
         loaded, staged, rejected = self._stage({})
         prepare_scores(self.connection, self.settings, self.pipeline, staged)
+        quarantined = QuarantineStage(self.connection, self.settings.db_control)
+        if self.batch.rejected:
+            quarantined.add(self.batch.rejected)
         reach("after stage")
         while True:
-            quarantined = [*self.batch.rejected, *self._with_bytes(rejected, read_raw)]
+            unread = {offset: reason for offset, reason in rejected.items() if offset not in quarantined.offsets}
+            if unread:
+                quarantined.add(with_bytes(unread, read_raw))
             try:
                 counts = self._commit(loaded, staged, quarantined, dry_run=dry_run)
                 break
@@ -131,13 +134,14 @@ class _Transaction:
                     raise
             loaded, staged, rejected = self._stage(rejected | more)
         reach("after COMMIT")
+        quarantined.drop()
         return counts
 
     def _commit(
         self,
         loaded: list[tuple[str, pa.Table]],
         staged: dict[str, Staged],
-        rejected: list[Rejected],
+        quarantined: QuarantineStage,
         *,
         dry_run: bool,
     ) -> Counts:
@@ -151,8 +155,8 @@ class _Transaction:
                 for name in staged
             }
             self._score(commit_id, [name for name, result in merged.items() if result.written], dry_run=dry_run)
-            counts = self._count(commit_id, loaded, merged, rejected)
-            ledger_rows.quarantine(self.connection, self.write_context, self.batch, rejected, commit_id)
+            counts = self._count(commit_id, loaded, merged, len(quarantined.offsets))
+            quarantined.insert(self.write_context, self.batch, commit_id)
             ledger_rows.close_row(self.connection, counts)
             if self._several:
                 ledger_rows.count_tables(self.connection, counts, self._count_tables(counts, staged, merged))
@@ -215,16 +219,12 @@ class _Transaction:
             # Without these records, older rows become the newest of their keys, and must be loaded, too.
             rows, deleted = _without(rows, more), _without(deleted, more)
 
-    def _with_bytes(self, rejected: dict[int, str], read_raw: ReadRaw | None) -> list[Rejected]:
-        raw = read_raw(rejected) if read_raw and rejected else {}
-        return [raw.get(offset, Rejected(offset, "")).because(reason) for offset, reason in rejected.items()]
-
     def _count(
         self,
         commit_id: int,
         loaded: list[tuple[str, pa.Table]],
         merged: dict[str, Merged],
-        rejected: list[Rejected],
+        quarantined: int,
     ) -> Counts:
         """Count each record once. With several tables it is written if it was written to any of them."""
         tables = self.pipeline.tables
@@ -249,7 +249,7 @@ class _Transaction:
             duplicate=unchanged[TableKind.EVENT],
             stale=unchanged[TableKind.ENTITY],
             filtered=self.batch.filtered,
-            quarantined=len(rejected),
+            quarantined=quarantined,
             gap=self.batch.gap,
             unselected=self.batch.unselected,
             warned=self.batch.warned,
