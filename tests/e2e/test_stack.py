@@ -15,6 +15,7 @@ import psutil
 import pymysql
 import pytest
 
+from support.private_files import open_to_others
 from tidemill.config import Account, Settings
 from tidemill.devstack import child_process, control, process_records
 from tidemill.devstack.airflow_api import AirflowApi, Connection
@@ -215,6 +216,12 @@ def test_secrets_are_in_private_files_only(airflow_stack: Stack) -> None:
     holders = [path for path in files if _holds(path, secrets)]
     assert {path.name for path in holders} == {"secrets.json", "airflow.cfg", "passwords.json", "accounts.sql"}
     assert {path.stat().st_mode & 0o777 for path in holders} == {0o600}
+
+
+def test_nothing_in_the_state_folder_is_open_to_others(airflow_stack: Stack) -> None:
+    """Whoever is not the owner can neither read, write nor enter anything that the servers, Airflow's processes and its
+    tasks have made."""
+    assert open_to_others(airflow_stack.settings.state) == {}
 
 
 def test_airflow_serves_its_api_to_the_generated_password(airflow_stack: Stack) -> None:

@@ -133,6 +133,28 @@ def test_first_start_sets_up_and_runs_the_command_line(checkout: Checkout) -> No
     assert "--no-build-isolation" in log
 
 
+def test_nobody_else_may_change_what_is_made(checkout: Checkout) -> None:
+    """Though the person's mask takes no right away, group and others may not write what is executed later."""
+    mask = os.umask(0)
+    try:
+        done = checkout.run("check")
+    finally:
+        os.umask(mask)
+    assert done.returncode == 0, done.stderr
+    made = [*(checkout.root / ".venv").rglob("*"), *(checkout.root / ".tidemill").rglob("*")]
+    assert len(made) > 5
+    assert [path for path in made if not path.is_symlink() and path.stat().st_mode & 0o022] == []
+
+
+def test_a_set_up_of_somebody_else_is_one_sentence(checkout: Checkout) -> None:
+    """Where nothing may be written, what is missing cannot be made; nothing else is tried."""
+    (checkout.root / ".tidemill").touch()  # stands for a folder of another user: root may write into any folder
+    done = checkout.run("check")
+    assert done.returncode == 3
+    assert [step.split()[0] for step in steps(done)] == ["[TM-SETUP-FOLDER]"]
+    assert not (checkout.root / ".venv").exists()
+
+
 def test_second_start_does_no_step(checkout: Checkout) -> None:
     """A finished set-up is not looked at again."""
     checkout.run()

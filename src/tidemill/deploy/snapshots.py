@@ -45,9 +45,11 @@ def save_snapshot(settings: Settings, pipeline: Pipeline, version: int, *, lease
         versions_folder.mkdir(parents=True, exist_ok=True)
         temporary = Path(tempfile.mkdtemp(prefix=".", dir=versions_folder))
         try:
-            _copy(pipeline, temporary / pipeline.name)
-            temporary.chmod(0o755)
-            _replace(temporary, snapshot.parent)
+            # A folder in it, because the temporary one has mode 0700 whatever the mask of this process.
+            made = temporary / str(version)
+            made.mkdir()
+            _copy(pipeline, made / pipeline.name)
+            _replace(made, snapshot.parent)
         finally:
             shutil.rmtree(temporary, ignore_errors=True)
     _prune(versions_folder, version, leased)

@@ -19,7 +19,7 @@ from typing import IO, Self
 
 from tidemill import processes
 from tidemill.config import Settings
-from tidemill.devstack import jars, ports, process_records, secrets
+from tidemill.devstack import jars, ports, private_state, process_records, secrets
 from tidemill.devstack.child_process import Child, Program
 from tidemill.devstack.process_records import Record
 from tidemill.devstack.restarts import Watch
@@ -86,7 +86,8 @@ class Stack:
         """
         self._report = report
         with self._stopped_on_failure():
-            (self.settings.state / "run").mkdir(parents=True, exist_ok=True)
+            private_state.close(self.settings.state)
+            (self.settings.state / "run").mkdir(exist_ok=True)
             self._take_lock()
             for sentence in process_records.stop_all(self.settings):
                 report(sentence)

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import os
 import shutil
+import stat
 import sys
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
@@ -55,7 +56,15 @@ def spark_conf(settings: Settings, master: str | None = None) -> dict[str, str]:
     }
     if (master or settings.spark_master).startswith("local"):
         conf |= {"spark.driver.host": _LOOPBACK, "spark.driver.bindAddress": _LOOPBACK}
+        if settings.models_folder is not None and _is_private(settings.state):
+            # Hadoop's local file system sets modes itself, whatever the mask of the process.
+            conf["spark.hadoop.fs.permissions.umask-mode"] = "077"
     return conf
+
+
+def _is_private(folder: Path) -> bool:
+    """Whether a folder is its owner's alone, as the state folder of the embedded stack is."""
+    return folder.is_dir() and not folder.stat().st_mode & (stat.S_IRWXG | stat.S_IRWXO)
 
 
 def spark_jars(settings: Settings) -> str:

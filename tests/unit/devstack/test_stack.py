@@ -70,7 +70,7 @@ def test_a_state_folder_that_cannot_be_made_is_named(own: Settings, tmp_path: Pa
     (tmp_path / "file").touch()
     with pytest.raises(SetupError) as error:
         Stack(own.model_copy(update={"state": tmp_path / "file"}), parts=()).start()
-    assert (error.value.code, error.value.value) == ("TM-DEVSTACK-STATE-UNUSABLE", str(tmp_path / "file" / "run"))
+    assert (error.value.code, error.value.value) == ("TM-DEVSTACK-STATE-UNUSABLE", str(tmp_path / "file"))
 
 
 def test_write_to_a_full_disk_is_told_as_such(own: Settings, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -158,6 +158,18 @@ def test_only_a_local_driver_listens_on_loopback(installed: Settings, name: str)
     assert ("SPARK_LOCAL_IP" in spark_environment(installed, {"PATH": "/bin"}, cluster(name))) is local
 
 
+@pytest.mark.parametrize("mode", [0o700, 0o750])
+def test_what_a_local_spark_writes_is_as_private_as_the_state_folder(
+    installed: Settings, tmp_path: Path, mode: int
+) -> None:
+    """Models and checkpoints are the owner's alone where the state folder is; clusters decide themselves."""
+    (tmp_path / "state").mkdir(mode=mode)
+    private = installed.model_copy(update={"state": tmp_path / "state"})
+    conf = "spark.hadoop.fs.permissions.umask-mode=077"
+    assert {name for name in CONNECTIONS if conf in command(private, name)} == ({"local"} if mode == 0o700 else set())
+    assert conf not in command(private.model_copy(update={"models": "hdfs://h/models"}), "local")
+
+
 def test_a_password_of_the_environment_stays_where_the_driver_is(installed: Settings) -> None:
     """A process of this machine gets it; a cluster that runs the driver does not, because it would keep it."""
     given = {"PATH": "/bin", "TIDEMILL_DB_STREAM_PASSWORD": "hunter2", "SPARK_LOCAL_IP": "10.0.0.1"}

@@ -162,6 +162,9 @@ def configuration(settings: Settings, secrets: dict[str, str]) -> str:
         },
         "logging": {
             "base_log_folder": folder / "logs",
+            # Airflow sets the modes of these itself, whatever the mask of its processes.
+            "file_task_handler_new_folder_permissions": "0o700",
+            "file_task_handler_new_file_permissions": "0o600",
             "colored_console_log": False,
             "namespace_levels": "airflow.dag_processing=WARNING airflow.serialization=WARNING",
         },

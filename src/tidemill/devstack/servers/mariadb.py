@@ -198,7 +198,9 @@ def _where(base: Path | str, data: Path | str) -> tuple[str, ...]:
 
 def _environment(settings: Settings) -> dict[str, str]:
     kept = environment(settings)
-    return {name: kept[name] for name in ("PATH", "LC_ALL", "HOME", process_records.STACK_MARK) if name in kept}
+    passed = {name: kept[name] for name in ("PATH", "LC_ALL", "HOME", process_records.STACK_MARK) if name in kept}
+    # The server replaces the mask that it inherits by modes of its own, which are for a group, too.
+    return {**passed, "UMASK": "0600", "UMASK_DIR": "0700"}
 
 
 def _probe(settings: Settings) -> Callable[[float], bool]:
