@@ -223,7 +223,7 @@ def test_a_form_with_an_unknown_stream_starts_no_run(tides: tuple[Settings, Pipe
 def test_the_command_line_writes_the_same_requests_also_for_a_rejected_folder(
     tides: tuple[Settings, Pipeline], dag: DAG, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """A running stream can always be stopped; an unknown one is an error."""
+    """A running stream can always be stopped, also by a name with a completed slash; an unknown one is an error."""
     monkeypatch.setenv("TIDEMILL_PIPELINES", str(tmp_path / "pipelines"))
     shutil.copytree(tides[1].folder, tmp_path / "pipelines" / STREAM)
     (tmp_path / "pipelines" / STREAM / "pipeline.yaml").write_text("name: [")
@@ -235,7 +235,7 @@ def test_the_command_line_writes_the_same_requests_also_for_a_rejected_folder(
     row = read(tides[0])
     assert (row.desired_state, row.exit_epoch) == ("running", 1)
     assert row.requested_by.endswith(" by command")
-    assert runner.invoke(cli.app, ["stop", STREAM]).output == "tides: desired state is stopped\n"
+    assert runner.invoke(cli.app, ["stop", f"{STREAM}/"]).output == "tides: desired state is stopped\n"
     assert read(tides[0]).desired_state == "stopped"
     refused = runner.invoke(cli.app, ["stop", "ebb"])
     assert "TM-SPEC-PIPELINE-UNKNOWN" in str(refused.exception)

@@ -66,10 +66,11 @@ RULES = (has_owner, has_tags, has_runbook, runs_alone, retries_are_bounded, stre
 
 
 @pytest.fixture(scope="module")
-def bag(settings: Settings) -> DagBag:
+def bag(settings: Settings, tmp_path_factory: pytest.TempPathFactory) -> DagBag:
     """The project's DAGs, as Airflow's processor reads them."""
     with pytest.MonkeyPatch.context() as patch:
-        # Tests of the pipeline ``tides`` may have come before.
+        # Tests of the pipeline ``tides`` may have come before, and have applied it.
+        patch.setenv("TIDEMILL_STATE", str(tmp_path_factory.mktemp("state")))
         patch.setenv("TIDEMILL_PIPELINES", str(settings.root / "pipelines"))
         return DagBag(settings.root / "dags")
 
@@ -235,18 +236,18 @@ def test_a_broken_pipeline_is_one_import_error_and_the_others_keep_their_dags(se
 
 
 def test_a_pipeline_that_breaks_after_it_was_applied_keeps_its_dags(settings: Settings, two: Path) -> None:
-    """They are built from the version deployed last, which their pages and the import error state."""
+    """They are built from the version applied last, which their pages and the import error state."""
     snapshots.save_snapshot(config.load(), load_pipeline(two / "surges"), 5)
     (two / "surges" / "transform.sql").unlink()
     bag = DagBag(settings.root / "dags")
     assert set(bag.dags) == OF_TIDES | OF_SURGES | FOR_ALL
     [error] = bag.import_errors.values()
     assert "pipeline surges: [TM-SPEC-FILE-MISSING] tables." in error
-    assert "version 5, deployed last, stays in use" in error
+    assert "version 5, applied last, stays in use" in error
     for dag_id in OF_SURGES:
         top = str(bag.dags[dag_id].doc_md).splitlines()[0]
         assert top.startswith("> **The pipeline folder is rejected")
-        assert "version 5, deployed last, stays in use" in top
+        assert "version 5, applied last, stays in use" in top
     assert not any("The pipeline folder is rejected" in str(bag.dags[dag_id].doc_md) for dag_id in OF_TIDES)
     assert {"maintain__surges", "verify__surges"} < set(bag.dags["maintenance"].task_ids)
     assert "surges" in bag.dags["control_streams"].params.get_param("stream").schema["enum"]

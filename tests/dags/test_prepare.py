@@ -11,7 +11,7 @@ import pytest
 from tidemill.airflow.dags.prepare import prepare
 from tidemill.config import Account, Settings
 from tidemill.deploy.snapshots import save_snapshot
-from tidemill.errors import SourceError, StreamError
+from tidemill.errors import SourceError, SpecError, StreamError
 from tidemill.spec import Pipeline, load_pipeline
 from tidemill.store.connection import session
 from tidemill.store.control import streams
@@ -48,10 +48,17 @@ def test_what_was_applied_and_is_nowhere_any_more_starts_nothing(ebbs: Path) -> 
         prepare("no_ebbs")
 
 
-def test_what_was_never_applied_starts_nothing(tides: tuple[Settings, Pipeline]) -> None:
-    """The sentence names the command."""
-    with pytest.raises(StreamError, match=r"TM-DEPLOY-NEVER-APPLIED.* unheard_of; run \./tidemill apply unheard_of"):
-        prepare("unheard_of")
+def test_what_was_never_applied_starts_nothing(
+    tides: tuple[Settings, Pipeline], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The sentence names the command, or the nearest name if there is no such folder either."""
+    shutil.copytree(tides[1].folder, tmp_path / "tide")
+    monkeypatch.setenv("TIDEMILL_PIPELINES", str(tmp_path))
+    with pytest.raises(StreamError, match=r"TM-DEPLOY-NEVER-APPLIED.* tide; run \./tidemill apply tide"):
+        prepare("tide")
+    shutil.rmtree(tmp_path / "tide")
+    with pytest.raises(SpecError, match=r"TM-SPEC-PIPELINE-UNKNOWN.* tide; did you mean tides\?"):
+        prepare("tide")
 
 
 def test_a_pipeline_that_is_applied_and_has_its_topic_is_ready(tides: tuple[Settings, Pipeline]) -> None:

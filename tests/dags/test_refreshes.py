@@ -409,5 +409,6 @@ def test_a_model_is_shown_with_its_measures_and_its_decisions(surges: Surges, jo
     assert "version 2 rejected by measure" in shown[8]
     facts = CliRunner().invoke(cli.app, ["models", "show", "surges.flood", "--json"], catch_exceptions=False).output
     assert [each["version"] for each in json.loads(facts)["versions"]] == [2, 1]
-    [listed] = json.loads(CliRunner().invoke(cli.app, ["models", "--json"], catch_exceptions=False).output)
+    models = json.loads(CliRunner().invoke(cli.app, ["models", "--json"], catch_exceptions=False).output)
+    [listed] = [each for each in models if each["pipeline"] == "surges"]
     assert (listed["model"], listed["champion_version"]) == ("flood", 1)

@@ -14,7 +14,7 @@ from pymysql.connections import Connection
 from support.merges import EVENT
 from support.recording import make_pipeline
 from tidemill.config import Account, Settings
-from tidemill.deploy.snapshots import load_deployed, save_snapshot
+from tidemill.deploy.snapshots import applied_pipeline, save_snapshot
 from tidemill.errors import StreamError
 from tidemill.spec import Pipeline, load_pipeline
 from tidemill.store.connection import session
@@ -56,29 +56,29 @@ def test_what_was_applied_last_is_current_whatever_the_folder_holds(here: Settin
     with connected(here) as connection:
         save_snapshot(here, ebbing, apply_pipeline(connection, here, ebbing))
         edited = edit(ebbing, "edited")
-        assert load_deployed(here, connection, "ebbing")[0].digest == ebbing.digest
+        assert applied_pipeline(here, connection, "ebbing")[0].digest == ebbing.digest
         save_snapshot(here, edited, apply_pipeline(connection, here, edited))
-        found, version = load_deployed(here, connection, "ebbing")
+        found, version = applied_pipeline(here, connection, "ebbing")
         assert (found.digest, version) == (edited.digest, 2)
         assert found.folder.is_relative_to(here.state / "applied" / "ebbing" / "2")
         (ebbing.folder / "pipeline.yaml").write_text("name: [")
-        assert load_deployed(here, connection, "ebbing")[1] == 2
+        assert applied_pipeline(here, connection, "ebbing")[1] == 2
         shutil.rmtree(ebbing.folder)
-        assert load_deployed(here, connection, "ebbing")[1] == 2
+        assert applied_pipeline(here, connection, "ebbing")[1] == 2
 
 
 def test_where_no_copy_was_kept_the_folder_serves_if_it_is_the_applied_one(here: Settings, ebbing: Pipeline) -> None:
     """Another machine applied it. A folder that differs is refused with the remedy; a damaged copy does not count."""
     with connected(here) as connection:
         version = apply_pipeline(connection, here, ebbing)
-        found, known = load_deployed(here, connection, "ebbing")
+        found, known = applied_pipeline(here, connection, "ebbing")
         assert (found.folder, known) == (ebbing.folder, version)
         place = save_snapshot(here, ebbing, version)
         (place / "pipeline.yaml").write_text("name: [")
-        assert load_deployed(here, connection, "ebbing")[0].folder == ebbing.folder
+        assert applied_pipeline(here, connection, "ebbing")[0].folder == ebbing.folder
         edit(ebbing, "edited")
         with pytest.raises(StreamError) as caught:
-            load_deployed(here, connection, "ebbing")
+            applied_pipeline(here, connection, "ebbing")
         assert caught.value.code == "TM-DEPLOY-SNAPSHOT-MISSING"
         assert caught.value.remedy == "run ./tidemill apply ebbing"
 
@@ -86,5 +86,5 @@ def test_where_no_copy_was_kept_the_folder_serves_if_it_is_the_applied_one(here:
 def test_what_was_never_applied_is_not_current(here: Settings, ebbing: Pipeline) -> None:
     """A folder alone starts nothing."""
     with connected(here) as connection, pytest.raises(StreamError) as caught:
-        load_deployed(here, connection, "ebbing")
+        applied_pipeline(here, connection, "ebbing")
     assert (caught.value.code, caught.value.value) == ("TM-DEPLOY-NEVER-APPLIED", "ebbing")

@@ -173,7 +173,7 @@ class Clustered(Edge):
             streams.request_state(connection, self.name, "running", "a test")
             row = streams.read_stream(connection, self.name)
             assert row is not None
-            pipeline, version = snapshots.load_deployed(self.settings, connection, self.name)
+            pipeline, version = snapshots.applied_pipeline(self.settings, connection, self.name)
             StreamActions(self.settings, connection, "a test", lambda _: cluster).start(row, pipeline, version, CONF)
 
         def runs() -> bool:
@@ -279,7 +279,7 @@ def test_a_folder_that_is_broken_changes_nothing_until_it_is_applied(client: Clu
     (client.folder / "t.sql").write_text("SELECT nothing of the kind")
     try:
         with session(client.settings, Account.STREAM) as connection:
-            pipeline, version = snapshots.load_deployed(client.settings, connection, client.name)
+            pipeline, version = snapshots.applied_pipeline(client.settings, connection, client.name)
         assert (pipeline.sql("t.sql"), version) == (before, client.row().pipeline_version)
     finally:
         (client.folder / "t.sql").write_text(before)

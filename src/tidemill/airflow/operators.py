@@ -35,7 +35,7 @@ from tidemill.airflow.connections import CONN_ID, find_cluster
 from tidemill.airflow.hook import TidemillHook
 from tidemill.airflow.log_link import DriverLogLink
 from tidemill.airflow.triggers.stream import StartRequestedTrigger, StreamTrigger, observe_stream
-from tidemill.deploy.snapshots import load_deployed
+from tidemill.deploy.snapshots import applied_pipeline
 from tidemill.errors import Contention, Fenced, SpecError, StreamError
 from tidemill.lifecycle.decide import WAITING, Action, ActionType, decide, desired_of
 from tidemill.lifecycle.driver_state import DriverState
@@ -146,14 +146,14 @@ class StreamOperator(BaseOperator):
     def _obstacle_to_start(self, actions: StreamActions) -> str | None:
         """Why the newest version cannot be started, None if it can: the old driver keeps running until it can."""
         try:
-            load_deployed(actions.settings, actions.connection, self.pipeline)
+            applied_pipeline(actions.settings, actions.connection, self.pipeline)
         except (StreamError, SpecError) as error:
             return str(error)
         return None
 
     def _carry_out(self, actions: StreamActions, row: StreamRow, driver_state: DriverState, action: Action) -> None:
         if action.action_type is ActionType.START:
-            actions.start(row, *load_deployed(actions.settings, actions.connection, row.stream), self.conf)
+            actions.start(row, *applied_pipeline(actions.settings, actions.connection, row.stream), self.conf)
         elif action.action_type is ActionType.ROLL:
             actions.request_exit(row)
         elif action.action_type is ActionType.KILL:
@@ -183,7 +183,7 @@ class StreamOperator(BaseOperator):
 def _freshness_seconds(actions: StreamActions, stream: str) -> float | None:
     """The applied pipeline's freshness objective; None if the pipeline cannot be read, which must not stop watching."""
     try:
-        pipeline, _ = load_deployed(actions.settings, actions.connection, stream)
+        pipeline, _ = applied_pipeline(actions.settings, actions.connection, stream)
     except (StreamError, SpecError):
         return None
     return pipeline.slo.freshness_seconds

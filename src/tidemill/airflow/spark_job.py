@@ -15,7 +15,7 @@ from tidemill import config
 from tidemill.airflow import notifications
 from tidemill.airflow.hook import TidemillHook
 from tidemill.config import Settings
-from tidemill.deploy.catalog import find_pipeline
+from tidemill.deploy.snapshots import applied_pipeline
 from tidemill.errors import ConfigError, ModelError, TidemillError
 from tidemill.ml.refresh import reopen_refresh
 from tidemill.ml.registry.versions import read_refresh
@@ -70,7 +70,8 @@ class RefreshJob(SparkJob):
         """Reopen the refresh if a person has cleared this task, then submit the job."""
         try:
             with self._connection() as connection:
-                reopen_refresh(connection, find_pipeline(config.load(), self.pipeline), self.model, int(self.refresh))
+                spec, _ = applied_pipeline(config.load(), connection, self.pipeline)
+                reopen_refresh(connection, spec, self.model, int(self.refresh))
         except ModelError as error:
             raise AirflowFailException(str(error)) from error
         try:
@@ -87,9 +88,8 @@ class RefreshJob(SparkJob):
         if isinstance(explained, AirflowFailException):
             return explained
         with self._connection() as connection:
-            refresh = read_refresh(
-                connection, int(self.refresh), find_pipeline(config.load(), self.pipeline), self.model
-            )
+            spec, _ = applied_pipeline(config.load(), connection, self.pipeline)
+            refresh = read_refresh(connection, int(self.refresh), spec, self.model)
         return AirflowFailException(str(explained)) if refresh.state == "refused" else explained
 
     def _connection(self) -> closing[Connection[Any]]:

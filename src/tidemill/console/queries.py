@@ -1,12 +1,11 @@
-"""What the console and ``/metrics`` show, read in eight queries by the account that may only read."""
+"""What the console and ``/metrics`` show, read in nine queries by the account that may only read."""
 
 from __future__ import annotations
 
 import logging
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from functools import cache, lru_cache
-from pathlib import Path
+from functools import cache
 from typing import Any
 
 from pymysql.connections import Connection
@@ -15,14 +14,14 @@ from pymysql.cursors import DictCursor
 from tidemill.config import Account, Settings
 from tidemill.console.ledgers import Ledger, Ledgers
 from tidemill.console.models import ModelView, models_of
-from tidemill.deploy.snapshots import newest_snapshot
-from tidemill.errors import SpecError
+from tidemill.deploy.snapshots import AppliedVersion, applied_versions, load_applied
+from tidemill.errors import SpecError, StreamError
 from tidemill.lifecycle.behind import behind_seconds, freshness_seconds
 from tidemill.lifecycle.describe import describe_activity, stream_state
 from tidemill.lifecycle.driver_state import observe
 from tidemill.lifecycle.stream_row import StreamRow
 from tidemill.resources import resource_folder
-from tidemill.spec import Pipeline, load_pipeline
+from tidemill.spec import Pipeline
 from tidemill.store.connection import session, translated
 from tidemill.store.control.streams import read_streams
 
@@ -114,14 +113,15 @@ def read_status(settings: Settings) -> Status:
     """
     with session(settings, Account.READ) as connection:
         ledgers = _ledgers(settings.db_host, settings.db_port, settings.db_control).read(connection, settings)
+        applied = Applied(settings, applied_versions(connection))
         return Status(
             streams=[
-                stream_status(row, ledgers.get(row.stream, Ledger()), promised(settings, row.stream))
+                stream_status(row, ledgers.get(row.stream, Ledger()), applied.promised_seconds(row.stream))
                 for row in read_streams(connection)
             ],
             models=models_of(
                 lambda name: _query(connection, settings, name),
-                lambda pipeline, model: judged_by(settings, pipeline, model),
+                applied.metric_of,
             ),
             incidents=[Incident(**row) for row in _query(connection, settings, "list_incidents")],
         )
@@ -172,32 +172,50 @@ def stream_status(row: StreamRow, ledger: Ledger, slo_seconds: float | None) -> 
     )
 
 
-def promised(settings: Settings, stream: str) -> float | None:
-    """How far the tables may be behind by the pipeline as it was applied, in seconds; None if it cannot be read."""
-    pipeline = _applied(settings, stream)
-    return None if pipeline is None else pipeline.slo.freshness_seconds
+class Applied:
+    """The pipelines as they were applied last, for what the page shows of their declarations.
+
+    Args:
+        settings: where the state folder is.
+        versions: the applied versions by pipeline.
+    """
+
+    def __init__(self, settings: Settings, versions: dict[str, AppliedVersion]) -> None:
+        self._settings, self._versions = settings, versions
+
+    def promised_seconds(self, stream: str) -> float | None:
+        """How far the tables of a stream may be behind; None if its pipeline cannot be loaded."""
+        pipeline = self._pipeline(stream)
+        return None if pipeline is None else pipeline.slo.freshness_seconds
+
+    def metric_of(self, pipeline: str, model: str) -> str | None:
+        """The metric that decides a model's promotion; None if its pipeline cannot be loaded."""
+        found = self._pipeline(pipeline)
+        return found.models[model].promotion.metric if found is not None and model in found.models else None
+
+    def _pipeline(self, name: str) -> Pipeline | None:
+        applied = self._versions.get(name)
+        if applied is None:
+            return None
+        # A version that cannot be loaded is tried again: the next apply stores its snapshot.
+        loaded = _loaded.get(name)
+        if loaded is None or loaded[0] != applied:
+            pipeline = _try_load(self._settings, applied)
+            if pipeline is None:
+                return None
+            loaded = _loaded[name] = applied, pipeline
+        return loaded[1]
 
 
-def judged_by(settings: Settings, pipeline: str, model: str) -> str | None:
-    """The metric that decides a model's promotion, in the pipeline as it was applied; None if that cannot be read."""
-    found = _applied(settings, pipeline)
-    return found.models[model].promotion.metric if found is not None and model in found.models else None
+_loaded: dict[str, tuple[AppliedVersion, Pipeline]] = {}
+"""By name: what this process has loaded. A version never changes."""
 
 
-def _applied(settings: Settings, name: str) -> Pipeline | None:
-    folder = newest_snapshot(settings, name) or settings.pipelines / name
+def _try_load(settings: Settings, applied: AppliedVersion) -> Pipeline | None:
     try:
-        return _read(folder, (folder / "pipeline.yaml").stat().st_mtime_ns)
-    except OSError:
-        return None
-
-
-@lru_cache(maxsize=1024)
-def _read(folder: Path, changed_at: int) -> Pipeline | None:
-    try:
-        return load_pipeline(folder)
-    except SpecError as error:  # the DAG file rejected_pipelines.py shows it in Airflow
-        log.warning("the promise and the metrics of %s are not known: %s", folder.name, error)
+        return load_applied(settings, applied)
+    except (SpecError, StreamError) as error:
+        log.warning("the promise and the metrics of %s are not known: %s", applied.pipeline, error)
         return None
 
 

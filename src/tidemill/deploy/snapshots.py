@@ -1,8 +1,9 @@
-"""Snapshots: copies of deployed pipeline folders in ``<state>/applied/<pipeline>/<version>/<pipeline>/``.
+"""Snapshots: copies of applied pipeline folders in ``<state>/applied/<pipeline>/<version>/<pipeline>/``.
 
-Drivers are started from snapshots, and while a pipeline's folder is rejected its DAGs are built from the newest one.
-So an edited or broken folder changes nothing until it is applied. Removing a pipeline's folder removes its DAGs. A
-snapshot has the same digest as the folder it was copied from; that makes it a version.
+Everything that acts on tables, topics and models gets its pipeline from :func:`applied_pipeline`, and DAGs, whose
+parsing must not ask a database, are built from the newest snapshot. So a folder that is edited, broken or removed
+changes nothing until it is applied; ``check``, ``plan``, ``apply`` and ``test`` alone read it. A snapshot has the same
+digest as the folder it was copied from; that makes it a version.
 """
 
 from __future__ import annotations
@@ -10,6 +11,7 @@ from __future__ import annotations
 import shutil
 import tempfile
 from collections.abc import Collection
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -17,11 +19,21 @@ from pymysql.connections import Connection
 
 from tidemill.config import Settings
 from tidemill.errors import SpecError, StreamError
+from tidemill.errors.suggestion import suggestion
 from tidemill.spec import Pipeline, load_pipeline
 from tidemill.spec.folder import digest_of, files_of
 from tidemill.store.connection import translated
 
 KEPT_VERSIONS = 3
+
+
+@dataclass(frozen=True)
+class AppliedVersion:
+    """The version of a pipeline that was applied last, as the control plane records it."""
+
+    pipeline: str
+    version: int
+    digest: str
 
 
 def save_snapshot(settings: Settings, pipeline: Pipeline, version: int, *, leased: Collection[int] = ()) -> Path:
@@ -62,28 +74,110 @@ def newest_snapshot(settings: Settings, name: str) -> Path | None:
     return next((versions_folder / str(version) / name for version in _versions(versions_folder)), None)
 
 
-def load_deployed(settings: Settings, connection: Connection[Any], name: str) -> tuple[Pipeline, int]:
-    """The deployed pipeline, which is the version that was applied last, and its version number.
+def snapshot_names(settings: Settings) -> list[str]:
+    """The pipelines that have a snapshot on this machine, in order of name. Reads the file system only."""
+    applied = settings.state / "applied"
+    return sorted(path.name for path in applied.iterdir() if _versions(path)) if applied.is_dir() else []
+
+
+def applied_pipeline(settings: Settings, connection: Connection[Any], name: str) -> tuple[Pipeline, int]:
+    """A pipeline as it was applied last, and the number of that version.
 
     It is loaded from its snapshot. Where this machine has no such snapshot, it is loaded from the pipeline's folder if
     that has no unapplied changes.
 
+    Args:
+        settings: where the state folder and the pipeline folders are.
+        connection: to the control plane, as any account.
+        name: of the pipeline; a slash that a shell has completed is ignored.
+
     Raises:
+        SpecError: there is neither an applied version nor a folder of this name; or the checks reject the applied
+            version, for instance after an upgrade of Tidemill.
         StreamError: no version was applied, or neither snapshot nor folder has the content of the version.
-        SpecError: the checks reject the deployed version, for instance after an upgrade of Tidemill.
     """
+    applied = applied_version(settings, connection, name)
+    return load_applied(settings, applied), applied.version
+
+
+def applied_here(settings: Settings, connection: Connection[Any]) -> list[AppliedVersion]:
+    """The applied version of each pipeline that has a snapshot or a folder on this machine, in order of name.
+
+    A pipeline that has neither was retired by removing both.
+    """
+    here = {*snapshot_names(settings), *folder_names(settings)}
+    return [applied for name, applied in applied_versions(connection).items() if name in here]
+
+
+def applied_pipelines(settings: Settings, connection: Connection[Any]) -> list[Pipeline]:
+    """The pipelines of :func:`applied_here`.
+
+    Raises:
+        SpecError: as for :func:`load_applied`.
+        StreamError: as for :func:`load_applied`.
+    """
+    return [load_applied(settings, applied) for applied in applied_here(settings, connection)]
+
+
+def applied_versions(connection: Connection[Any]) -> dict[str, AppliedVersion]:
+    """The version that was applied last of each pipeline, by name and in order of name. One query."""
+    newest = "SELECT pipeline, MAX(version) AS version FROM pipelines GROUP BY pipeline"
     with translated(), connection.cursor() as cursor:
         cursor.execute(
-            "SELECT version, digest FROM pipelines WHERE pipeline = %s ORDER BY version DESC LIMIT 1", (name,)
+            f"SELECT p.pipeline, p.version, p.digest FROM pipelines AS p JOIN ({newest}) AS n"
+            " ON n.pipeline = p.pipeline AND n.version = p.version ORDER BY p.pipeline"
         )
-        row = cursor.fetchone()
-    if row is None:
-        raise StreamError("TM-DEPLOY-NEVER-APPLIED", value=name, pipeline=name)
-    version, digest = int(row[0]), str(row[1])
-    for folder in (_versions_folder(settings, name) / str(version) / name, settings.pipelines / name):
-        if _is_complete(folder, digest):
-            return load_pipeline(folder), version
-    raise StreamError("TM-DEPLOY-SNAPSHOT-MISSING", value=name, pipeline=name, version=version)
+        return {str(row[0]): AppliedVersion(str(row[0]), int(row[1]), str(row[2])) for row in cursor.fetchall()}
+
+
+def applied_version(settings: Settings, connection: Connection[Any], name: str) -> AppliedVersion:
+    """The version of a pipeline that was applied last. It is not loaded, so it need not be valid.
+
+    Raises:
+        SpecError: there is neither an applied version nor a folder of this name.
+        StreamError: no version was applied.
+    """
+    known, name = applied_versions(connection), name.rstrip("/")
+    if name in known:
+        return known[name]
+    folders = folder_names(settings)
+    if name not in folders:
+        raise SpecError("TM-SPEC-PIPELINE-UNKNOWN", value=name, suggestion=suggestion(name, sorted({*known, *folders})))
+    raise StreamError("TM-DEPLOY-NEVER-APPLIED", value=name, pipeline=name)
+
+
+def load_applied(settings: Settings, applied: AppliedVersion) -> Pipeline:
+    """Load an applied version.
+
+    Raises:
+        StreamError: neither its snapshot nor the pipeline's folder has its content.
+        SpecError: the checks reject it.
+    """
+    name = applied.pipeline
+    for folder in (_versions_folder(settings, name) / str(applied.version) / name, settings.pipelines / name):
+        if _is_complete(folder, applied.digest):
+            return load_pipeline(folder)
+    raise StreamError("TM-DEPLOY-SNAPSHOT-MISSING", value=name, pipeline=name, version=applied.version)
+
+
+def unapplied_changes(settings: Settings, pipeline: Pipeline, version: int) -> list[str]:
+    """A warning if a pipeline's folder differs from the version that was applied last; none if it is the same."""
+    name = pipeline.name
+    if _is_complete(settings.pipelines / name, pipeline.digest):
+        return []
+    stays = f"version {version} of {name}, which was applied last, stays in use"
+    if name not in folder_names(settings):
+        return [f"{stays}, although its folder is missing in {settings.pipelines}"]
+    try:
+        load_pipeline(settings.pipelines / name)
+    except SpecError as error:
+        return [f"{stays}, because the folder is rejected: {error}"]
+    return [f"{stays}: the folder has unapplied changes; run ./tidemill apply {name} to apply them"]
+
+
+def folder_names(settings: Settings) -> list[str]:
+    """The names of the pipeline folders, in order."""
+    return sorted(path.parent.name for path in settings.pipelines.glob("*/pipeline.yaml"))
 
 
 def _versions_folder(settings: Settings, name: str) -> Path:

@@ -6,15 +6,16 @@ Runs in the processes of ``./tidemill up`` and ``./tidemill status``; ``describe
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Mapping
+from collections.abc import Iterator
 from typing import Any
 
 from confluent_kafka.admin import AdminClient
 from pymysql.connections import Connection
 
 from tidemill.config import Account, Settings
+from tidemill.deploy.snapshots import applied_here, load_applied
 from tidemill.devstack.control import stack_facts
-from tidemill.errors import SourceError, StoreError
+from tidemill.errors import SourceError, SpecError, StoreError, StreamError
 from tidemill.kafka import clients, topics
 from tidemill.lifecycle.behind import behind_seconds, freshness_seconds
 from tidemill.lifecycle.describe import stream_state
@@ -26,14 +27,15 @@ from tidemill.store.connection import session, translated
 from tidemill.store.control import ledger, streams
 
 
-def overview(
-    settings: Settings, pipelines: Mapping[str, Pipeline], client: AdminClient | None = None
-) -> dict[str, Any]:
-    """The facts; ``problems`` has a sentence for each server that did not answer."""
+def overview(settings: Settings, client: AdminClient | None = None) -> dict[str, Any]:
+    """The facts of every pipeline as it was applied last.
+
+    ``problems`` has a sentence for each server that did not answer, and for each pipeline that cannot be loaded.
+    """
     facts = stack_facts(settings)
     try:
         with session(settings, Account.READ) as connection:
-            for pipeline in pipelines.values():
+            for pipeline in _pipelines(settings, connection, facts):
                 facts["streams"].append(
                     _stream(connection, settings, pipeline, _ends(settings, pipeline, client, facts))
                 )
@@ -41,6 +43,14 @@ def overview(
     except StoreError as error:
         facts["problems"].append(str(error))
     return facts
+
+
+def _pipelines(settings: Settings, connection: Connection[Any], facts: dict[str, Any]) -> Iterator[Pipeline]:
+    for applied in applied_here(settings, connection):
+        try:
+            yield load_applied(settings, applied)
+        except (SpecError, StreamError) as error:
+            facts["problems"].append(str(error))
 
 
 def _ends(

@@ -107,7 +107,7 @@ class Up:
         show = Live(self.out, self.feeds) if self.out.is_terminal else Lines(self.report)
         with show:
             while True:
-                facts = overview(self.settings, self.pipelines, self.client)
+                facts = overview(self.settings, self.client)
                 show.update(facts)
                 for feed in self.feeds:
                     if feed.failure:
@@ -169,7 +169,7 @@ class Up:
         return any(row["published_version"] is not None for row in facts["models"])
 
     def _summarise(self) -> None:
-        facts = overview(self.settings, self.pipelines, self.client)
+        facts = overview(self.settings, self.client)
         self.report("the first scores are published")
         for row in facts["streams"]:
             self.out.print(f"  {describe_stream(row)}", markup=False)

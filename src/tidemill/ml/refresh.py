@@ -60,7 +60,7 @@ class RefreshInputs:
     champion_version: int | None
     published_version: int | None
     pipeline_version: int | None
-    """The version that the folder's content was applied as; None if it has unapplied changes."""
+    """The version that this content was applied as; None if a newer one was applied meanwhile."""
     trained_at: datetime | None
     """When the newest version was trained, in whatever state it is; None if the model has no version."""
     trained_commit: int

@@ -2,12 +2,18 @@
 
 from __future__ import annotations
 
+import logging
 import sys
 from collections.abc import Callable
 
 from tidemill import config, logs
-from tidemill.config import Settings
+from tidemill.config import Account, Settings
+from tidemill.deploy.snapshots import applied_pipeline, unapplied_changes
 from tidemill.errors import TidemillError
+from tidemill.spec import Pipeline
+from tidemill.store.connection import session
+
+log = logging.getLogger(__name__)
 
 
 def run_job(work: Callable[[Settings], str | None], **fields: object) -> int:
@@ -30,3 +36,16 @@ def run_job(work: Callable[[Settings], str | None], **fields: object) -> int:
     if result is not None:
         sys.stdout.write(f"{result}\n")
     return 0
+
+
+def applied(settings: Settings, name: str) -> Pipeline:
+    """The pipeline as it was applied last; what its folder holds otherwise is only logged as a warning.
+
+    Raises:
+        TidemillError: as for :func:`~tidemill.deploy.snapshots.applied_pipeline`.
+    """
+    with session(settings, Account.STREAM) as connection:
+        pipeline, version = applied_pipeline(settings, connection, name)
+    for warning in unapplied_changes(settings, pipeline, version):
+        log.warning("%s", warning)
+    return pipeline

@@ -8,9 +8,8 @@ from collections.abc import Callable, Sequence
 from pyspark.sql import SparkSession
 
 from tidemill.config import Settings
-from tidemill.deploy.catalog import find_pipeline
 from tidemill.ml.session import ml_session
-from tidemill.spark_jobs.job import run_job
+from tidemill.spark_jobs.job import applied, run_job
 from tidemill.spec.schema import Pipeline
 
 Step = Callable[[SparkSession, Settings, Pipeline, str, int], int]
@@ -34,7 +33,7 @@ def refresh_job(name: str, result: str, step: Step, argv: Sequence[str] | None =
     model = f"{arguments.pipeline}.{arguments.model}"
 
     def work(settings: Settings) -> str:
-        pipeline = find_pipeline(settings, arguments.pipeline)
+        pipeline = applied(settings, arguments.pipeline)
         with ml_session(f"{name} {model}", settings) as spark:
             return result.format(step(spark, settings, pipeline, arguments.model, arguments.refresh))
 

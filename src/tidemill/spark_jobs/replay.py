@@ -10,9 +10,8 @@ import sys
 from collections.abc import Sequence
 
 from tidemill.config import Settings
-from tidemill.deploy.catalog import find_pipeline
 from tidemill.replay.job import run
-from tidemill.spark_jobs.job import run_job
+from tidemill.spark_jobs.job import applied, run_job
 from tidemill.stream.session import stream_session
 
 
@@ -24,7 +23,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     arguments = parser.parse_args(argv)
 
     def work(settings: Settings) -> str:
-        pipeline = find_pipeline(settings, arguments.pipeline)
+        pipeline = applied(settings, arguments.pipeline)
         with stream_session(pipeline.name) as spark:
             result = run(spark, settings, pipeline, arguments.replay)
         return f"read {result['records']} records again, wrote {result['written']} rows"

@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from tidemill.config import Settings
-from tidemill.spark_jobs.job import run_job
+from tidemill.spark_jobs.job import applied, run_job
 from tidemill.spec import load_pipeline
 from tidemill.stream.driver import Driver
 from tidemill.stream.driver_location import report_location, reporting_failure
@@ -22,7 +22,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Run the driver of one epoch until it ends; returns the exit code."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--pipeline", required=True)
-    parser.add_argument("--folder", type=Path, help="of the pipeline as it was applied; by default its folder")
+    parser.add_argument("--folder", type=Path, help="of the version to run; default: the one that was applied last")
     parser.add_argument("--epoch", type=int, required=True)
     parser.add_argument("--report", action="store_true", help="a cluster chose the machine: record which one it is")
     arguments = parser.parse_args(argv)
@@ -31,7 +31,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         with reporting_failure(settings, arguments.pipeline, arguments.epoch):
             if arguments.report:
                 report_location(settings, arguments.pipeline, arguments.epoch)
-            pipeline = load_pipeline(arguments.folder or settings.pipelines / arguments.pipeline)
+            folder = arguments.folder
+            pipeline = load_pipeline(folder) if folder else applied(settings, arguments.pipeline)
             spark = stream_session(pipeline.name)
         with spark:
             Driver(settings, pipeline, arguments.epoch).run(spark)

@@ -2,15 +2,12 @@
 
 from __future__ import annotations
 
-from contextlib import nullcontext
 from pathlib import Path
 
 import pytest
 import typer.main
 
 from tidemill.cli import main as cli
-from tidemill.store import connection
-from tidemill.store.control import streams
 
 
 def run(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], *words: str) -> tuple[int, str]:
@@ -110,18 +107,6 @@ def test_what_is_wrong_is_named(
     assert (exit_code, text.count("\n")) == (2, 1)
     assert text.startswith(f"tidemill: [{code}] ")
     assert sentence in text
-
-
-@pytest.mark.parametrize("command", ["start", "stop"])
-def test_a_completed_slash_is_no_part_of_the_name(
-    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], command: str
-) -> None:
-    """What a shell completes names the same stream; no row of another name is written."""
-    requested: list[str] = []
-    monkeypatch.setattr(connection, "session", lambda settings, account: nullcontext())
-    monkeypatch.setattr(streams, "request_state", lambda _, stream, state, by: requested.append(stream))
-    assert run(monkeypatch, capsys, command, "flights/") == (0, "")
-    assert requested == ["flights"]
 
 
 @pytest.mark.parametrize("content", [b"[]", b'"x"', b"{", b"\xff"])

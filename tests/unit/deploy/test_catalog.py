@@ -1,4 +1,4 @@
-"""Pipelines as their folders are or as they were deployed last, and what is cached of a folder."""
+"""Pipelines as they were applied last or, where nothing was applied, as their folders are; and what is cached."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from support.paths import TIDES
 from tidemill import spec
 from tidemill.config import Settings
 from tidemill.deploy import catalog, check_cache, snapshots
-from tidemill.deploy.catalog import find_pipeline, list_rejections
+from tidemill.deploy.catalog import find_entry, list_rejections
 from tidemill.deploy.check_cache import load_cached
 from tidemill.errors import SpecError
 from tidemill.spec import Pipeline, load_pipeline
@@ -49,7 +49,7 @@ def test_a_broken_folder_gives_way_to_the_version_applied_last(project: Settings
     [found] = catalog.read_catalog(project)
     assert found.pipeline.digest == before.digest
     assert "did you mean rollups?" in found.rejection
-    assert found.rejection.endswith("version 3, deployed last, stays in use")
+    assert found.rejection.endswith("version 3, applied last, stays in use")
     assert list_rejections(project) == [f"pipeline tides: {found.rejection}"]
 
 
@@ -60,17 +60,53 @@ def test_a_broken_folder_that_was_never_applied_is_left_out_and_told(project: Se
     [sentence] = list_rejections(project)
     assert sentence.startswith("pipeline tides: [TM-SPEC-KEY-UNKNOWN] unknown key")
     with pytest.raises(SpecError) as caught:
-        find_pipeline(project, "tides")
+        find_entry(project, "tides")
     assert caught.value.code == "TM-SPEC-KEY-UNKNOWN"
 
 
-def test_a_sound_folder_counts_though_it_is_not_the_version_applied_last(project: Settings) -> None:
-    """What runs is another's affair; the folder is not refused."""
-    snapshots.save_snapshot(project, load_pipeline(project.pipelines / "tides"), 3)
-    edit(project, "pipeline.yaml", lambda text: text + "# edited\n")
+EDITS: dict[str, Callable[[Settings], None]] = {
+    "a schedule": lambda settings: edit(settings, "pipeline.yaml", lambda text: text.replace("@daily", "@hourly")),
+    "an owner": lambda settings: edit(settings, "pipeline.yaml", lambda text: text.replace("owner: ", "owner: the_")),
+    "a column": lambda settings: edit(settings, "transform.sql", lambda text: text.replace("height", "level")),
+    "features": lambda settings: edit(settings, "features.sql", lambda text: text + "\n-- another\n"),
+    "a broken file": break_it,
+    "no YAML": lambda settings: edit(settings, "pipeline.yaml", lambda text: "name: ["),
+    "a removed file": lambda settings: (settings.pipelines / "tides" / "transform.sql").unlink(),
+    "a removed folder": lambda settings: shutil.rmtree(settings.pipelines / "tides"),
+}
+
+
+@pytest.mark.parametrize("change", EDITS.values(), ids=EDITS)
+def test_no_edit_counts_before_it_is_applied(project: Settings, change: Callable[[Settings], None]) -> None:
+    """DAGs are built from what was applied last, whatever the folder holds; once it is applied, the edit counts."""
+    before = load_pipeline(project.pipelines / "tides")
+    copy = snapshots.save_snapshot(project, before, 3)
+    change(project)
     [found] = catalog.read_catalog(project)
-    assert (found.pipeline.folder, found.rejection) == (project.pipelines / "tides", "")
-    assert list_rejections(project) == []
+    assert found.pipeline == before.model_copy(update={"folder": copy})
+    [sentence] = snapshots.unapplied_changes(project, found.pipeline, 3)
+    assert sentence.startswith("version 3 of tides, which was applied last, stays in use")
+    try:
+        edited = load_pipeline(project.pipelines / "tides")
+    except SpecError:
+        return
+    snapshots.save_snapshot(project, edited, 4)
+    [found] = catalog.read_catalog(project)
+    assert found.pipeline.digest == edited.digest != before.digest
+    assert snapshots.unapplied_changes(project, found.pipeline, 4) == []
+
+
+def test_a_pipeline_is_retired_by_removing_its_folder_and_its_copies(project: Settings) -> None:
+    """One of the two alone keeps it; a folder without a copy is a pipeline that was not applied here yet."""
+    snapshots.save_snapshot(project, load_pipeline(project.pipelines / "tides"), 3)
+    kept = project.pipelines / "kept"
+    (project.pipelines / "tides").rename(kept)
+    assert [found.pipeline.name for found in catalog.read_catalog(project)] == ["tides"]
+    shutil.rmtree(project.state / "applied" / "tides")
+    kept.rename(project.pipelines / "tides")
+    assert [found.pipeline.folder for found in catalog.read_catalog(project)] == [project.pipelines / "tides"]
+    shutil.rmtree(project.pipelines / "tides")
+    assert list(catalog.read_catalog(project)) == []
 
 
 @pytest.mark.parametrize("content", [b"\xff\xfe\x00", b"name: [", b"- a list\n", b""], ids=str)

@@ -15,8 +15,8 @@ from airflow.sdk.exceptions import AirflowFailException
 from tidemill import config
 from tidemill.airflow import notifications
 from tidemill.airflow.dags import START_DATE, runbook
-from tidemill.config import Account
-from tidemill.deploy.catalog import find_pipeline
+from tidemill.config import Account, Settings
+from tidemill.deploy.snapshots import applied_pipeline
 from tidemill.errors import VerifyError
 from tidemill.spec import Pipeline
 from tidemill.store.connection import session
@@ -61,9 +61,14 @@ def maintenance_dag(pipelines: Iterable[Pipeline]) -> DAG:
 
 def _maintain(pipeline: str, *, params: dict[str, bool]) -> None:
     settings = config.load()
-    facts = maintain_pipeline(settings, find_pipeline(settings, pipeline), dry_run=params["dry_run"])
+    facts = maintain_pipeline(settings, _applied(settings, pipeline), dry_run=params["dry_run"])
     for sentence in describe(facts):
         log.info("%s: %s", pipeline, sentence)
+
+
+def _applied(settings: Settings, pipeline: str) -> Pipeline:
+    with session(settings, Account.READ) as connection:
+        return applied_pipeline(settings, connection, pipeline)[0]
 
 
 def _maintain_files(*, params: dict[str, bool]) -> None:
@@ -73,7 +78,7 @@ def _maintain_files(*, params: dict[str, bool]) -> None:
 
 def _verify(pipeline: str, **context: Any) -> None:
     settings = config.load()
-    spec = find_pipeline(settings, pipeline)
+    spec = _applied(settings, pipeline)
     try:
         findings = verify_and_report(settings, spec, KafkaAdminClientHook().get_conn)
     except VerifyError as error:

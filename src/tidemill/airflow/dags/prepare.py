@@ -10,12 +10,10 @@ from airflow.providers.apache.kafka.hooks.client import KafkaAdminClientHook
 from tidemill import config
 from tidemill.airflow.hook import TidemillHook
 from tidemill.airflow.triggers.stream import observe_stream
-from tidemill.config import Settings
-from tidemill.deploy.snapshots import load_deployed
-from tidemill.errors import SourceError, SpecError
+from tidemill.deploy.snapshots import applied_pipeline, unapplied_changes
+from tidemill.errors import SourceError
 from tidemill.kafka.topics import TOPIC_MISSING, partitions
 from tidemill.lifecycle.decide import desired_of
-from tidemill.spec import Pipeline, load_pipeline
 
 log = logging.getLogger(__name__)
 
@@ -42,7 +40,7 @@ def prepare(pipeline: str) -> None:
                 # The task ``run`` still has to act on the last driver, for which neither version nor topic is needed.
                 log.info("stream %s is not to be started", pipeline)
                 return
-        spec, version = load_deployed(settings, connection, pipeline)
+        spec, version = applied_pipeline(settings, connection, pipeline)
     for warning in unapplied_changes(settings, spec, version):
         log.warning("%s", warning)
     topic = spec.source.topic
@@ -53,15 +51,3 @@ def prepare(pipeline: str) -> None:
             raise
         raise SourceError("TM-AIRFLOW-TOPIC-MISSING", topic=topic, pipeline=pipeline) from error
     log.info("pipeline %s has version %d; topic %s has %d partitions", pipeline, version, topic, len(numbers))
-
-
-def unapplied_changes(settings: Settings, spec: Pipeline, version: int) -> list[str]:
-    """A warning if the pipeline's folder differs from the version that was applied last; none if it is the same."""
-    running = f"the stream runs version {version} of {spec.name}, which was deployed last"
-    try:
-        folder = load_pipeline(settings.pipelines / spec.name)
-    except (SpecError, OSError, UnicodeDecodeError) as error:
-        return [f"{running}, because the folder is rejected: {error}"]
-    if folder.digest == spec.digest:
-        return []
-    return [f"{running}: the folder has unapplied changes; run ./tidemill apply {spec.name} to apply them"]

@@ -13,7 +13,7 @@ from pymysql.connections import Connection
 from tidemill import config
 from tidemill.airflow.dags.refresh_form import request_of
 from tidemill.airflow.hook import TidemillHook
-from tidemill.deploy.catalog import find_pipeline
+from tidemill.deploy.snapshots import applied_pipeline, unapplied_changes
 from tidemill.errors import ModelError, StreamError, TidemillError
 from tidemill.ml.refresh import (
     Action,
@@ -143,7 +143,10 @@ def refresh_id_of(ti: Any) -> int:
 
 @contextmanager
 def open_pipeline(pipeline: str) -> Iterator[tuple[Pipeline, Connection[Any]]]:
-    """The pipeline, and a connection with the stream account."""
-    spec = find_pipeline(config.load(), pipeline)
+    """The pipeline as it was applied last, and a connection with the stream account."""
+    settings = config.load()
     with closing(TidemillHook().get_conn()) as connection:
+        spec, version = applied_pipeline(settings, connection, pipeline)
+        for warning in unapplied_changes(settings, spec, version):
+            log.warning("%s", warning)
         yield spec, connection

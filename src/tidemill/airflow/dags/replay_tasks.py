@@ -13,7 +13,7 @@ from airflow.sdk.exceptions import AirflowFailException
 
 from tidemill import config
 from tidemill.airflow.hook import TidemillHook
-from tidemill.deploy.catalog import find_pipeline
+from tidemill.deploy.snapshots import applied_pipeline, unapplied_changes
 from tidemill.errors import SpecError, TidemillError, Transient
 from tidemill.replay.request import ReplayRequest, describe, request_replay
 from tidemill.store.control import replays
@@ -70,10 +70,13 @@ def request(pipeline: str, *, run_id: str, params: Mapping[str, Any]) -> int:
         AirflowFailException: the request is invalid or cannot be carried out; a retry would not help.
         TidemillError: Kafka or the database is unavailable.
     """
-    spec = find_pipeline(config.load(), pipeline)
+    settings = config.load()
     try:
         requested = request_of(params)
         with closing(TidemillHook().get_conn()) as connection:
+            spec, version = applied_pipeline(settings, connection, pipeline)
+            for warning in unapplied_changes(settings, spec, version):
+                log.warning("%s", warning)
             client = KafkaAdminClientHook().get_conn
             replay_id = request_replay(connection, client, spec, requested, f"airflow: {run_id}")
     except TidemillError as error:

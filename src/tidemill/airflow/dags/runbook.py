@@ -170,7 +170,7 @@ def rejected_note(reason: str) -> str:
     """The first lines of a page whose pipeline folder is rejected; empty if it is not."""
     # The page is Markdown, and the reason quotes what an author wrote.
     quoted = reason.replace("`", "'")
-    note = "The pipeline folder is rejected, and the version deployed last stays in use."
+    note = "The pipeline folder is rejected, and the version applied last stays in use."
     return f"> **{note}** `{quoted}`\n\n" if reason else ""
 
 

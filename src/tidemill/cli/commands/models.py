@@ -29,16 +29,16 @@ def models(context: typer.Context, as_json: Json = False) -> None:
         return
     from tidemill import config
     from tidemill.config import Account
+    from tidemill.deploy.snapshots import applied_pipelines
     from tidemill.devstack.describe import describe_model
     from tidemill.ml.serving.publish import model_status
-    from tidemill.spec import load_pipelines
     from tidemill.store.connection import session
 
     settings = config.load()
     with session(settings, Account.READ) as connection:
         rows = [
             dataclasses.asdict(row)
-            for pipeline in load_pipelines(settings.pipelines).values()
+            for pipeline in applied_pipelines(settings, connection)
             for row in model_status(connection, settings, pipeline)
         ]
     print_facts(rows, as_json, [describe_model(row) for row in rows])
@@ -54,12 +54,13 @@ def show(model: Model, as_json: Json = False) -> None:
     from tidemill.cli.model_report import describe
     from tidemill.config import Account
     from tidemill.ml.registry.history import read_history
-    from tidemill.ml.registry.review import find_model
+    from tidemill.ml.registry.review import find_model, split_name
     from tidemill.store.connection import session
 
     settings = config.load()
-    spec, name = find_model(settings, model)
+    split_name(model)  # before any request to a server
     with session(settings, Account.READ) as connection:
+        spec, name = find_model(connection, settings, model)
         history = read_history(connection, spec.name, name, spec.models[name].promotion.metric)
     print_facts(dataclasses.asdict(history), as_json, describe(history))
 

@@ -18,7 +18,7 @@ Names = Annotated[list[str] | None, typer.Argument(help="Names of folders in pip
 
 
 def read_pipelines(settings: Settings, names: list[str] | None) -> list[Pipeline]:
-    """The named pipelines, or all.
+    """The named pipelines, or all, as their folders are: for ``check``, ``plan`` and ``apply``, and no other command.
 
     Raises:
         SpecError: a folder is missing or wrong, or there is none at all.
@@ -32,6 +32,26 @@ def read_pipelines(settings: Settings, names: list[str] | None) -> list[Pipeline
             raise SpecError("TM-CLI-NO-PIPELINES", value=settings.pipelines)
         return pipelines
     return [load_pipeline(settings.pipelines / name) for name in names]
+
+
+def read_applied(settings: Settings, names: list[str] | None) -> list[Pipeline]:
+    """The named pipelines, or all, as they were applied last. Warns on standard error of folders that differ.
+
+    Raises:
+        SpecError: there is no pipeline of a name, or an applied version is not valid.
+        StreamError: one was never applied, or its applied version is not stored on this machine.
+    """
+    from tidemill.config import Account
+    from tidemill.deploy import snapshots
+    from tidemill.store.connection import session
+
+    with session(settings, Account.READ) as connection:
+        chosen = names or [each.pipeline for each in snapshots.applied_here(settings, connection)]
+        found = [snapshots.applied_pipeline(settings, connection, name) for name in chosen]
+    for pipeline, version in found:
+        for warning in snapshots.unapplied_changes(settings, pipeline, version):
+            typer.echo(f"note: {warning}", err=True)
+    return [pipeline for pipeline, _ in found]
 
 
 def print_facts(facts: Any, as_json: bool, lines: Iterable[str]) -> None:

@@ -65,7 +65,6 @@ def status(as_json: Json = False) -> None:
         print_facts(facts, as_json, ["stack: not running"])
         raise
     from tidemill.devstack.overview import overview
-    from tidemill.spec import load_pipelines
 
-    facts = overview(settings, load_pipelines(settings.pipelines))
+    facts = overview(settings)
     print_facts(facts, as_json, describe_overview(facts))

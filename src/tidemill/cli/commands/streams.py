@@ -8,7 +8,7 @@ from typing import Annotated, Any
 
 import typer
 
-from tidemill.cli.commands.options import Json, Name, Names, current_user, print_facts, read_pipelines
+from tidemill.cli.commands.options import Json, Name, Names, current_user, print_facts, read_applied
 from tidemill.errors import VerifyError
 
 
@@ -40,10 +40,13 @@ def restart(
     """
     from tidemill import config
     from tidemill.cli.restart import restart as restart_stream
-    from tidemill.deploy.catalog import find_pipeline
+    from tidemill.config import Account
+    from tidemill.deploy.snapshots import applied_version
+    from tidemill.store.connection import session
 
     settings = config.load()
-    stream = find_pipeline(settings, stream).name  # without the slash that a shell may have completed
+    with session(settings, Account.STREAM) as connection:
+        stream = applied_version(settings, connection, stream).pipeline
     epoch = restart_stream(settings, stream, current_user(), wait_seconds)
     typer.echo(f"{stream}: restart requested" if epoch is None else f"{stream}: running, epoch {epoch}")
 
@@ -51,14 +54,14 @@ def restart(
 def _request(stream: str, desired_state: str) -> None:
     from tidemill import config
     from tidemill.config import Account
-    from tidemill.deploy.catalog import find_pipeline
+    from tidemill.deploy.snapshots import applied_version
     from tidemill.store.connection import session
     from tidemill.store.control.streams import request_state
 
     settings = config.load()
-    # A folder that became invalid after it was applied must not keep a person from stopping its stream.
-    stream = find_pipeline(settings, stream).name  # without the slash that a shell may have completed
     with session(settings, Account.STREAM) as connection:
+        # The version is not loaded: one that is no longer valid must not keep a person from stopping its stream.
+        stream = applied_version(settings, connection, stream).pipeline
         request_state(connection, stream, desired_state, current_user())
     typer.echo(f"{stream}: desired state is {desired_state}")
 
@@ -80,7 +83,7 @@ def verify(
     settings = config.load()
     facts: dict[str, list[str]] = {}
     notes: list[str] = []
-    for pipeline in read_pipelines(settings, names):
+    for pipeline in read_applied(settings, names):
         findings = verify_pipeline(settings, pipeline, admin(settings))
         facts[pipeline.name] = [*findings.differences, *(count_records(settings, pipeline) if deep else ())]
         notes += [f"{pipeline.name}: {note}" for note in findings.notes]
@@ -103,7 +106,7 @@ def maintain(
     from tidemill.supervisor.maintenance import describe, maintain_files, maintain_pipeline
 
     settings = config.load()
-    facts = {each.name: maintain_pipeline(settings, each, dry_run=dry_run) for each in read_pipelines(settings, names)}
+    facts = {each.name: maintain_pipeline(settings, each, dry_run=dry_run) for each in read_applied(settings, names)}
     if not names:
         facts["files"] = maintain_files(settings, dry_run=dry_run)
     prefix = "would be done: " if dry_run else ""
@@ -126,11 +129,14 @@ def quarantine(
     """
     from tidemill import config
     from tidemill.cli.quarantine import list_records, show_record
-    from tidemill.spec import load_pipeline
+    from tidemill.config import Account
+    from tidemill.deploy.snapshots import applied_version
+    from tidemill.store.connection import session
     from tidemill.store.control.quarantine import QuarantineFilter
 
     settings = config.load()
-    stream = load_pipeline(settings.pipelines / stream).name
+    with session(settings, Account.READ) as connection:
+        stream = applied_version(settings, connection, stream).pipeline
     facts: Any
     if show is not None:
         facts, lines = show_record(settings, stream, show)
@@ -166,17 +172,20 @@ def replay(
     """
     from tidemill import config
     from tidemill.cli.replay import request_here, request_of, run_here
-    from tidemill.replay.request import describe
-    from tidemill.spec import load_pipeline
+    from tidemill.replay.request import check_request, describe
 
     settings = config.load()
-    pipeline = load_pipeline(settings.pipelines / stream)
     options = {"offsets": offsets, "since": from_time, "until": until, "reason": reason}
     chosen = {name: value for name, value in options.items() if value is not None}
     if resume is not None and (chosen or ids or from_quarantine or dry_run):
         raise typer.BadParameter("a replay continues with what it was requested with", param_hint="'--resume'")
+    request = None
     if resume is None:
         request = request_of(chosen, tuple(ids or ()), from_quarantine=from_quarantine, dry_run=dry_run)
+        check_request(request)  # before any request to a server
+    [pipeline] = read_applied(settings, [stream])
+    if resume is None:
+        assert request is not None
         resume = request_here(settings, pipeline, request, current_user())
         sys.stderr.write(f"replay {resume} begins\n")
     done = run_here(settings, pipeline, resume)

@@ -7,7 +7,7 @@ from typing import Any
 from pymysql.connections import Connection
 
 from tidemill.config import Settings
-from tidemill.deploy.catalog import find_pipeline
+from tidemill.deploy.snapshots import applied_pipeline
 from tidemill.errors import ModelError, SpecError
 from tidemill.ml.registry.history import waiting_version
 from tidemill.ml.registry.promotion import approve, reject
@@ -18,19 +18,30 @@ from tidemill.spec import Pipeline
 ACTIONS = ("rollback", "approve", "reject")
 
 
-def find_model(settings: Settings, name: str) -> tuple[Pipeline, str]:
-    """A pipeline and one of its models, by ``<pipeline>.<model>``.
+def find_model(connection: Connection[Any], settings: Settings, name: str) -> tuple[Pipeline, str]:
+    """A pipeline as it was applied last, and one of its models, by ``<pipeline>.<model>``.
 
     Raises:
         SpecError: the name is not of that form, or no pipeline has that name.
+        StreamError: the pipeline was never applied.
         ModelError: the pipeline has no such model.
+    """
+    pipeline, model = split_name(name)
+    spec, _ = applied_pipeline(settings, connection, pipeline)
+    declared_model(spec, model)
+    return spec, model
+
+
+def split_name(name: str) -> tuple[str, str]:
+    """Pipeline and model of ``<pipeline>.<model>``.
+
+    Raises:
+        SpecError: the name is not of that form.
     """
     pipeline, dot, model = name.partition(".")
     if not (pipeline and dot):
         raise SpecError("TM-ML-NAME-WITHOUT-PIPELINE", value=name)
-    spec = find_pipeline(settings, pipeline)
-    declared_model(spec, model)
-    return spec, model
+    return pipeline, model
 
 
 def apply_action(
@@ -50,7 +61,7 @@ def apply_action(
         SpecError: the name is not of that form, or no pipeline has that name.
         ModelError: the pipeline has no such model, the action is unknown, no version waits, or none can be restored.
     """
-    spec, model = find_model(settings, name)
+    spec, model = find_model(connection, settings, name)
     if action == "rollback":
         return f"{name}: version {rollback(connection, settings, spec, model, version, by)} is champion and published"
     if action not in ACTIONS:
