@@ -211,6 +211,34 @@ def test_a_second_failure_without_a_commit_fails_the_task_with_the_drivers_own_w
     assert scene.row.failures_in_a_row == 2
 
 
+def test_no_other_file_of_the_machine_is_read_into_the_tasks_log(scene: Scene) -> None:
+    """The lease names the log, and whoever may write the lease may not read everything by it: links count as what they
+    lead to."""
+    scene.behave("fails")
+    held = scene.settings.secrets_file
+    link = scene.settings.state / "logs" / "streams" / "tides-link.log"
+    link.parent.mkdir(parents=True, exist_ok=True)
+    link.symlink_to(held)
+    errors = {}
+    try:
+        for named in ("of the first failure, which fails no task", str(held), str(link), f"{link.parent}/../../run"):
+            try:
+                trigger = scene.work()
+                assert trigger is not None
+                reason_of(trigger)
+                leases.record_driver(scene.connection, STREAM, scene.row.epoch, log_file=named)
+                scene.work()
+            except AirflowException as error:
+                errors[named] = str(error)
+            scene.let_pass(61)
+    finally:
+        link.unlink()
+    assert len(errors) == 3
+    for named, text in errors.items():
+        assert f"is not shown here: {named}" in text
+        assert scene.settings.secret("root").get_secret_value() not in text
+
+
 def test_after_six_failures_without_a_commit_the_circuit_opens_until_the_next_start(scene: Scene) -> None:
     """A halted stream is left alone, with an incident; a start request closes it."""
     scene.behave("fails")

@@ -22,7 +22,6 @@ from __future__ import annotations
 
 from contextlib import closing
 from datetime import datetime
-from pathlib import Path
 from typing import Any, NoReturn
 
 from airflow.sdk import BaseOperator
@@ -35,6 +34,7 @@ from tidemill.airflow.connections import CONN_ID, find_cluster
 from tidemill.airflow.hook import TidemillHook
 from tidemill.airflow.log_link import DriverLogLink
 from tidemill.airflow.triggers.stream import StartRequestedTrigger, StreamTrigger, observe_stream
+from tidemill.config import Settings
 from tidemill.deploy.snapshots import applied_pipeline
 from tidemill.errors import Contention, Fenced, SpecError, StreamError
 from tidemill.lifecycle.decide import WAITING, Action, ActionType, decide, desired_of
@@ -44,7 +44,7 @@ from tidemill.lifecycle.stream_row import StreamRow
 from tidemill.store.control import streams
 from tidemill.supervisor.actions import StreamActions
 from tidemill.supervisor.launcher import stop_driver
-from tidemill.supervisor.log_diagnosis import log_tail
+from tidemill.supervisor.log_diagnosis import log_tail, readable_log
 
 _MAX_ACTIONS = 12
 """More than any path through the driver states needs: beyond that, another process undoes the actions."""
@@ -159,13 +159,13 @@ class StreamOperator(BaseOperator):
         elif action.action_type is ActionType.KILL:
             actions.kill(row)
         elif action.action_type is ActionType.RECORD_FAILURE:
-            report = f"{actions.record_failure(row, driver_state, action.reason)}\n{_tail(row)}"
+            report = f"{actions.record_failure(row, driver_state, action.reason)}\n{_tail(actions.settings, row)}"
             self.log.error("%s", report)
             is_repeated = 1 < row.failures_in_a_row + 1 < LIMITS.failures
             if is_repeated and desired_of(row).running:
                 raise AirflowException(report)
         elif streams.open_circuit(actions.connection, row.stream, action.reason, requested_at=row.requested_at):
-            raise AirflowException(f"stream {row.stream} is halted: {action.reason}\n{_tail(row)}")
+            raise AirflowException(f"stream {row.stream} is halted: {action.reason}\n{_tail(actions.settings, row)}")
 
     def _watch(self, actions: StreamActions, row: StreamRow, missing_version: int | None) -> NoReturn:
         newest_row = streams.read_stream(actions.connection, row.stream) or row
@@ -189,7 +189,10 @@ def _freshness_seconds(actions: StreamActions, stream: str) -> float | None:
     return pipeline.slo.freshness_seconds
 
 
-def _tail(row: StreamRow) -> str:
+def _tail(settings: Settings, row: StreamRow) -> str:
     if row.log_file is None:
         return "the driver wrote no log"
-    return f"The end of {row.log_file}:\n{log_tail(Path(row.log_file))}"
+    path = readable_log(settings, row.log_file)
+    if path is None:
+        return f"The driver's log is not in the folder of the streams' logs, and is not shown here: {row.log_file}"
+    return f"The end of {row.log_file}:\n{log_tail(path)}"

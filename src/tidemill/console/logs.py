@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import socket
 from dataclasses import dataclass
-from pathlib import Path
 
 from fastapi import HTTPException
 from fastapi.responses import HTMLResponse
@@ -16,6 +15,7 @@ from tidemill.lifecycle.stream_row import StreamRow
 from tidemill.store.connection import session
 from tidemill.store.control.streams import read_stream
 from tidemill.stream.log_rotation import read_end
+from tidemill.supervisor.log_diagnosis import readable_log
 
 LAST_BYTES = 64 * 1024
 _templates = Environment(
@@ -60,10 +60,8 @@ def end_of_log(settings: Settings, row: StreamRow) -> LogEnd:
         return LogEnd("The driver has not reported yet where its log is.")
     if row.host is not None and row.host != socket.gethostname():
         return LogEnd(f"The driver runs on {row.host}, and its log is on that machine: {row.log_file}")
-    folder = (settings.state / "logs" / "streams").resolve()
-    path = Path(row.log_file).resolve()
-    if path.parent != folder:
-        # The control plane names the file: write access to it must not give read access to any file of this machine.
+    path = readable_log(settings, row.log_file)
+    if path is None:
         return LogEnd(f"The log is not in the folder of the streams' logs: {row.log_file}")
     end = read_end(path, LAST_BYTES)
     if end is None:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from pathlib import Path
 from typing import Any
 
 from pymysql.connections import Connection
@@ -16,7 +15,7 @@ from tidemill.spec import Pipeline
 from tidemill.store.control import heartbeats, incidents, leases, streams
 from tidemill.supervisor.cluster import Cluster
 from tidemill.supervisor.launcher import launch, log_file_of, stop_driver
-from tidemill.supervisor.log_diagnosis import known_cause
+from tidemill.supervisor.log_diagnosis import known_cause, readable_log
 
 
 class StreamActions:
@@ -113,8 +112,8 @@ class StreamActions:
         stop_driver(row, grace_seconds=1 if state is DriverState.LOST else 10)
         streams.count_failure(self.connection, row.stream, row.epoch)
         sentence = f"the driver of stream {row.stream}, epoch {row.epoch}, failed: {reason}"
-        cause = known_cause(Path(row.log_file)) if state is DriverState.LOST and row.log_file else None
-        if cause:
+        log_file = readable_log(self.settings, row.log_file) if state is DriverState.LOST and row.log_file else None
+        if log_file is not None and (cause := known_cause(log_file)):
             sentence += f"; the cause by its log: {cause}"
         incidents.open_incident(self.connection, f"stream {row.stream}", FAILING, sentence)
         return sentence

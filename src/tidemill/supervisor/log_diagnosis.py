@@ -6,6 +6,7 @@ import re
 from pathlib import Path
 
 from tidemill import logs
+from tidemill.config import Settings
 from tidemill.stream.diagnosis import RESUMED, recognise
 from tidemill.stream.log_rotation import read_end
 
@@ -32,6 +33,19 @@ _LOG_RECORD = re.compile(r"^\d\d/\d\d/\d\d \d\d:\d\d:\d\d (?P<level>[A-Z]+) ")
 _UNLOGGED_ERROR = re.compile(r"^(?:Traceback |Exception in thread |Terminating due to |tidemill: )")
 """The beginning of an error that no logger has written."""
 _LOG_NAME = re.compile(r"^(?P<stream>[a-z][a-z0-9_]*)-\d+\.log")
+
+
+def readable_log(settings: Settings, log_file: str) -> Path | None:
+    """The path of a log that a lease names, without links; None if it is not directly in the folder of streams' logs.
+
+    The control plane names the file, and write access to it must not give read access to any file of this machine.
+    """
+    folder = (settings.state / "logs" / "streams").resolve()
+    try:
+        path = Path(log_file).resolve()
+    except (OSError, RuntimeError, ValueError):  # too long, a loop of links, or a NUL byte
+        return None
+    return path if path.parent == folder else None
 
 
 def log_tail(path: Path, lines: int = 30) -> str:

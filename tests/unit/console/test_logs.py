@@ -36,13 +36,23 @@ def test_the_end_is_shown_and_reaches_back_into_the_rotated_part(own: Settings, 
 
 @pytest.mark.parametrize(
     "named",
-    ["{state}/secrets.json", "{state}/logs/streams/../../secrets.json", "{state}/logs/streams/link", "/etc/passwd"],
+    [
+        "{state}/secrets.json",
+        "{state}/logs/streams/../../secrets.json",
+        "{state}/logs/streams/link",
+        "{state}/logs/streams/loop",
+        "{state}/logs/streams/\0",
+        "{state}/logs/streams",
+        "/etc/passwd",
+        "kubectl logs a-pod",
+    ],
 )
 def test_no_other_file_is_ever_shown(own: Settings, written: StreamRow, named: str) -> None:
     """Whatever path the lease names, and in whatever form."""
     secret = own.state / "secrets.json"
     secret.write_text("hunter2")
     (own.state / "logs" / "streams" / "link").symlink_to(secret)
+    (own.state / "logs" / "streams" / "loop").symlink_to("loop")
     end = end_of_log(own, replace(written, log_file=named.format(state=own.state)))
     assert end.text == ""
     assert end.sentence.startswith("The log is not in the folder")
