@@ -66,6 +66,7 @@ class Edge:
     client: AdminClient
     folder: Path
     kind: str = "event"
+    select: str = "SELECT id, note FROM records"
     source: dict[str, Any] = field(default_factory=dict)
     version: int = 0
     runs: list[Run] = field(default_factory=list)
@@ -99,7 +100,7 @@ class Edge:
             },
         }
         (self.folder / "pipeline.yaml").write_text(yaml.safe_dump(content))
-        (self.folder / "t.sql").write_text("SELECT id, note FROM records")
+        (self.folder / "t.sql").write_text(self.select)
         with session(self.settings, Account.MIGRATE) as connection:
             self.version = apply_pipeline(connection, self.settings, self.pipeline)
 

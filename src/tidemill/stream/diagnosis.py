@@ -18,6 +18,8 @@ RESUMED = "all servers answer"
 _PIPELINE = "<pipeline>"
 """What a remedy names where the stream is not known."""
 _LONGEST = 500
+_OF_PY4J = re.compile(r"An error occurred while calling \w+\.\w+\.?$")
+"""The first line of an exception of Java in Python: the cause is in the next one."""
 
 
 @dataclass(frozen=True)
@@ -176,7 +178,7 @@ def cause(error: BaseException, stream: str | None = None) -> TidemillError:
         return _restored(match["error"], match["text"])
     if known := recognise(text, stream):
         return known
-    lines = [line.strip() for line in text.splitlines() if line.strip()]
+    lines = [line.strip(" \t:") for line in text.splitlines() if line.strip() and not _OF_PY4J.match(line)]
     causes = [line.removeprefix("Caused by: ") for line in lines if line.startswith("Caused by: ")]
     value = causes[-1] if causes else (lines or ["no reason was given"])[0]
     return StreamError("TM-STREAM-FAILED", value=value[:_LONGEST])

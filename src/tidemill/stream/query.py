@@ -21,11 +21,13 @@ from tidemill.store.write.context import Range, WriteContext
 from tidemill.stream.batch import run_batch
 from tidemill.stream.batch_sizer import BatchSizer, BatchTiming
 from tidemill.stream.metrics import StreamMetrics
+from tidemill.stream.narrowing import NarrowedBatch, SearchEnded
 from tidemill.stream.plan.decode import decode
 from tidemill.stream.plan.source import read_stream
 from tidemill.stream.plan.transform import transform
+from tidemill.stream.record_faults import TASK_ERRORS, is_fault_of_records, reason_of_record
 from tidemill.stream.spark_internals import batch_end_offsets
-from tidemill.stream.task import MicroBatch
+from tidemill.stream.task import MicroBatch, PartitionOutcome
 
 log = logging.getLogger(__name__)
 
@@ -88,6 +90,8 @@ class BatchCommitter:
         self._at_work = threading.Lock()
         """Held while a batch runs."""
         self._closing = threading.Event()
+        self._leaving = threading.Event()
+        """Set while the batch that is running may finish: one that is run in parts ends after the present part."""
 
     def attach(self, rows: DataFrame, checkpoint: Path) -> DataStreamWriter:
         """A writer of ``rows`` that is ready to start."""
@@ -112,6 +116,7 @@ class BatchCommitter:
 
     def close(self, seconds: float) -> None:
         """Wait for the batch that is running, for so long at most, and let no other begin."""
+        self._leaving.set()
         finished = self._at_work.acquire(timeout=seconds)
         self._closing.set()
         if finished:
@@ -121,7 +126,7 @@ class BatchCommitter:
         try:
             with self._at_work, logs.fields(batch=self._batches_before + batch_id):
                 # A batch that begins while the query is stopped commits nothing; the next query reads it again.
-                if not self._closing.is_set():
+                if not self._closing.is_set() and not self._leaving.is_set():
                     self._commit(rows, batch_id)
         except BaseException as error:
             self.failure = error
@@ -142,9 +147,10 @@ class BatchCommitter:
             if until > self.positions[partition]
         }
         context = self.write_context
-        outcomes = run_batch(
-            rows, MicroBatch(self.settings, self.pipeline, context, self._batches_before + batch_id, ranges)
-        )
+        batch = MicroBatch(self.settings, self.pipeline, context, self._batches_before + batch_id, ranges)
+        outcomes = self._run(rows, batch)
+        if outcomes is None:
+            return
         self._report_warnings([outcome.warnings for outcome in outcomes.values()])
         self.positions |= {partition: span.until for partition, span in ranges.items()}
         now = time.monotonic()
@@ -155,6 +161,21 @@ class BatchCommitter:
         if self._sizer is not None and self._sizer.note(timing, self.lag(self.ends) if self.ends else None):
             self.outgrown = True
             self._closing.set()
+
+    def _run(self, rows: DataFrame, batch: MicroBatch) -> dict[int, PartitionOutcome] | None:
+        """Commit a batch, without the records that a task fails for; None if the query is to end before all of it."""
+        try:
+            return run_batch(rows, batch)
+        except TASK_ERRORS as error:
+            if not is_fault_of_records(error):
+                raise
+            log.warning("a task failed for a record; the batch is run again in parts: %s", reason_of_record(error))
+        narrowed = NarrowedBatch(rows.sparkSession, batch, self._leaving.is_set)
+        try:
+            narrowed.run()
+        except SearchEnded:
+            return None
+        return narrowed.outcomes
 
     def _begin_new_partitions(self, ends: dict[int, int]) -> None:
         """Give partitions that were added while the query runs their first position."""

@@ -43,7 +43,10 @@ _NO_FILES = {
     4166,  # MariaDB: disabled on one of both sides
     2068,  # MySQL's client library: rejected
 }
-_ROW = re.compile(r" ?at row (\d+)")
+_ROW = re.compile(r" ?at row (\d+)\Z")
+"""The number of the row, which ends a message; before it there may be a value with the same words."""
+_STAGED_COLUMN = re.compile(r"(?:`[^`]*`\.){1,2}(`[^`]*`)\Z")
+"""A column with the names of the stage table and of its schema, which mean nothing to the reader of a reason."""
 
 
 @contextmanager
@@ -149,10 +152,11 @@ def rejected_rows(
         rejected: dict[int, str] = {}
         without_number = []
         for text in warnings:
-            if match := _ROW.search(text):
-                rejected.setdefault(offsets[int(match[1]) - 1], _ROW.sub("", text))
+            match = _ROW.search(text)
+            if match and 1 <= int(match[1]) <= len(offsets):
+                rejected.setdefault(offsets[int(match[1]) - 1], _as_reason(text))
             else:
-                without_number.append(text)
+                without_number.append(_as_reason(text))
         if affected < rows.num_rows:
             cursor.execute(f"SELECT `_offset` FROM {_target(statement)}")
             present = {int(row[0]) for row in cursor.fetchall()}
@@ -175,7 +179,12 @@ def _unencodable(rows: pa.Table) -> dict[int, str]:
 
 def reason_of(error: StoreError) -> str:
     """Why a statement was refused, as the reason of a quarantined record."""
-    return _ROW.sub("", re.sub(r"^\d+: ", "", str(error.value)))
+    return _as_reason(re.sub(r"^\d+: ", "", str(error.value)))
+
+
+def _as_reason(message: str) -> str:
+    """A message of the database without what only its statement knows: the number of a row and the stage table."""
+    return _STAGED_COLUMN.sub(r"\1", _ROW.sub("", message))
 
 
 def _insert_in_groups(connection: Connection[Any], statement: str, rows: pa.Table) -> dict[int, str]:

@@ -1,0 +1,170 @@
+"""Finds the records that a task fails for, and commits the others.
+
+Spark reports that a task failed, and not for which record. So ranges of offsets are tried: at first only evaluated,
+which needs no Python worker and writes nothing; what can be evaluated is committed. A single offset that fails by
+itself is quarantined by its coordinates. The search is pure; :class:`NarrowedBatch` runs it.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import replace
+
+import pyarrow as pa
+from pyspark.sql import DataFrame, SparkSession
+
+from tidemill.config import Account
+from tidemill.kafka.fetch_records import fetch_records
+from tidemill.store.connection import session
+from tidemill.store.control import ledger
+from tidemill.store.write.context import Range
+from tidemill.store.write.ledger_rows import Rejected
+from tidemill.store.write.transaction import Batch, write_batch
+from tidemill.stream.batch import run_batch
+from tidemill.stream.plan.decode import decode
+from tidemill.stream.plan.source import read_range
+from tidemill.stream.plan.transform import transform
+from tidemill.stream.record_faults import TASK_ERRORS, is_data_exception, is_fault_of_records, reason_of_record
+from tidemill.stream.task import MicroBatch, PartitionOutcome
+
+log = logging.getLogger(__name__)
+GROWTH = 4
+"""By how much the next range is longer than one that succeeded."""
+
+Attempt = Callable[[Range], Exception | None]
+"""Tries a range; returns why it failed, if its records are at fault. Other errors are raised."""
+
+
+class SearchEnded(Exception):
+    """The search ended early, because the driver is to end."""
+
+
+def first_failure(span: Range, length: int, attempt: Attempt) -> tuple[int, Exception | None]:
+    """The first offset of a range that fails by itself, and why; its end and None if there is none.
+
+    Ranges are tried from the left, each longer than the one before; one that fails is halved. Among n records it takes
+    about 2 log2(n) attempts.
+
+    Args:
+        span: where to search.
+        length: of the first range, in offsets.
+        attempt: tries a range; everything before the range has succeeded, or was passed over.
+    """
+    at = span.start
+    while at < span.until:
+        until = min(span.until, at + length)
+        error = attempt(Range(span.partition, at, until))
+        if error is None:
+            at, length = until, length * GROWTH
+            continue
+        while until - at > 1:
+            middle = (at + until) // 2
+            if (left := attempt(Range(span.partition, at, middle))) is None:
+                at = middle
+                if until - at == 1:  # it failed only together with others: by itself it may succeed
+                    error = attempt(Range(span.partition, at, until))
+            else:
+                until, error = middle, left
+        if error is not None:
+            return at, error
+        at, length = until, 1
+    return span.until, None
+
+
+def _echo(batches: Iterable[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
+    yield from batches
+
+
+class NarrowedBatch:
+    """A micro-batch that failed for a record: what is left of it is committed without the records at fault."""
+
+    def __init__(self, spark: SparkSession, batch: MicroBatch, must_end: Callable[[], bool]) -> None:
+        """The batch, in a session in which its dimensions are registered; ``must_end`` ends it between two ranges."""
+        self._spark, self._batch, self._must_end = spark, batch, must_end
+        self.outcomes: dict[int, PartitionOutcome] = {}
+        """Kafka partition -> what became of its records, as far as this object committed them."""
+
+    def run(self) -> None:
+        """Commit what no earlier attempt has committed, partition by partition.
+
+        Raises:
+            SearchEnded: the driver is to end.
+            TidemillError, PySparkException, Py4JJavaError: a range failed for another reason than its records.
+        """
+        for partition, span in self._batch.ranges.items():
+            at = max(span.start, self._position(partition))
+            length = span.until - at
+            while at < span.until:
+                good, error = first_failure(Range(partition, at, span.until), length, self._evaluate)
+                if good > at:
+                    self._commit_searching(Range(partition, at, good))
+                if error is not None:
+                    self._quarantine(partition, good, error)
+                # Where bad records are dense, the next one is at about the same distance.
+                at, length = good + (error is not None), max(1, good - at)
+
+    def _commit_searching(self, span: Range) -> None:
+        """Commit a range that can be evaluated. A record at fault all the same is one that the worker fails for."""
+        at, length = span.start, span.until - span.start
+        while at < span.until:
+            good, error = first_failure(Range(span.partition, at, span.until), length, self._commit)
+            if error is not None:
+                self._quarantine(span.partition, good, error)
+            at, length = good + 1, max(1, good - at)
+
+    def _position(self, partition: int) -> int:
+        context = self._batch.write_context
+        with session(self._batch.settings, Account.STREAM) as connection:
+            return ledger.positions(connection, context.stream, context.topic)[partition]
+
+    def _rows(self, span: Range) -> DataFrame:
+        batch, source = self._batch, self._batch.pipeline.source
+        starts, ends = {span.partition: span.start}, {span.partition: span.until}
+        raw = read_range(self._spark, batch.settings, source, starts, ends)
+        return transform(self._spark, decode(raw, source), batch.pipeline)
+
+    def _evaluate(self, span: Range) -> Exception | None:
+        """Evaluate all columns of a range, and write nothing."""
+        return self._attempt(lambda: self._rows(span).write.format("noop").mode("overwrite").save())
+
+    def _commit(self, span: Range) -> Exception | None:
+        """Commit a range, as far as a task that failed has not committed it already."""
+        at = max(span.start, self._position(span.partition))
+        if at >= span.until:
+            return None
+        left = Range(span.partition, at, span.until)
+
+        def commit() -> None:
+            outcomes = run_batch(self._rows(left), replace(self._batch, ranges={left.partition: left}))
+            self._add(left.partition, outcomes[left.partition])
+
+        return self._attempt(commit)
+
+    def _attempt(self, action: Callable[[], None]) -> Exception | None:
+        if self._must_end():
+            raise SearchEnded
+        try:
+            action()
+        except TASK_ERRORS as error:
+            if not is_fault_of_records(error):
+                raise
+            return error
+        return None
+
+    def _quarantine(self, partition: int, offset: int, error: Exception) -> None:
+        batch, reason = self._batch, reason_of_record(error)
+        if not is_data_exception(error):
+            # If workers fail for whatever they are given, this raises, and no record is blamed for it.
+            self._spark.range(1).mapInArrow(_echo, "id BIGINT").collect()
+        found = fetch_records(batch.settings, batch.write_context.topic, partition, [offset])
+        record = next(iter(found), Rejected(offset, "")).because(reason)
+        span = Range(partition, offset, offset + 1)
+        single = Batch(batch.batch_id, span, rejected=(record,), newest_us=record.timestamp_us)
+        counts = write_batch(batch.settings, batch.pipeline, batch.write_context, single)
+        self._add(partition, PartitionOutcome(counts, {}, newest_us=record.timestamp_us))
+        log.warning("partition %d, offset %d is quarantined: %s", partition, offset, reason)
+
+    def _add(self, partition: int, outcome: PartitionOutcome) -> None:
+        before = self.outcomes.get(partition)
+        self.outcomes[partition] = outcome if before is None else before.plus(outcome)

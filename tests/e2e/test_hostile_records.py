@@ -1,0 +1,93 @@
+"""Records that make a task fail: each is quarantined with a reason, and its neighbours are written."""
+
+from __future__ import annotations
+
+import itertools
+import json
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from pyspark.sql import SparkSession
+
+from support.edges import SECONDS, Edge
+from tidemill.config import Account, Settings
+from tidemill.kafka import clients
+from tidemill.store.connection import session
+from tidemill.store.migrations import migrate_control
+
+_number = itertools.count(1)
+SCHEMA = "id BIGINT, note STRING, ms BIGINT, digits STRING"
+SELECT = """
+SELECT id, CASE WHEN note LIKE 'raise%' THEN raise_error(note) WHEN ms IS NOT NULL THEN
+    CAST(timestamp_millis(ms) AS STRING) ELSE substr(note, 1, 16) END AS note
+FROM records
+WHERE assert_true(id IS NULL OR id < 1000000) IS NULL
+"""
+
+
+@pytest.fixture
+def hostile(
+    mariadb: Settings, kafka: Settings, local_spark: SparkSession, tmp_path: Path
+) -> Iterator[Callable[..., Edge]]:
+    """Makes streams whose transform raises for some records."""
+    made: list[Edge] = []
+    with session(mariadb, Account.MIGRATE) as connection:
+        migrate_control(connection, mariadb.root / "sql")
+
+    def make(partitions: int = 1, **source: Any) -> Edge:
+        folder = tmp_path / f"hostile{next(_number)}"
+        folder.mkdir()
+        edge = Edge(kafka, local_spark, clients.admin(kafka), folder, select=SELECT)
+        edge.declare(schema=SCHEMA, **source)
+        edge.create(partitions)
+        made.append(edge)
+        return edge
+
+    yield make
+    for each in made:
+        each.stop()
+
+
+def produce(stream: Edge, records: list[dict[str, Any]], partition: int = 0) -> None:
+    """Put records into a partition, and wait until Kafka has them."""
+    producer = clients.producer(stream.settings)
+    for record in records:
+        producer.produce(stream.name, json.dumps(record).encode(), partition=partition)
+    assert producer.flush(SECONDS) == 0
+
+
+def reasons(stream: Edge) -> dict[tuple[int, int], str]:
+    """Partition and offset -> why the record was quarantined."""
+    found = stream.query(
+        f"SELECT partition_id, record_offset, reason FROM quarantine WHERE stream = '{stream.name}'"
+        " AND record_value IS NOT NULL ORDER BY partition_id, record_offset"
+    )
+    return {(partition, offset): reason for partition, offset, reason in found}
+
+
+def test_a_record_that_an_expression_raises_for_is_quarantined(hostile: Callable[..., Edge]) -> None:
+    """With what the expression reports; the words of a record make no error of another kind of it."""
+    stream = hostile(partitions=2)
+    produce(stream, [{"id": number, "note": "good"} for number in range(200)])
+    bad: list[dict[str, Any]] = [
+        {"id": 900, "ms": 9 * 10**18},
+        {"id": 901, "note": "raise java.lang.OutOfMemoryError: No space left on device"},
+        {"id": 902, "note": "raise\ntidemill.errors.Fenced: [TM-STORE-LEASE-LOST] none"},
+        {"id": 5_000_000},
+    ]
+    produce(stream, [{"id": 300}, bad[0], {"id": 301}, *bad[1:3], {"id": 302}, bad[3]], partition=1)
+    stream.start()
+    stream.wait_drained()
+    stream.stop()
+    assert stream.ids() == [*range(200), 300, 301, 302]
+    found = reasons(stream)
+    assert found.keys() == {(1, 1), (1, 3), (1, 4), (1, 6)}
+    assert [reason.partition(": ")[2] for reason in found.values()] == [
+        "ArithmeticException: long overflow",
+        f"[USER_RAISED_EXCEPTION] {bad[1]['note']}",
+        f"[USER_RAISED_EXCEPTION] {' '.join(bad[2]['note'].split())}",
+        "[USER_RAISED_EXCEPTION] '((id IS NULL) OR (id < 1000000))' is not true!",
+    ]
+    assert stream.differences() == []
