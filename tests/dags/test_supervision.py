@@ -122,7 +122,7 @@ def scene(tides: tuple[Settings, Pipeline], tmp_path: Path, monkeypatch: pytest.
     """A stream that is to run, without driver and history; drivers behave well."""
     program = tmp_path / "spark-submit"
     entry = Path(__file__).with_name("tiny_driver.py")
-    program.write_text(f'#!/bin/sh\nexec {sys.executable} {entry} "$@"\n')
+    program.write_text(f'#!/bin/sh\nexec "{sys.executable}" "{entry}" "$@"\n')
     program.chmod(0o755)
     monkeypatch.setattr(launcher, "spark_submit", lambda environment: str(program))
     monkeypatch.setattr(poller, "POLL_SECONDS", 0.1)

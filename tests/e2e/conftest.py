@@ -10,6 +10,7 @@ from pyspark.sql import SparkSession
 from tidemill.config import Settings
 from tidemill.devstack.stack import Stack
 from tidemill.stream.session import STREAM_CONF
+from tidemill.supervisor.spark_submit import spark_jars
 
 
 @pytest.fixture(scope="session")
@@ -21,7 +22,8 @@ def local_spark(stack: Stack, kafka: Settings) -> Iterator[SparkSession]:
     """
     is_new = SparkSession.getActiveSession() is None
     builder = SparkSession.builder.master("local[2]").appName("tidemill tests")
-    for key, value in {**STREAM_CONF, "spark.ui.enabled": "false", "spark.driver.memory": "1g"}.items():
+    conf = {**STREAM_CONF, "spark.ui.enabled": "false", "spark.driver.memory": "1g", "spark.jars": spark_jars(kafka)}
+    for key, value in conf.items():
         builder = builder.config(key, value)
     session = builder.getOrCreate()
     session.sparkContext.setLogLevel("ERROR")

@@ -18,7 +18,7 @@ import pyarrow.compute as pc
 import pytest
 from pyspark.sql import SparkSession
 
-from support.replays import Course, apply_retention, in_spark, make_course, record, send
+from support.replays import Course, apply_retention, make_course, record, send
 from tidemill.cli.quarantine import list_records, show_record
 from tidemill.config import Account, Settings
 from tidemill.devstack.stack import Stack
@@ -39,7 +39,7 @@ EVERYTHING = ReplayRequest("time", since="earliest")
 @pytest.fixture(scope="module")
 def spark(stack: Stack, mariadb: Settings, local_spark: SparkSession) -> SparkSession:
     """A session of the lane's Spark with the Kafka connector."""
-    return in_spark(stack.settings, local_spark)
+    return local_spark.newSession()
 
 
 @pytest.fixture
@@ -65,7 +65,7 @@ def test_a_fixed_transform_replayed_over_history_makes_what_a_fresh_stream_makes
     with ThreadPoolExecutor(1) as beside:
         replay_id = course.request_replay(EVERYTHING)
         send(course.settings, course.topic, 80, seed=2)
-        live = beside.submit(lambda: course.load(in_spark(course.settings, course.spark), step=15))
+        live = beside.submit(lambda: course.load(course.spark.newSession(), step=15))
         done = course.run(replay_id)
         live.result()
     assert done["passes"] == 2
@@ -118,7 +118,7 @@ def test_a_window_of_time_is_what_kafka_got_in_it(stack: Stack, spark: SparkSess
 @pytest.mark.parametrize(("bound", "limit"), [("maxRecordsPerBatch", 9), ("maxBytesPerBatch", 1_000)])
 def test_a_task_commits_in_pieces(course: Course, bound: str, limit: int) -> None:
     """Spark cuts what a task holds by rows or by bytes. Each piece is one transaction; together they are the whole."""
-    own = in_spark(course.settings, course.spark)
+    own = course.spark.newSession()
     own.conf.set(f"spark.sql.execution.arrow.{bound}", str(limit))
     cut = make_course(course.settings, own, course.folder.parent, course.topic)
     cut.declare(1)

@@ -11,10 +11,10 @@ from support.models import ORDER_DAYS, ORDERS, open_shop, own_schemas, some_orde
 from support.scores import HONEST, PARCELS, open_post, some_parcels
 from support.trained import TrainedModel, begin, trained_in
 from tidemill.config import Settings
-from tidemill.devstack.jars import part
 from tidemill.devstack.stack import Stack
 from tidemill.ml.training.train import train
 from tidemill.stream.session import STREAM_CONF
+from tidemill.supervisor.spark_submit import spark_jars
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
@@ -27,6 +27,7 @@ def spark(stack: Stack) -> Iterator[SparkSession]:
     """A local Spark of one core. After the stack, whose start ends what an earlier run of the state has left."""
     builder = SparkSession.builder.master("local[1]").appName("tidemill tests")
     small = {"spark.ui.enabled": "false", "spark.sql.shuffle.partitions": "1", "spark.driver.memory": "1g"}
+    small["spark.jars"] = spark_jars(stack.settings)
     for key, value in {**STREAM_CONF, **small}.items():
         builder = builder.config(key, value)
     session = builder.getOrCreate()
@@ -37,10 +38,7 @@ def spark(stack: Stack) -> Iterator[SparkSession]:
 
 @pytest.fixture(scope="session")
 def jdbc(mariadb: Settings, spark: SparkSession) -> SparkSession:
-    """The lane's Spark, with the database's driver."""
-    for jar in part(mariadb, "spark"):
-        if jar.name.startswith("mariadb"):
-            spark.sql(f"ADD JAR '{jar}'")
+    """The lane's Spark, with the database."""
     return spark
 
 

@@ -24,7 +24,6 @@ from confluent_kafka.admin import (
 from pyspark.sql import SparkSession
 
 from tidemill.config import Account, Settings
-from tidemill.devstack.jars import part
 from tidemill.errors import TidemillError
 from tidemill.kafka import clients, topics
 from tidemill.spec import Pipeline, load_pipeline
@@ -153,9 +152,6 @@ class Edge:
 
         def work() -> None:
             try:
-                # Classes of jars that were added are found by threads that added them.
-                for jar in part(self.settings, "spark"):
-                    self.spark.sql(f"ADD JAR '{jar}'")
                 driver.run(self.spark)
             except TidemillError as error:
                 errors.append(error)

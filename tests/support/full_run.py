@@ -104,7 +104,7 @@ def run_lane(lane: str, seed: int) -> LaneResult:
     begun = time.monotonic()
     report = STATE.with_name(f"test-lane-{lane}.json")
     report.unlink(missing_ok=True)
-    command = [sys.executable, "-m", "pytest", "--full", "--lane", lane, "--seed", str(seed)]
+    command = [sys.executable, "-m", "pytest", "--full", f"--lane={lane}", f"--seed={seed}"]
     pytest = subprocess.Popen([*command, "--durations-file", str(report)], cwd=ROOT)
     try:
         code = pytest.wait()

@@ -16,7 +16,6 @@ from confluent_kafka.admin import NewTopic
 from pyspark.sql import DataFrame, SparkSession
 
 from tidemill.config import Account, Settings
-from tidemill.devstack.jars import part
 from tidemill.kafka import clients, topics
 from tidemill.replay import job
 from tidemill.replay.request import ReplayRequest, request_replay
@@ -52,14 +51,6 @@ VERSIONS = {
         2_000_000,
     ),
 }
-
-
-def in_spark(settings: Settings, spark: SparkSession) -> SparkSession:
-    """A session of its own in which this thread finds the Kafka connector."""
-    own = spark.newSession()
-    for jar in part(settings, "spark"):
-        own.sql(f"ADD JAR '{jar}'")
-    return own
 
 
 @dataclass

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shlex
 import subprocess
 import sys
 from pathlib import Path
@@ -47,9 +48,8 @@ class Sample:
         self.folder = folder
         self.durations = folder / ".tidemill" / "test-durations.json"
         markers = "\n    ".join(["lane(name): x", "full: x", *(f"{lane}: x" for lane in LANES)])
-        self.write(
-            "pytest.ini", f"[pytest]\ntestpaths = tests\npythonpath = {ROOT / 'tests'}\nmarkers =\n    {markers}\n"
-        )
+        found = shlex.quote(str(ROOT / "tests"))  # pytest splits the value at blanks
+        self.write("pytest.ini", f"[pytest]\ntestpaths = tests\npythonpath = {found}\nmarkers =\n    {markers}\n")
         self.write("tests/conftest.py", 'pytest_plugins = ["support.lanes"]\n')
         self.write("tests/unit/test_sample.py", SAMPLE)
 
@@ -182,6 +182,15 @@ def test_a_lane_runs_in_a_process_of_its_own(sample: Sample, monkeypatch: pytest
     assert found["crashes"].collected == {"unit": 4, "crashes": 1}
     assert json.loads(sample.durations.read_text()).keys() == {"crashes", "unit"}
     assert len(full_run.slowest(sample.durations, LANES)) == 5
+
+
+def test_a_lane_may_be_called_as_a_folder_is(sample: Sample, monkeypatch: pytest.MonkeyPatch) -> None:
+    """``dags`` is both; pytest is asked for the lane, in which this project has no test."""
+    (sample.folder / "dags").mkdir()
+    monkeypatch.setattr(full_run, "ROOT", sample.folder)
+    monkeypatch.setattr(full_run, "STATE", sample.folder / ".tidemill" / "test-lanes.json")
+    sample.durations.parent.mkdir()
+    assert full_run.run_lane("dags", 7).exit_code == pytest.ExitCode.NO_TESTS_COLLECTED
 
 
 @pytest.fixture

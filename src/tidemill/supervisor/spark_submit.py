@@ -143,7 +143,7 @@ def stream_command(settings: Settings, cluster: Cluster, program: str, request: 
     if cluster.runs_drivers and cluster.kind is ClusterKind.STANDALONE:
         # spark-submit rejects Python here, and accepts a class of Spark that runs it. One jar is the application.
         application_jar, *jars = jars
-        application = ["--class", "org.apache.spark.deploy.PythonRunner", f"file://{application_jar}", entry, ""]
+        application = ["--class", "org.apache.spark.deploy.PythonRunner", Path(application_jar).as_uri(), entry, ""]
     return [
         program,
         *("--master", cluster.master),

@@ -14,10 +14,10 @@ from tidemill.cli.main import app
     [
         ("", "-m pytest"),
         ("tests/unit/spec -q", "-m pytest tests/unit/spec -q"),
-        ("--lane db --seed 7", "-m pytest --lane db --seed 7"),
+        ("--lane db --seed 7", "-m pytest --lane=db --seed 7"),
         ("flights -x", "-m pytest tests/spark/test_cases.py --pipeline flights -x"),
         ("--full", "tests/full.py"),
-        ("--full --resume --lane db --lane up --seed 7", "tests/full.py --lane db --lane up --seed 7 --resume"),
+        ("--full --resume --lane db --lane up --seed 7", "tests/full.py --lane=db --lane=up --seed 7 --resume"),
         ("--full tests/e2e -x", "-m pytest --full tests/e2e -x"),
     ],
 )

@@ -13,6 +13,7 @@ from pathlib import Path
 import psutil
 import pytest
 
+from support.programs import write_program
 from tidemill.config import Settings
 from tidemill.errors import StreamError
 from tidemill.lifecycle.stream_row import StreamRow
@@ -25,7 +26,6 @@ from tidemill.supervisor.spark_submit import spark_environment
 from tidemill.testing import wait_until
 
 PROGRAM = """\
-#!{python}
 import os, signal, subprocess, sys, time
 if {stubborn}:
     signal.signal(signal.SIGTERM, signal.SIG_IGN)
@@ -50,8 +50,7 @@ def ready(own: Settings, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Set
 def put_program(folder: Path, monkeypatch: pytest.MonkeyPatch, *, stubborn: bool) -> None:
     """Have the launcher start a program that obeys or ignores SIGTERM."""
     program = folder / "spark-submit"
-    program.write_text(PROGRAM.format(python=sys.executable, stubborn=stubborn))
-    program.chmod(0o755)
+    write_program(program, PROGRAM.format(stubborn=stubborn))
     monkeypatch.setattr(launcher, "spark_submit", lambda environment: str(program))
 
 
@@ -202,7 +201,6 @@ def test_a_driver_of_a_cluster_that_reported_its_end_is_not_ended_again(started:
 
 
 SUBMITTING = """\
-#!{python}
 import sys, time
 print("INFO ClientEndpoint: Driver successfully submitted as driver-20260301000000-0007", flush=True)
 time.sleep({seconds})
@@ -212,12 +210,12 @@ STANDALONE = Cluster("spark://master:7077", "cluster")
 
 def put_submitting(folder: Path, text: str) -> None:
     """Have the launcher start a program that submits, or does not."""
-    (folder / "spark-submit").write_text(text)
+    write_program(folder / "spark-submit", text)
 
 
 def test_a_submitted_driver_is_known_by_the_name_that_the_cluster_gave_it(ready: Settings, tmp_path: Path) -> None:
     """As soon as it is printed, before spark-submit ends. A name of an earlier run in the log is skipped."""
-    put_submitting(tmp_path, SUBMITTING.format(python=sys.executable, seconds=5))
+    put_submitting(tmp_path, SUBMITTING.format(seconds=5))
     pipeline = load_pipeline(ready.pipelines / "flights")
     log_file = launcher.log_file_of(ready, "flights", 3)
     log_file.parent.mkdir(parents=True)
@@ -247,7 +245,7 @@ def test_a_cluster_that_does_not_accept_the_driver_is_an_error_with_its_cause(
     parameters: dict[str, object],
 ) -> None:
     """What spark-submit printed is the value; a spark-submit that hangs is ended."""
-    put_submitting(tmp_path, f"#!{sys.executable}\nimport sys, time\n{text}\n")
+    put_submitting(tmp_path, f"import sys, time\n{text}\n")
     monkeypatch.setattr(launcher, "_SUBMIT_SECONDS", 1)
     with pytest.raises(StreamError) as caught:
         launch(ready, load_pipeline(ready.pipelines / "flights"), 3, cluster=STANDALONE)
@@ -272,10 +270,7 @@ def test_a_cluster_is_asked_to_end_a_driver_and_its_answer_suffices(
 ) -> None:
     """No process of this host is signalled, and the launcher waits for no more than the answer."""
     program = tmp_path / "spark-class"
-    program.write_text(
-        f"#!{sys.executable}\nimport sys, time\nprint('Kill request for', *sys.argv[2:], flush=True)\ntime.sleep(600)\n"
-    )
-    program.chmod(0o755)
+    write_program(program, "import sys, time\nprint('Kill request for', *sys.argv[2:], flush=True)\ntime.sleep(600)\n")
     monkeypatch.setattr(launcher, "spark_submit", lambda environment, name: str(tmp_path / name))
     of_cluster = replace(started, submission_id="driver-20260301000000-0000", master="spark://master:7077")
     with caplog.at_level("INFO"):

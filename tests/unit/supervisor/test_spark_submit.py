@@ -195,6 +195,17 @@ def test_the_nearest_conf_prevails_except_for_what_keeps_tables_exact(installed:
     assert "spark.speculation=false" in argv
 
 
+def test_a_cluster_is_given_an_address_and_finds_the_jar_in_any_folder(installed: Settings, tmp_path: Path) -> None:
+    """A worker opens what a standalone master was given as a URI: a blank in it would end the driver unstarted."""
+    jars = tmp_path / "tide mühle" / "jars"
+    (jars / "spark").mkdir(parents=True)
+    (jars / "spark" / "connector.jar").touch()
+    argv = command(installed.model_copy(update={"jars": jars}), "standalone-cluster")
+    assert argv[argv.index("org.apache.spark.deploy.PythonRunner") + 1].endswith(
+        "/tide%20m%C3%BChle/jars/spark/connector.jar"
+    )
+
+
 def test_without_resources_spark_decides(installed: Settings) -> None:
     """What the pipeline does not set is left out; the driver's memory is the setting's."""
     argv = stream_command(installed, cluster("standalone-client"), "spark-submit", SubmitRequest(pipeline(), 7))

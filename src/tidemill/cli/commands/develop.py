@@ -31,7 +31,8 @@ def run_tests(
     words = list(context.args)
     if resume and (words or not full):
         raise typer.BadParameter("it continues a run of --full without further arguments", param_hint="'--resume'")
-    options = [word for lane in lanes or () for word in ("--lane", lane)]
+    # As one word: pytest, before it knows the option, would take the lane dags for the folder of that name.
+    options = [f"--lane={lane}" for lane in lanes or ()]
     options += [] if seed is None else ["--seed", str(seed)]
     if full and not words:
         _exec_python(settings, "tests/full.py", *options, *(["--resume"] if resume else []))
