@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import os
 import shutil
 import signal
@@ -13,9 +14,11 @@ import pytest
 from support.paths import ROOT
 from tidemill import config
 
-TOOLS = ("awk", "cat", "cksum", "dirname", "flock", "iconv", "id", "mkdir", "mv", "readlink", "rm", "sed")
+TOOLS = ("awk", "cat", "cksum", "dirname", "flock", "iconv", "id", "mkdir", "mv", "readlink", "rm", "sed", "sha256sum")
 QUIET = "-Xlog:cds=off -Xlog:cds+dynamic=off"
 INPUTS = ("requirements.txt", "pyproject.toml", "src/tidemill/devstack/ivy.xml")
+LOCK = "src/tidemill/devstack/jars.lock"
+JARS = ("broker/a-1.jar", "broker/b-1.jar", "db/a-1.jar", "spark/a-1.jar")
 
 
 class Checkout:
@@ -34,6 +37,8 @@ class Checkout:
         for name in INPUTS:
             (self.root / name).parent.mkdir(parents=True, exist_ok=True)
             (self.root / name).write_text("uv==1.0 \\\n    --hash=sha256:00\nother==1 \\\n    --hash=sha256:11\n")
+        locked = [f"{hashlib.sha256(f'{name}{chr(10)}'.encode()).hexdigest()}  {name}" for name in JARS]
+        (self.root / LOCK).write_text("\n".join(locked) + "\n")
         shutil.copy(ROOT / "tidemill", self.root / "tidemill")
         self.program(self.path / "python3.11", _PYTHON)
         self.program(folder / "java" / "bin" / "java", _JAVA)
@@ -92,13 +97,14 @@ END
 esac
 """
 
-# Ivy's stand-in: retrieves one jar for each part, unless the folder holds a file that says it shall fail.
+# Ivy's stand-in: retrieves the jars, which hold their names, unless the folder holds a file that says it shall fail.
 _JAVA = """
 for last; do :; done
 into=${last%%/\\[*}
 [ ! -e "$into/../fail" ] || { echo "no such artifact"; exit 1; }
 mkdir -p "$into/spark" "$into/broker" "$into/db"
-"""
+for jar in {jars}; do echo "$jar" >"$into/$jar"; done
+""".replace("{jars}", " ".join(JARS))
 
 
 @pytest.fixture
@@ -342,6 +348,30 @@ def test_java_home_comes_before_path(checkout: Checkout, tmp_path: Path) -> None
     assert f"Java: {newer}" in checkout.run("x", JAVA_HOME=str(newer)).stdout
     (newer / "release").write_text('JAVA_VERSION="11.0.1"\n')
     assert f"Java: {tmp_path}/java" in checkout.run("x", JAVA_HOME=str(newer)).stdout
+
+
+@pytest.mark.parametrize("change", ["other content", "missing", "unknown"])
+@pytest.mark.parametrize("when", ["fetched", "already there"])
+def test_a_jar_that_is_not_the_locked_one_is_refused(checkout: Checkout, change: str, when: str) -> None:
+    """Whether it was just fetched or is there from before; the sentence names it, and how to renew the lock."""
+    lock, line = checkout.root / LOCK, f"{'0' * 64}  broker/b-1.jar"
+    if when == "already there":
+        assert checkout.run().returncode == 0
+    lines = [each for each in lock.read_text().splitlines() if "broker/b" not in each or change == "missing"]
+    more = {"other content": line, "missing": line.replace("b-1", "c-1"), "unknown": line.replace("broker/b", "db/b")}
+    named = {"other content": "broker/b-1.jar", "missing": "broker/c-1.jar", "unknown": "broker/b-1.jar"}
+    lock.write_text("\n".join([*lines, *([] if change == "unknown" else [more[change]])]) + "\n")
+    refused = checkout.run("check")
+    folder = checkout.jars if when == "already there" else Path(f"{checkout.jars}.new")
+    assert refused.returncode == 3
+    assert refused.stdout == ""
+    last = steps(refused)[-1]
+    assert last.startswith("[TM-SETUP-JAR-HASH]")
+    assert f"{folder}/{named[change]};" in last
+    renew = last.partition(" with ")[2]
+    subprocess.run(["sh", "-c", renew], check=True)
+    assert checkout.run("check").returncode == 0
+    assert checkout.run("check").stderr == ""
 
 
 def test_two_first_starts_at_once_set_up_once(checkout: Checkout) -> None:
