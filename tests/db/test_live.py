@@ -150,6 +150,27 @@ def test_a_model_that_cannot_score_stops_no_stream(post: Post, mariadb: Settings
     mended.connection.close()
 
 
+def test_a_row_without_a_number_as_score_has_null_and_its_neighbours_have_theirs(post: Post) -> None:
+    """Also in place of an earlier score, which was of other content; one incident counts them and names one."""
+    post.put(1, by_hand(1e300))
+    post.point(1, 1)
+    afar = replace(SOME[0], distance=1e10)
+    assert post.write([afar, *SOME[1:]]).written == 3
+    assert post.scores(1) == {1: None, 2: 0.25e300, 3: 0.7e300}
+    assert post.query("SELECT id, score FROM parcels_scored ORDER BY id") == [(1, None), (2, 0.25e300), (3, 0.7e300)]
+    post.write([replace(afar, distance=0.5, version=1), replace(SOME[2], distance=-1e10, version=1)])
+    assert post.scores(1) == {1: 0.5e300, 2: 0.25e300, 3: None}
+    assert post.query("SELECT subject, kind, message, closed_at FROM {control}.incidents") == [
+        (
+            "model post.breaks",
+            "unscored_rows",
+            "version 1 of model post.breaks gave no number as score for 1 row, such as id 1: their score is NULL, the"
+            " others are scored",
+            None,
+        )
+    ]
+
+
 @pytest.mark.parametrize(
     ("content", "said"),
     [

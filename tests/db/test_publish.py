@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -70,15 +71,16 @@ def unscored(shop: Shop, version: int) -> dict[int, int]:
     return dict(shop.query(f"SELECT id, _commit FROM ({query}) AS u"))
 
 
-def scored(shop: Shop, refresh_id: int, version: int, value: float = 0.5, *, complete: bool = True) -> int:
-    """Write the scores of a refresh as the scoring job does."""
+def scored(shop: Shop, refresh_id: int, version: int, *values: float | None, complete: bool = True) -> int:
+    """Write the scores of a refresh as the scoring job does: the values in turn, 0.5 without any."""
     model = shop.pipeline.models[shop.model]
     rows = unscored(shop, version)
     columns = [*model.key, *identifiers.SCORE_COLUMNS]
     statement = dialect(shop.settings.db_dialect).load(
         shop.settings.db_data, identifiers.pending(model.score.table), columns
     )
-    batch = pa.table({"id": list(rows), "score": [value] * len(rows), "_commit": list(rows.values())})
+    scores = [(values or (0.5,))[n % len(values or (0.5,))] for n in range(len(rows))]
+    batch = pa.table({"id": list(rows), "score": pa.array(scores, pa.float64()), "_commit": list(rows.values())})
     load(ScoreTarget(shop.settings, statement, model.key, version, 1), batch, batch["score"])
     if complete:
         with shop.connection.cursor() as cursor:
@@ -89,6 +91,35 @@ def scored(shop: Shop, refresh_id: int, version: int, value: float = 0.5, *, com
 def seen(shop: Shop) -> list[tuple[int | None, float | None]]:
     """What the application reads: version and score of each row."""
     return shop.query("SELECT model_version, score FROM orders_scored ORDER BY id")
+
+
+NO_NUMBERS = (math.inf, -math.inf, math.nan, None)
+
+
+def test_rows_without_a_number_as_score_are_published_as_null_beside_the_others(shop: Shop) -> None:
+    """Each publication counts them in what readers see; the incident closes with the first that finds none."""
+    incidents = "SELECT message, closed_at IS NOT NULL FROM incidents WHERE kind = 'unscored_rows' ORDER BY id"
+    refresh = begin(shop)
+    version = promoted(shop, refresh)
+    scored(shop, refresh, version, 0.5, *NO_NUMBERS)
+    assert publish(shop.connection, shop.settings, shop.pipeline, shop.model, refresh) == 10
+    assert [score for _, score in seen(shop)] == [0.5, None, None, None, None] * 2
+    assert unscored(shop, version) == {}, "a row is asked for again once it has changed"
+    [(message, closed)] = shop.control(incidents)
+    assert message.startswith(
+        f"version {version} of model shop.returns gave no number as score for 8 rows, such as id "
+    )
+    assert not closed
+    [status] = model_status(shop.connection, shop.settings, shop.pipeline)
+    assert status.scored_rows == 2
+    for first, left in ((1, 4), (6, 0)):
+        shop.commit(some_orders(5, first=first))
+        refresh = begin(shop, f"from {first}")
+        scored(shop, refresh, version, 0.25)
+        publish(shop.connection, shop.settings, shop.pipeline, shop.model, refresh)
+        [(message, closed)] = shop.control(incidents)
+        assert closed == (left == 0)
+        assert closed or f"for {left} rows" in message
 
 
 def test_a_run_has_one_refresh(shop: Shop) -> None:

@@ -14,6 +14,8 @@ from tidemill.ml.registry.status import ModelStatus, model_status
 from tidemill.ml.registry.versions import Refresh, declared_model, lock_model, read_refresh, transaction
 from tidemill.spec.schema import Model, Pipeline
 from tidemill.store.connection import dialect_of, translated
+from tidemill.store.control import incidents
+from tidemill.store.scoring.unscored import UNSCORED_ROWS, Unscored, describe_key, message_of, report_unscored
 from tidemill.store.sql import identifiers
 from tidemill.store.steps import run_step
 
@@ -69,7 +71,25 @@ def publish(connection: Connection[Any], settings: Settings, pipeline: Pipeline,
                 values,
             )
         end_refresh(connection, refresh_id, "published", rows)
+    update_unscored_incident(connection, settings, pipeline, model, champion)
     return rows
+
+
+def update_unscored_incident(
+    connection: Connection[Any], settings: Settings, pipeline: Pipeline, model: str, version: int
+) -> None:
+    """Count the rows that have no number as score of the version that readers see: open or close their incident."""
+    declared = declared_model(pipeline, model)
+    with translated(), connection.cursor() as cursor:
+        cursor.execute(dialect_of(connection).unscored_rows(settings.db_data, declared), {"version": version})
+        row = cursor.fetchone()
+    name = f"{pipeline.name}.{model}"
+    if row is None:
+        incidents.close_incident(connection, f"model {name}", UNSCORED_ROWS)
+        return
+    unscored = Unscored(version, int(row[-1]), describe_key(declared.key, row[:-1]))
+    report_unscored(connection, pipeline.name, model, unscored)
+    incidents.restate_incident(connection, f"model {name}", UNSCORED_ROWS, message_of(unscored, name))
 
 
 def _move_ahead(connection: Connection[Any], settings: Settings, refresh: Refresh, declared: Model) -> int:
@@ -127,6 +147,7 @@ def rollback(
         if (target, target) != (champion, published):
             _point_back(connection, this, target)
             record_decision(connection, this, target, Decision("rolled back", f"readers saw version {published}", by))
+    update_unscored_incident(connection, settings, pipeline, model, target)
     return target
 
 

@@ -24,11 +24,14 @@ from tidemill.spec.feature_query import COMMIT
 from tidemill.spec.schema import Pipeline
 from tidemill.store.connection import drop_worker_connection, session, translated, worker_connection
 from tidemill.store.scoring.live_scoring import scorer_of
-from tidemill.store.scoring.portable_model import Scorer, scored_rows
+from tidemill.store.scoring.portable_model import Scorer, scored_rows, unscored_in
+from tidemill.store.scoring.unscored import Unscored, report_unscored
 from tidemill.store.sql import dialect, identifiers
 from tidemill.store.write.bulk_load import bulk_load
 
 T = TypeVar("T")
+_REPORT = "rows long, unscored long, sample string"
+"""Spark's schema of what a batch reports: its rows, those without a number as score, and the key of one of these."""
 _BACKOFF = Backoff(first_seconds=0.2, longest_seconds=3.2, attempts=6)
 
 
@@ -48,7 +51,8 @@ def score(spark: SparkSession, settings: Settings, pipeline: Pipeline, model_nam
     """Score every row that the champion has not scored in its present content; after a promotion that is every row.
 
     A repeated call scores the rows that are still missing, so an interrupted run is simply repeated. A champion that
-    the database holds in its portable form scores as streams do, to the last bit; Spark evaluates any other.
+    the database holds in its portable form scores as streams do, to the last bit; Spark evaluates any other. A row
+    to which it gives no number has the score NULL, which is an incident; the rows beside it are scored.
 
     Returns:
         Rows scored by this run.
@@ -76,15 +80,18 @@ def score(spark: SparkSession, settings: Settings, pipeline: Pipeline, model_nam
     else:
         rows = rows.select(*model.key, *scorer.features, COMMIT)
     write = writer(target, None if scorer is None else of)
-    written = sum(int(row["rows"]) for row in rows.mapInArrow(write, "rows long").collect())
-    _record_scoring(settings, refresh_id, champion.version, written)
+    parts = rows.mapInArrow(write, _REPORT).collect()
+    written, without = (sum(int(row[name]) for row in parts) for name in ("rows", "unscored"))
+    sample = next((str(row["sample"]) for row in parts if row["sample"] is not None), "")
+    unscored = Unscored(champion.version, without, sample) if without else None
+    _record_scoring(settings, refresh, champion.version, written, unscored)
     return written
 
 
 def writer(
     target: ScoreTarget, portable: tuple[str, str, int] | None = None
 ) -> Callable[[Iterable[pa.RecordBatch]], Iterator[pa.RecordBatch]]:
-    """A function for ``mapInArrow`` that writes batches and yields how many rows each had.
+    """A function for ``mapInArrow`` that writes batches and yields, as :data:`_REPORT`, what became of each.
 
     Args:
         target: the table to write to.
@@ -95,8 +102,15 @@ def writer(
     def write(batches: Iterable[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
         for batch in batches:
             rows = pa.Table.from_batches([batch])
-            load(target, rows, rows["score"] if portable is None else _scorer(target, portable).score(rows))
-            yield pa.RecordBatch.from_pydict({"rows": pa.array([batch.num_rows], pa.int64())})
+            scores = rows["score"] if portable is None else _scorer(target, portable).score(rows)
+            unscored = load(target, rows, scores)
+            yield pa.RecordBatch.from_pydict(
+                {
+                    "rows": pa.array([batch.num_rows], pa.int64()),
+                    "unscored": pa.array([unscored.rows if unscored else 0], pa.int64()),
+                    "sample": pa.array([unscored.sample if unscored else None], pa.string()),
+                }
+            )
 
     return write
 
@@ -109,7 +123,7 @@ def _scorer(target: ScoreTarget, portable: tuple[str, str, int]) -> Scorer:
     return scorer
 
 
-def load(target: ScoreTarget, rows: pa.Table, scores: Any) -> None:
+def load(target: ScoreTarget, rows: pa.Table, scores: Any) -> Unscored | None:
     """Write one batch of scores in place of pending ones of the same rows. Transient errors are retried.
 
     Args:
@@ -117,12 +131,16 @@ def load(target: ScoreTarget, rows: pa.Table, scores: Any) -> None:
         rows: with the key and ``_commit``.
         scores: one for each row, in the same order.
 
+    Returns:
+        The rows whose score is no number, and is written as NULL; None if there are none.
+
     Raises:
         StoreError: the database refuses the scores, or stays unavailable.
     """
     table = scored_rows(target.key, rows, scores, target.version, target.as_of_commit)
     columns = [*target.key, *identifiers.SCORE_COLUMNS]
     _with_retry(target.settings, lambda connection: bulk_load(connection, target.statement, table, columns))
+    return unscored_in(target.key, table, target.version)
 
 
 def _with_retry(settings: Settings, work: Callable[[Connection[Any]], T]) -> T:
@@ -138,9 +156,13 @@ def _with_retry(settings: Settings, work: Callable[[Connection[Any]], T]) -> T:
     return _BACKOFF.run(attempt)
 
 
-def _record_scoring(settings: Settings, refresh_id: int, version: int, rows: int) -> None:
+def _record_scoring(
+    settings: Settings, refresh: versions.Refresh, version: int, rows: int, unscored: Unscored | None
+) -> None:
     with session(settings, Account.STREAM) as connection, translated(), connection.cursor() as cursor:
+        if unscored is not None:
+            report_unscored(connection, refresh.pipeline, refresh.model, unscored)
         cursor.execute(
             "UPDATE refreshes SET scored_version = %s, scored_rows = COALESCE(scored_rows, 0) + %s WHERE id = %s",
-            (version, rows, refresh_id),
+            (version, rows, refresh.id),
         )

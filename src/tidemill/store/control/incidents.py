@@ -26,3 +26,12 @@ def close_incident(connection: Connection[Any], subject: str, kind: str) -> None
             "UPDATE incidents SET closed_at = UTC_TIMESTAMP(6) WHERE subject = %s AND kind = %s AND closed_at IS NULL",
             (subject, kind),
         )
+
+
+def restate_incident(connection: Connection[Any], subject: str, kind: str, message: str) -> None:
+    """Replace the message of the open incident of a subject and kind, if there is one: what it counts has changed."""
+    with translated(), connection.cursor() as cursor:
+        cursor.execute(
+            "UPDATE incidents SET message = %s WHERE subject = %s AND kind = %s AND closed_at IS NULL",
+            (message[:2000], subject, kind),
+        )

@@ -8,13 +8,13 @@ that promotes or publishes waits for the running commits, and later commits read
 from its promotion on, besides the version that is still published, so that no row lacks a score when it is published.
 
 **A model never stops a stream.** If it cannot score, an incident is opened, and the next refresh scores the rows that
-were left out.
+were left out. A row to which it gives no number has the score NULL, and the rows beside it are scored.
 """
 
 from __future__ import annotations
 
 import time
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any
@@ -28,7 +28,8 @@ from tidemill.errors import TidemillError, Transient
 from tidemill.spec.schema import Pipeline
 from tidemill.store.connection import dialect_of, session, translated
 from tidemill.store.control import incidents
-from tidemill.store.scoring.portable_model import Scorer, as_arrow, scored_rows, unpack
+from tidemill.store.scoring.portable_model import Scorer, as_arrow, scored_rows, unpack, unscored_in
+from tidemill.store.scoring.unscored import Unscored, report_unscored
 from tidemill.store.sql import identifiers
 from tidemill.store.write.bulk_load import bulk_load
 
@@ -47,6 +48,16 @@ class ScoredCommit:
     id: int
 
 
+@dataclass(frozen=True)
+class LiveScores:
+    """What became of the scores of one commit. The commit itself is made in any case."""
+
+    failures: Mapping[str, str]
+    """Model -> why it did not score, as a sentence."""
+    unscored: Sequence[tuple[str, Unscored]]
+    """Model, and the rows to which one of its versions gave no number."""
+
+
 def live_models(pipeline: Pipeline, tables: Iterable[str]) -> list[str]:
     """The models that score the rows of these tables as they are written."""
     written = set(tables)
@@ -63,7 +74,7 @@ def prepare_scores(connection: Connection[Any], settings: Settings, pipeline: Pi
                 cursor.execute(sql)
 
 
-def score_commit(connection: Connection[Any], commit: ScoredCommit, models: Iterable[str]) -> dict[str, str]:
+def score_commit(connection: Connection[Any], commit: ScoredCommit, models: Iterable[str]) -> LiveScores:
     """Score the rows that a commit has written. Inside its transaction, after all of its rows are merged.
 
     Args:
@@ -71,25 +82,24 @@ def score_commit(connection: Connection[Any], commit: ScoredCommit, models: Iter
         commit: which wrote the rows.
         models: of the tables to which it has written.
 
-    Returns:
-        Model -> why it did not score, as a sentence. The rows are committed without its scores.
-
     Raises:
         Transient: the transaction has to run again.
     """
     failures: dict[str, str] = {}
+    unscored: list[tuple[str, Unscored]] = []
     for name in models:
         try:
-            _score(connection, commit, name)
+            unscored += [(name, each) for each in _score(connection, commit, name)]
         except Exception as error:  # any error of a model becomes an incident, and the rows are committed
             if isinstance(error, Transient):
                 raise
             # A statement that failed has changed nothing; the transaction is still valid.
             failures[name] = str(error) if isinstance(error, TidemillError) else repr(error)
-    return failures
+    return LiveScores(failures, unscored)
 
 
-def _score(connection: Connection[Any], commit: ScoredCommit, name: str) -> None:
+def _score(connection: Connection[Any], commit: ScoredCommit, name: str) -> list[Unscored]:
+    """Score with each version; returns the rows to which a version gave no number."""
     model = commit.pipeline.models[name]
     scorers = {}
     for version in _versions(connection, commit.pipeline.name, name):
@@ -98,19 +108,22 @@ def _score(connection: Connection[Any], commit: ScoredCommit, name: str) -> None
         if scorer is not None and set(scorer.features) <= set(model.query.features):
             scorers[version] = scorer
     if not scorers:
-        return
+        return []
     features = {feature: None for scorer in scorers.values() for feature in scorer.features}
     rows = _features(connection, commit, name, features)
     if not rows.num_rows:
-        return
+        return []
     columns = [*model.key, *identifiers.SCORE_COLUMNS]
     d, schema = dialect_of(connection), commit.settings.db_data
     load = d.load(schema, identifiers.stage(model.score.table), columns)
+    unscored = []
     for version, scorer in scorers.items():
         scored = scored_rows(model.key, rows, scorer.score(rows), version, commit.id)
         bulk_load(connection, load, scored, columns)
+        unscored.append(unscored_in(model.key, scored, version))
     with translated(), connection.cursor() as cursor:
         cursor.execute(d.upsert_scores(schema, model))
+    return [each for each in unscored if each is not None]
 
 
 def _versions(connection: Connection[Any], pipeline: str, model: str) -> list[int]:
@@ -130,8 +143,12 @@ _reported: dict[tuple[str, str], tuple[str | None, float]] = {}
 _REPORT_SECONDS = 60.0
 
 
-def notify_unscored(settings: Settings, pipeline: Pipeline, models: Iterable[str], failures: Mapping[str, str]) -> None:
-    """Open an incident for each model that does not score, and close that of each model that does.
+_unscored_at: dict[tuple[str, str, int], float] = {}
+"""(pipeline, model, version) -> when this process reported rows without a number as score (monotonic)."""
+
+
+def notify_unscored(settings: Settings, pipeline: Pipeline, models: Iterable[str], scores: LiveScores) -> None:
+    """Open an incident for each model that does not score or leaves rows out, and close that of each model that does.
 
     Every commit calls this. A process writes only when the reason changes, and once a minute while it lasts, because
     another process may have closed the incident. Uses a connection of its own, because the commit may be rolled back.
@@ -140,10 +157,17 @@ def notify_unscored(settings: Settings, pipeline: Pipeline, models: Iterable[str
         settings: where the database is.
         pipeline: declares the models.
         models: that were to score.
-        failures: what :func:`score_commit` returned.
+        scores: what :func:`score_commit` returned.
     """
+    for name, unscored in scores.unscored:
+        reported_key = (pipeline.name, name, unscored.version)
+        if time.monotonic() - _unscored_at.get(reported_key, -_REPORT_SECONDS) < _REPORT_SECONDS:
+            continue
+        with suppress(TidemillError), session(settings, Account.STREAM) as connection:
+            report_unscored(connection, pipeline.name, name, unscored)
+            _unscored_at[reported_key] = time.monotonic()
     for name in models:
-        reason, key, now = failures.get(name), (pipeline.name, name), time.monotonic()
+        reason, key, now = scores.failures.get(name), (pipeline.name, name), time.monotonic()
         reported, since = _reported.get(key, ("", 0.0))
         if reported == reason and (reason is None or now - since < _REPORT_SECONDS):
             continue

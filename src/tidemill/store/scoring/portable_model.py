@@ -29,6 +29,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from tidemill.errors import StoreError
+from tidemill.store.scoring.unscored import Unscored, describe_key
 
 FORMAT = 1
 _CHUNK_ROWS = 8_192
@@ -67,6 +68,8 @@ class Scorer:
     def score(self, rows: pa.Table) -> Floats:
         """The score of each row: probability of 1, prediction, or number of the cluster.
 
+        It is infinite or NaN where the model's arithmetic leaves the range of doubles; no other row is affected.
+
         Args:
             rows: with all of :attr:`features`: numbers and text of any Arrow type, including NULLs.
 
@@ -76,7 +79,8 @@ class Scorer:
         missing = [name for name in self.features if name not in rows.column_names]
         if missing:
             raise StoreError("TM-STORE-FEATURE-MISSING", value=missing[0])
-        parts = [self._score(rows.slice(start, _CHUNK_ROWS)) for start in range(0, rows.num_rows, _CHUNK_ROWS)]
+        with np.errstate(over="ignore", invalid="ignore"):
+            parts = [self._score(rows.slice(start, _CHUNK_ROWS)) for start in range(0, rows.num_rows, _CHUNK_ROWS)]
         return np.concatenate(parts) if parts else np.zeros(0)
 
     def _score(self, rows: pa.Table) -> Floats:
@@ -128,13 +132,13 @@ class Scorer:
 
     def _nearest(self, slots: Sequence[Floats], count: int) -> Floats:
         distances = np.zeros((len(self._centers), count))
-        with np.errstate(over="ignore"):  # an infinite distance is a distance
-            for row, center in enumerate(self._centers):
-                for slot, middle in zip(slots, center, strict=True):
-                    apart = slot - float(middle)
-                    distances[row] += apart * apart
+        for row, center in enumerate(self._centers):
+            for slot, middle in zip(slots, center, strict=True):
+                apart = slot - float(middle)
+                distances[row] += apart * apart
         nearest: Floats = np.argmin(distances, axis=0).astype(np.float64)
-        return nearest
+        # Where every distance is infinite or NaN, no center is the nearest.
+        return np.where(np.isfinite(distances).any(axis=0), nearest, np.nan)
 
 
 class _Tree:
@@ -194,21 +198,32 @@ def unpack(content: bytes) -> Scorer:
 
 
 def scored_rows(key: Iterable[str], rows: pa.Table, scores: Any, version: int, as_of_commit: int) -> pa.Table:
-    """Scores in the form of their table.
+    """Scores in the form of their table. A score that is no number is NULL.
 
     Args:
         key: columns of the key.
         rows: with the key and ``_commit``.
-        scores: of each row, in the same order.
+        scores: of each row, in the same order; a NumPy or Arrow array that may hold infinities, NaN and NULL.
         version: of the model.
         as_of_commit: newest commit when the scoring began.
     """
     constants = {"model_version": version, "as_of_commit": as_of_commit}
+    given = pc.cast(scores if isinstance(scores, pa.ChunkedArray) else pa.array(scores), pa.float64())
+    numbers = pc.if_else(pc.is_finite(given), given, None)
     return pa.table(
         {name: rows[name] for name in key}
-        | {"score": scores, "scored_commit": rows["_commit"]}
+        | {"score": numbers, "scored_commit": rows["_commit"]}
         | {column: pa.array([value] * rows.num_rows, pa.int64()) for column, value in constants.items()}
     )
+
+
+def unscored_in(key: Sequence[str], scored: pa.Table, version: int) -> Unscored | None:
+    """The rows of :func:`scored_rows` that have no number; None if all have one."""
+    without = scored.filter(pc.is_null(scored["score"]))
+    if not without.num_rows:
+        return None
+    first = without.slice(0, 1).select(list(key)).to_pylist()[0]
+    return Unscored(version, without.num_rows, describe_key(tuple(first), tuple(first.values())))
 
 
 def _numbers(feature: str, column: pa.ChunkedArray) -> tuple[Floats, np.ndarray[Any, np.dtype[np.bool_]]]:

@@ -76,7 +76,7 @@ class ScoreStatements(Capabilities):
     def create_score_stage(self, schema: str, model: Model, table: Table) -> tuple[str, ...]:
         """A temporary table for the scores of one commit."""
         columns = [f"{quote(key)} {table.columns[key]}" for key in model.key]
-        columns += ["`model_version` INT UNSIGNED NOT NULL", "`score` DOUBLE NOT NULL"]
+        columns += ["`model_version` INT UNSIGNED NOT NULL", "`score` DOUBLE"]
         columns += [f"{quote(name)} BIGINT UNSIGNED NOT NULL" for name in ("scored_commit", "as_of_commit")]
         body = f"({', '.join(columns)}, PRIMARY KEY (`model_version`, {columns_of(model.key)})){self.table_options()}"
         return self.create_temporary(in_schema(schema, stage(model.score.table)), body)
@@ -165,8 +165,13 @@ class ScoreStatements(Capabilities):
         return f"SELECT COUNT(*) FROM {source} WHERE `model_version` = %(version)s"
 
     def count_scores(self, schema: str, model: Model) -> str:
-        """How many scores of a version, ``%(version)s``, readers can see."""
-        return f"SELECT COUNT(*) FROM {in_schema(schema, model.score.table)} WHERE `model_version` = %(version)s"
+        """How many scores of a version, ``%(version)s``, readers can see. NULL is none."""
+        return f"SELECT COUNT(`score`) FROM {in_schema(schema, model.score.table)} WHERE `model_version` = %(version)s"
+
+    def unscored_rows(self, schema: str, model: Model) -> str:
+        """How many rows have no number as score of a version, ``%(version)s``, and the key of one of them."""
+        source = f"{in_schema(schema, model.score.table)} WHERE `model_version` = %(version)s AND `score` IS NULL"
+        return f"SELECT {columns_of(model.key)}, COUNT(*) OVER () FROM {source} LIMIT 1"
 
     def create_snapshot(self, schema: str, name: str, model: Model) -> tuple[str, ...]:
         """An empty temporary table with the columns of the feature query.

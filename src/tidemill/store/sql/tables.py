@@ -83,7 +83,7 @@ class TableStatements(Capabilities):
         columns = [f"{quote(column)} {table.columns[column]}" for column in model.key]
         columns += [
             "`model_version` INT UNSIGNED NOT NULL",
-            "`score` DOUBLE NOT NULL",
+            "`score` DOUBLE",
             f"`scored_commit` BIGINT UNSIGNED NOT NULL{scored}",
             f"`as_of_commit` BIGINT UNSIGNED NOT NULL{as_of}",
             *self.key_items(["model_version", *model.key], TableUse.ROWS),

@@ -169,8 +169,8 @@ class _Transaction:
         """Score the rows that were written, if a model scores live."""
         models = live_models(self.pipeline, written)
         if models and not dry_run:
-            failures = score_commit(self.connection, ScoredCommit(self.settings, self.pipeline, commit_id), models)
-            notify_unscored(self.settings, self.pipeline, models, failures)
+            scores = score_commit(self.connection, ScoredCommit(self.settings, self.pipeline, commit_id), models)
+            notify_unscored(self.settings, self.pipeline, models, scores)
 
     def _find_uncountable(self, rejected: dict[int, str]) -> dict[int, str]:
         """Of a batch that the database refused: offset -> reason of the records that a rollup cannot count."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import warnings
 from decimal import Decimal
 from typing import Any
 
@@ -14,7 +15,8 @@ from hypothesis import strategies as st
 
 from support.errors import coded
 from tidemill.errors import StoreError
-from tidemill.store.scoring.portable_model import Scorer, as_arrow, pack, unpack
+from tidemill.store.scoring.portable_model import Scorer, as_arrow, pack, scored_rows, unpack, unscored_in
+from tidemill.store.scoring.unscored import Unscored
 
 NUMBER = {"feature": "x", "kind": "number", "fill": 2.0, "flag": True}
 TEXT = {"feature": "city", "kind": "text", "labels": ["Ulm", "Bonn"], "one_hot": False}
@@ -92,6 +94,75 @@ def test_a_score_depends_on_no_other_row(values: list[float | None], at: int, bo
     among = model.score(rows(**columns))[place]
     alone = model.score(rows(**{name: [column[place]] for name, column in columns.items()}))[0]
     assert np.float64(among).tobytes() == np.float64(alone).tobytes()
+
+
+NUMBERS: tuple[Any, ...] = (
+    *(None, 0.0, -0.0, 1.0, -7.5, 5e-324, -5e-324, 2.2e-308, 1e16, 1e154, -1e154, 1e200, -1e200),
+    *(1.7976931348623157e308, -1.7976931348623157e308, math.inf, -math.inf, math.nan),
+)
+"""Missing, ordinary, denormal, huge, and no numbers."""
+HUGE = {"kind": "trees", "boosted": True, "weights": [5e306, 5e306], "trees": [TREE, TREE]}
+MODELS = {
+    "regression": scorer(linear(1e200, 3, intercept=-1e300), NUMBER),
+    "regression of a flat feature": scorer(linear(0, 1), NUMBER),
+    "classification": scorer(linear(1e308, -1), NUMBER, problem="classification"),
+    "scaled": scorer(linear(2, 1), NUMBER, scale=[1e-300, 0.0]),
+    "one column a text": scorer(linear(1, 0, 1, 2, 3), NUMBER, HOT),
+    "forest": scorer(HUGE | {"boosted": False, "weights": [1.0, 1.0]}, NUMBER, TEXT, problem="classification"),
+    "boosted": scorer(HUGE, NUMBER, TEXT),
+    "boosted classification": scorer(HUGE, NUMBER, TEXT, problem="classification"),
+    "clusters": scorer({"kind": "centers", "centers": [[0.0, 0.0], [1e200, 1.0]]}, NUMBER),
+    "scaled clusters": scorer({"kind": "centers", "centers": [[0.0, 0.0], [1.0, 1.0]]}, NUMBER, scale=[1e150, 1.0]),
+}
+
+
+@pytest.mark.parametrize("model", MODELS.values(), ids=MODELS)
+def test_a_score_that_is_no_number_is_null_and_changes_no_other_row(model: Scorer) -> None:
+    """Of every form and every kind of feature: counted, one key of them named, the rows beside them the same bits."""
+    cities = [("Bonn", "Rom", None)[n % 3] for n in range(len(NUMBERS))]
+    given = pa.table({"x": pa.array(NUMBERS, pa.float64()), "city": cities, "id": range(len(NUMBERS))})
+    given = given.append_column("_commit", pa.array([7] * len(NUMBERS)))
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        together = model.score(given)
+        alone = [model.score(given.slice(n, 1))[0] for n in range(len(NUMBERS))]
+    assert np.array(alone).tobytes() == together.tobytes()
+    written = scored_rows(["id"], given, together, 3, 9)
+    scores = written["score"].to_pylist()
+    assert scores == [float(score) if math.isfinite(score) else None for score in together]
+    assert scores[3] is not None
+    without = [n for n, score in enumerate(scores) if score is None]
+    expected = Unscored(3, len(without), f"id {without[0]}") if without else None
+    assert unscored_in(["id"], written, 3) == expected
+
+
+def test_the_sweep_meets_scores_that_are_no_numbers() -> None:
+    """In most forms; a tree gives one of its own numbers, whatever it is asked."""
+    values = pa.table({"x": pa.array(NUMBERS, pa.float64()), "city": ["Bonn"] * len(NUMBERS)})
+    met = {name for name, model in MODELS.items() if not np.isfinite(model.score(values)).all()}
+    assert met == MODELS.keys() - {"forest", "boosted classification"}
+
+
+@pytest.mark.parametrize(
+    "scores",
+    [
+        pa.chunked_array([pa.array([0.5, None, math.nan, math.inf], pa.float64())]),
+        pa.chunked_array([pa.array([0.5, None, math.nan, -math.inf], pa.float32())]),
+        pa.chunked_array([pa.array([1, None, None, None], pa.int32())]),
+        pa.chunked_array([pa.nulls(4)]),
+        np.array([0.5, math.nan, math.inf, -math.inf]),
+    ],
+    ids=["double", "float", "integer", "nothing", "numpy"],
+)
+def test_what_spark_gives_as_a_score_is_a_number_or_null(scores: Any) -> None:
+    """A custom estimator's column may be of any numeric type, and hold NULL."""
+    given = pa.table({"country": ["de"] * 4, "code": range(4), "_commit": range(4)})
+    written = scored_rows(["country", "code"], given, scores, 3, 9)
+    assert written["score"].type == pa.float64()
+    assert written["score"].to_pylist()[1:] == [None] * 3
+    found = unscored_in(["country", "code"], written, 3)
+    assert found is not None
+    assert found.sample == f"country de, code {4 - found.rows}"
 
 
 def test_decimals_of_any_length_are_the_nearest_double() -> None:

@@ -195,7 +195,7 @@ def _put_model(found: _Generated, name: str) -> None:
     found.put("next_cut", "data", model.table, "id", 500, 77, about=f"{name} next")
     found.put("key_ranges", "id", (33, 77), about=name)
     found.put("key_digests", model.key, 3, about=name)
-    for method in ("publish_scores", "publish_part", "clear_pending", "count_pending", "count_scores"):
+    for method in ("publish_scores", "publish_part", "clear_pending", "count_pending", "count_scores", "unscored_rows"):
         found.put(method, "data", model, about=name)
     alive = model.model_copy(update={"score": model.score.model_copy(update={"live": True})})
     found.put("publish_scores", "data", alive, about=f"{name} live")

@@ -798,7 +798,7 @@ CREATE TABLE IF NOT EXISTS `data`.`order_scores` (
     `shop` INT NOT NULL,
     `id` BIGINT NOT NULL,
     `model_version` INT UNSIGNED NOT NULL,
-    `score` DOUBLE NOT NULL,
+    `score` DOUBLE,
     `scored_commit` BIGINT UNSIGNED NOT NULL COMMENT 'commit that wrote the row as it was scored',
     `as_of_commit` BIGINT UNSIGNED NOT NULL COMMENT 'newest commit when its scoring began',
     PRIMARY KEY (`model_version`, `shop`, `id`)
@@ -809,7 +809,7 @@ CREATE TABLE IF NOT EXISTS `data`.`order_scores_pending` (
     `shop` INT NOT NULL,
     `id` BIGINT NOT NULL,
     `model_version` INT UNSIGNED NOT NULL,
-    `score` DOUBLE NOT NULL,
+    `score` DOUBLE,
     `scored_commit` BIGINT UNSIGNED NOT NULL COMMENT 'commit that wrote the row as it was scored',
     `as_of_commit` BIGINT UNSIGNED NOT NULL COMMENT 'newest commit when its scoring began',
     PRIMARY KEY (`model_version`, `shop`, `id`)
@@ -842,7 +842,7 @@ FROM orders AS o -- 5 %
 
 -- create_score_stage comes_back
 CREATE OR REPLACE TEMPORARY TABLE `data`.`_stage_order_scores` (`shop` INT NOT NULL, `id` BIGINT NOT NULL,
-    `model_version` INT UNSIGNED NOT NULL, `score` DOUBLE NOT NULL, `scored_commit` BIGINT UNSIGNED NOT NULL,
+    `model_version` INT UNSIGNED NOT NULL, `score` DOUBLE, `scored_commit` BIGINT UNSIGNED NOT NULL,
     `as_of_commit` BIGINT UNSIGNED NOT NULL, PRIMARY KEY (`model_version`, `shop`,
     `id`)) DEFAULT CHARACTER SET utf8mb4 COLLATE utf8mb4_nopad_bin;
 
@@ -920,7 +920,15 @@ FROM `data`.`order_scores_pending`
 WHERE `model_version` = %(version)s;
 
 -- count_scores comes_back
-SELECT COUNT(*) FROM `data`.`order_scores` WHERE `model_version` = %(version)s;
+SELECT COUNT(`score`)
+FROM `data`.`order_scores`
+WHERE `model_version` = %(version)s;
+
+-- unscored_rows comes_back
+SELECT `shop`, `id`, COUNT(*) OVER ()
+FROM `data`.`order_scores`
+WHERE `model_version` = %(version)s AND `score` IS NULL
+LIMIT 1;
 
 -- publish_scores comes_back live
 INSERT INTO `data`.`order_scores` (`shop`, `id`, `model_version`, `score`, `scored_commit`, `as_of_commit`)

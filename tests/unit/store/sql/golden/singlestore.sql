@@ -806,7 +806,7 @@ CREATE TABLE IF NOT EXISTS `data`.`order_scores` (
     `shop` INT NOT NULL,
     `id` BIGINT NOT NULL,
     `model_version` INT UNSIGNED NOT NULL,
-    `score` DOUBLE NOT NULL,
+    `score` DOUBLE,
     `scored_commit` BIGINT UNSIGNED NOT NULL,
     `as_of_commit` BIGINT UNSIGNED NOT NULL,
     PRIMARY KEY (`model_version`, `shop`, `id`),
@@ -819,7 +819,7 @@ CREATE TABLE IF NOT EXISTS `data`.`order_scores_pending` (
     `shop` INT NOT NULL,
     `id` BIGINT NOT NULL,
     `model_version` INT UNSIGNED NOT NULL,
-    `score` DOUBLE NOT NULL,
+    `score` DOUBLE,
     `scored_commit` BIGINT UNSIGNED NOT NULL,
     `as_of_commit` BIGINT UNSIGNED NOT NULL,
     PRIMARY KEY (`model_version`, `shop`, `id`),
@@ -854,7 +854,7 @@ FROM orders AS o -- 5 %
 -- create_score_stage comes_back
 DROP TEMPORARY TABLE IF EXISTS `data`.`_stage_order_scores`;
 CREATE ROWSTORE TEMPORARY TABLE `data`.`_stage_order_scores` (`shop` INT NOT NULL, `id` BIGINT NOT NULL,
-    `model_version` INT UNSIGNED NOT NULL, `score` DOUBLE NOT NULL, `scored_commit` BIGINT UNSIGNED NOT NULL,
+    `model_version` INT UNSIGNED NOT NULL, `score` DOUBLE, `scored_commit` BIGINT UNSIGNED NOT NULL,
     `as_of_commit` BIGINT UNSIGNED NOT NULL, PRIMARY KEY (`model_version`, `shop`, `id`)) COLLATE utf8mb4_bin;
 
 -- upsert_scores comes_back
@@ -931,7 +931,15 @@ FROM `data`.`order_scores_pending`
 WHERE `model_version` = %(version)s;
 
 -- count_scores comes_back
-SELECT COUNT(*) FROM `data`.`order_scores` WHERE `model_version` = %(version)s;
+SELECT COUNT(`score`)
+FROM `data`.`order_scores`
+WHERE `model_version` = %(version)s;
+
+-- unscored_rows comes_back
+SELECT `shop`, `id`, COUNT(*) OVER ()
+FROM `data`.`order_scores`
+WHERE `model_version` = %(version)s AND `score` IS NULL
+LIMIT 1;
 
 -- publish_scores comes_back live
 INSERT INTO `data`.`order_scores` (`shop`, `id`, `model_version`, `score`, `scored_commit`, `as_of_commit`)
