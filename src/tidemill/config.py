@@ -149,7 +149,7 @@ class Settings(BaseModel):
             ConfigError: the secrets file does not have it.
         """
         try:
-            value = json.loads(self.secrets_file.read_text())[name]
+            value = json.loads(self.secrets_file.read_text(encoding="utf-8"))[name]
         except (OSError, KeyError, TypeError, ValueError):  # no such file, no such secret, or not a JSON object
             raise ConfigError("TM-CONFIG-SECRET-MISSING", value=self.secrets_file, name=name) from None
         return SecretStr(str(value))
@@ -217,7 +217,7 @@ def _read_file(path: Path) -> dict[str, Any]:
     if not path.exists():
         return {}
     try:
-        return dict(json.loads(path.read_text()))
+        return dict(json.loads(path.read_text(encoding="utf-8")))
     except (OSError, ValueError, TypeError) as error:
         raise ConfigError("TM-CONFIG-FILE-INVALID", value=error, path=path) from None
 

@@ -32,7 +32,7 @@ def reach(point: str) -> None:
         armed.rename(claimed)  # succeeds in one of several processes
     except FileNotFoundError:
         return
-    claimed.write_text(str(os.getpid()))
+    claimed.write_text(str(os.getpid()), encoding="utf-8")
     claimed.rename(armed.with_name(f"{armed.name}.reached"))  # appears with the process id already in it
     go = armed.with_name(f"{armed.name}.go")
     while armed.parent.exists() and not go.exists():

@@ -6,6 +6,7 @@ folder; 3 the machine or the stack is not ready; 4 Kafka; 5 the database; 6 fenc
 
 from __future__ import annotations
 
+import io
 import sys
 import traceback
 from typing import Annotated, NoReturn
@@ -59,6 +60,9 @@ def _options(debug: Annotated[bool, typer.Option("--debug", help="Show traceback
 
 def main() -> None:
     """Run a command; an error is one sentence on standard error, with its traceback only under ``--debug``."""
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):  # in a locale without some character, it is shown as its number
+            stream.reconfigure(errors="backslashreplace")
     try:
         code = app(args=sys.argv[1:] or ["--help"], prog_name=PROGRAM, standalone_mode=False)
     except TidemillError as error:

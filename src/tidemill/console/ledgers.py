@@ -81,7 +81,7 @@ class Ledgers:
 
 
 def _query(connection: Connection[Any], settings: Settings, name: str, **values: int) -> list[dict[str, Any]]:
-    statement = (resource_folder("sql") / "console" / f"{name}.sql").read_text()
+    statement = (resource_folder("sql") / "console" / f"{name}.sql").read_text(encoding="utf-8")
     with translated(), connection.cursor(DictCursor) as cursor:
         cursor.execute(statement, values or None)
         return list(cursor.fetchall())

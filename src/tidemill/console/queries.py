@@ -228,7 +228,7 @@ def _of_ms(milliseconds: int | None) -> float | None:
 
 
 def _query(connection: Connection[Any], settings: Settings, name: str) -> list[dict[str, Any]]:
-    statement = (resource_folder("sql") / "console" / f"{name}.sql").read_text()
+    statement = (resource_folder("sql") / "console" / f"{name}.sql").read_text(encoding="utf-8")
     with translated(), connection.cursor(DictCursor) as cursor:
         cursor.execute(statement)
         return [{column: _aware(value) for column, value in row.items()} for row in cursor.fetchall()]

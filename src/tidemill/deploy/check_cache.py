@@ -69,7 +69,7 @@ def _write_entry(entry: Path, content: dict[str, Any], queries: dict[str, Featur
     with suppress(OSError):
         entry.parent.mkdir(parents=True, exist_ok=True)
         temporary = entry.with_name(f".{entry.name}.{os.getpid()}")
-        temporary.write_text(text)
+        temporary.write_text(text, encoding="utf-8")
         temporary.replace(entry)
 
 

@@ -72,7 +72,7 @@ class Record:
         """Write the record to the state folder."""
         path = _path(settings, self.name)
         path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_text(json.dumps(asdict(self)) + "\n")
+        path.write_text(json.dumps(asdict(self)) + "\n", encoding="utf-8")
 
 
 def remove(settings: Settings, name: str) -> None:
@@ -83,7 +83,7 @@ def remove(settings: Settings, name: str) -> None:
 def read(settings: Settings, name: str) -> Record | None:
     """The record of one name, whether or not its process still runs."""
     try:
-        facts = json.loads(_path(settings, name).read_text())
+        facts = json.loads(_path(settings, name).read_text(encoding="utf-8"))
         return Record(str(facts["name"]), int(facts["pid"]), float(facts["started"]))
     except (OSError, json.JSONDecodeError, KeyError, TypeError, ValueError):
         # A machine that stopped while it wrote may leave a part of a record, which identifies no process.

@@ -40,7 +40,7 @@ def ensure(settings: Settings) -> dict[str, str]:
     known: dict[str, str] = {}
     if path.exists():
         try:
-            known = json.loads(path.read_text())
+            known = json.loads(path.read_text(encoding="utf-8"))
         except json.JSONDecodeError as error:
             raise SetupError("TM-DEVSTACK-SECRETS-NOT-JSON", value=error, path=path) from error
         path.chmod(0o600)
@@ -57,7 +57,7 @@ def write_private(path: Path, text: str) -> None:
     temporary = path.with_name(f"{path.name}.{os.getpid()}.new")
     temporary.unlink(missing_ok=True)
     descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
-    with os.fdopen(descriptor, "w") as file:
+    with os.fdopen(descriptor, "w", encoding="utf-8") as file:
         file.write(text)
     temporary.replace(path)
 
@@ -65,7 +65,7 @@ def write_private(path: Path, text: str) -> None:
 def masked(text: str, settings: Settings) -> str:
     """``text`` with every generated secret in it replaced, for log lines that are shown."""
     try:
-        known = json.loads(settings.secrets_file.read_text())
+        known = json.loads(settings.secrets_file.read_text(encoding="utf-8"))
     except (OSError, json.JSONDecodeError):
         return text
     for secret in known.values():

@@ -147,7 +147,7 @@ class Stack:
 
     def _take_lock(self) -> None:
         """The kernel releases the lock, however this process ends."""
-        lock = (self.settings.state / "run" / "stack.lock").open("a")
+        lock = (self.settings.state / "run" / "stack.lock").open("a", encoding="utf-8")
         try:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
@@ -239,7 +239,9 @@ def write_settings(settings: Settings) -> None:
         if getattr(settings, name) == value
     }
     temporary = settings.settings_file.with_suffix(".new")
-    temporary.write_text(json.dumps(settings.model_dump(mode="json", exclude=derived), indent=1) + "\n")
+    temporary.write_text(
+        json.dumps(settings.model_dump(mode="json", exclude=derived), indent=1) + "\n", encoding="utf-8"
+    )
     temporary.replace(settings.settings_file)
 
 

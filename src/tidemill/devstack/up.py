@@ -181,7 +181,7 @@ class Up:
         for pipeline in self.pipelines.values():
             example = pipeline.folder / "example.sql"
             if example.exists():
-                self._answer(pipeline, example.read_text())
+                self._answer(pipeline, example.read_text(encoding="utf-8"))
 
     def _answer(self, pipeline: Pipeline, sql: str) -> None:
         """Run the pipeline's example query as an application would, and print its answer."""

@@ -7,7 +7,10 @@ Everything that the product can read or import counts, also in subfolders: an es
 from __future__ import annotations
 
 import hashlib
+import os
 from pathlib import Path, PurePath
+
+from tidemill.errors import SpecError
 
 _BYTECODE = "__pycache__"
 
@@ -35,5 +38,33 @@ def digest_of(folder: Path) -> str:
     digest = hashlib.sha256()
     for file in files_of(folder):
         content = (folder / file).read_bytes()
-        digest.update(f"{file.as_posix()}\0{len(content)}\0".encode() + content)
+        # The bytes of the name: as text they depend on the locale.
+        digest.update(os.fsencode(file.as_posix()) + f"\0{len(content)}\0".encode() + content)
     return digest.hexdigest()
+
+
+def file_of(folder: Path, name: str) -> Path:
+    """A file of the folder by the name that pipeline.yaml gives it, which is UTF-8 on disk in every locale."""
+    return folder / os.fsdecode(name.encode())
+
+
+def read_text(path: Path) -> str:
+    """The content of a text file in UTF-8, with or without a byte order mark; every line ends with a line feed.
+
+    Raises:
+        SpecError: it is in another encoding; names the line.
+        OSError: it cannot be read.
+    """
+    content = path.read_bytes()
+    if b"\0" in content:  # UTF-16 or UTF-32, in which every other byte of Latin text is zero
+        raise _not_utf8(path, content, content.index(0))
+    try:
+        text = content.decode("utf-8-sig")
+    except UnicodeDecodeError as error:
+        raise _not_utf8(path, content, error.start) from None
+    return text.replace("\r\n", "\n").replace("\r", "\n")
+
+
+def _not_utf8(path: Path, content: bytes, position: int) -> SpecError:
+    line = content.count(b"\n", 0, position) + 1
+    return SpecError("TM-SPEC-NOT-UTF-8", value=f"byte 0x{content[position]:02X}", path=path, line=line)

@@ -8,17 +8,15 @@ from pathlib import Path
 from types import UnionType
 from typing import Any, get_args
 
-import yaml
 from pydantic import BaseModel, ValidationError
 
 from tidemill.errors import SpecError
 from tidemill.errors.suggestion import suggestion
 from tidemill.spec.checks.pipeline import check_pipeline
-from tidemill.spec.folder import digest_of
+from tidemill.spec.folder import digest_of, read_text
 from tidemill.spec.schema import Pipeline
+from tidemill.spec.yaml_content import parse_yaml
 
-_YAML_LOADER: Any = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
-"""The loader in C, where PyYAML was built with it, takes a sixth of the time."""
 _NOT_KEYS = ("folder", "digest")
 """Fields of a pipeline that the loader sets; they are no keys of pipeline.yaml."""
 
@@ -47,11 +45,11 @@ def reading(folder: Path) -> Iterator[None]:
     """Read files of a pipeline folder.
 
     Raises:
-        SpecError: one of them may not be read, or is not UTF-8.
+        SpecError: one of them may not be read.
     """
     try:
         yield
-    except (OSError, UnicodeDecodeError) as error:
+    except OSError as error:
         raise SpecError("TM-SPEC-FOLDER-UNREADABLE", value=error, folder=folder) from error
 
 
@@ -59,17 +57,14 @@ def read_content(folder: Path) -> dict[str, Any]:
     """The content of ``pipeline.yaml``, not validated.
 
     Raises:
-        SpecError: the file is missing, or is no mapping in YAML.
+        SpecError: the file is missing, or is no mapping in YAML, or not UTF-8.
     """
     path = folder / "pipeline.yaml"
     if not path.exists():
         names = sorted(each.parent.name for each in folder.parent.glob("*/pipeline.yaml"))
         remedy = suggestion(folder.name, names) if names else f"no folder in {folder.parent} has a pipeline.yaml"
         raise SpecError("TM-SPEC-PIPELINE-UNKNOWN", value=folder.name, suggestion=remedy)
-    try:
-        content = yaml.load(path.read_text(), Loader=_YAML_LOADER)  # noqa: S506 -- both are safe loaders
-    except yaml.YAMLError as error:
-        raise SpecError("TM-SPEC-YAML-INVALID", value=f"{path}: {' '.join(str(error).split())}") from None
+    content = parse_yaml(path, read_text(path))
     if not isinstance(content, dict):
         raise SpecError("TM-SPEC-YAML-NO-MAPPING", value=path)
     return content
@@ -107,6 +102,8 @@ def _as_spec_error(path: Path, error: ValidationError) -> SpecError:
     if first["type"] == "missing":
         return SpecError("TM-SPEC-KEY-MISSING", value=place, path=path)
     reason = str(first["msg"])
+    if first["type"] == "string_type" and isinstance(first["input"], bool | int | float):
+        reason = "write it in quotes, for what has none is a number, true or false in YAML"
     return SpecError(
         "TM-SPEC-VALUE-INVALID",
         value=repr(first["input"]),

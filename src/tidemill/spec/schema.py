@@ -10,6 +10,7 @@ from typing import Annotated, Any, Literal, Self
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, PrivateAttr
 
 from tidemill.spec.feature_query import FeatureQuery
+from tidemill.spec.folder import file_of, read_text
 
 Name = Annotated[str, Field(pattern=r"^[a-z][a-z0-9_]{0,47}$")]
 """A name that is valid as the name of a table, a topic, a DAG and a folder."""
@@ -19,7 +20,7 @@ Column = Annotated[str, Field(pattern=r"^[A-Za-z_][A-Za-z0-9_]{0,62}$")]
 
 
 class _Frozen(BaseModel):
-    model_config = ConfigDict(frozen=True, extra="forbid")
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 
 
 class TableKind(StrEnum):
@@ -245,10 +246,13 @@ Memory = Annotated[str, Field(pattern=r"^[1-9][0-9]*[mgMG]$")]
 
 
 def _as_conf(value: object) -> object:
-    """Booleans and numbers of YAML in the form of Spark's configuration."""
+    """Booleans and whole numbers of YAML in the form of Spark's configuration.
+
+    A fraction is refused as no text, because 1.10 and 1.1 are the same number but different texts.
+    """
     if isinstance(value, bool):
         return str(value).lower()
-    return str(value) if isinstance(value, int | float) else value
+    return str(value) if isinstance(value, int) else value
 
 
 class DriverResources(_Frozen):
@@ -302,8 +306,13 @@ class Pipeline(_Frozen):
         return self.model_copy(update={"models": models})
 
     def sql(self, file: str) -> str:
-        """The text of one of the folder's SQL files."""
-        return (self.folder / file).read_text()
+        """The text of one of the folder's SQL files.
+
+        Raises:
+            SpecError: it is not UTF-8.
+            OSError: it cannot be read.
+        """
+        return read_text(file_of(self.folder, file))
 
     def checks_of(self, table: str) -> tuple[Check, ...]:
         """The checks on the rows of one table."""

@@ -51,12 +51,12 @@ def migrate_control(connection: Connection[Any], folder: Path) -> list[str]:
         if BASE in applied:
             missing = [path for path in upgrades if path.name not in applied]
             for path in missing:
-                _run(connection, path.read_text())
+                _run(connection, path.read_text(encoding="utf-8"))
                 cursor.execute("INSERT INTO schema_versions (file) VALUES (%s)", (path.name,))
             return [path.name for path in missing]
         tables = sorted((folder / "control").glob("*.sql"))
         for path in tables:
-            _run(connection, path.read_text())
+            _run(connection, path.read_text(encoding="utf-8"))
         for name in (*(path.name for path in upgrades), BASE):  # the base last: without it this starts again
             cursor.execute("INSERT IGNORE INTO schema_versions (file) VALUES (%s)", (name,))
         return [path.stem for path in tables]

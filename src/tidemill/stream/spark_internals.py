@@ -30,7 +30,7 @@ def batch_end_offsets(checkpoint: Path, batch_id: int, topic: str) -> dict[int, 
     """
     path = checkpoint / "offsets" / str(batch_id)
     try:
-        ends = json.loads(path.read_text().splitlines()[2])[topic]
+        ends = json.loads(path.read_text(encoding="utf-8").splitlines()[2])[topic]
     except (OSError, IndexError, KeyError, json.JSONDecodeError) as error:
         raise SourceError("TM-STREAM-CHECKPOINT-UNREADABLE", value=f"{path}: {error!r}") from error
     return {int(partition): int(offset) for partition, offset in ends.items()}

@@ -76,7 +76,7 @@ def prepare(settings: Settings, cancelled: Event) -> None:
     folder = home(settings)
     stamp = folder / "migrated"
     version = importlib.metadata.version("apache-airflow-core")
-    if stamp.exists() and stamp.read_text() == version and (folder / "airflow.db").exists():
+    if stamp.exists() and stamp.read_text(encoding="utf-8") == version and (folder / "airflow.db").exists():
         return
     migrate = Program(
         name="airflow-migrate",
@@ -87,7 +87,7 @@ def prepare(settings: Settings, cancelled: Event) -> None:
     )
     Child(migrate, settings).run_to_end(cancelled)
     if not cancelled.is_set():
-        stamp.write_text(version)
+        stamp.write_text(version, encoding="utf-8")
 
 
 def programs(settings: Settings) -> list[Program]:

@@ -43,8 +43,8 @@ def prepare(settings: Settings, cancelled: Event) -> None:
     """
     folder = _folder(settings)
     folder.mkdir(parents=True, exist_ok=True)
-    (folder / "log4j2.properties").write_text(_LOGGING)
-    (folder / "server.properties").write_text(_properties(settings, ports.free_port()))
+    (folder / "log4j2.properties").write_text(_LOGGING, encoding="utf-8")
+    (folder / "server.properties").write_text(_properties(settings, ports.free_port()), encoding="utf-8")
     stamp = folder / "formatted"
     if stamp.exists():
         return

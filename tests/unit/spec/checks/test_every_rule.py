@@ -85,6 +85,7 @@ BROKEN: dict[str, list[tuple[str, object]]] = {
     "FILE-MISSING": [(f"{ORDERS}.from", "gone.sql")],
     "FILE-NOT-VERSIONED": [(f"{ORDERS}.from", "../orders.sql")],
     "GROUP-TYPE": [("rollups.by_day.by.day.type", "TEXT")],
+    "KEY-DUPLICATE": [("pipeline.yaml", "name: shop\nname: store")],
     "KEY-MISSING": [("owner", GONE)],
     "KEY-TYPE": [(f"{ORDERS}.columns.id", "CHAR(10) NOT NULL")],
     "KEY-UNKNOWN": [("rollpus", {})],
@@ -189,9 +190,16 @@ def test_a_pipeline_that_does_not_exist_has_its_error(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("file", ["pipeline.yaml", "clicks.sql"])
 def test_a_file_that_is_not_utf_8_has_its_error(tmp_path: Path, file: str) -> None:
-    """It is a sentence about the folder, whichever file it is."""
+    """It is a sentence about the file, whichever it is."""
     load(tmp_path, [])
     (tmp_path / "shop" / file).write_bytes(b"\xff")
+    with pytest.raises(SpecError, match="TM-SPEC-NOT-UTF-8"):
+        load_pipeline(tmp_path / "shop")
+
+
+def test_a_folder_that_cannot_be_read_has_its_error(tmp_path: Path) -> None:
+    """What the operating system refuses is a sentence about the folder."""
+    (tmp_path / "shop" / "pipeline.yaml").mkdir(parents=True)
     with pytest.raises(SpecError, match="TM-SPEC-FOLDER-UNREADABLE"):
         load_pipeline(tmp_path / "shop")
 
@@ -199,4 +207,4 @@ def test_a_file_that_is_not_utf_8_has_its_error(tmp_path: Path, file: str) -> No
 def test_every_rule_is_broken_above() -> None:
     """A new error needs a folder that it rejects."""
     codes = {code for code in catalog.messages() if code.startswith("TM-SPEC-")}
-    assert codes == {f"TM-SPEC-{code}" for code in (*BROKEN, "FOLDER-UNREADABLE", "PIPELINE-UNKNOWN")}
+    assert codes == {f"TM-SPEC-{code}" for code in (*BROKEN, "FOLDER-UNREADABLE", "NOT-UTF-8", "PIPELINE-UNKNOWN")}
