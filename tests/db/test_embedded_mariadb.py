@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
+import os
+import shutil
 from collections.abc import Iterator
+from pathlib import Path
 
+import psutil
 import pymysql
 import pytest
 from pymysql.cursors import Cursor
 
 from tidemill.config import Account, Settings
-from tidemill.devstack import control
+from tidemill.devstack import control, jars
+from tidemill.devstack.servers import mariadb as server
 from tidemill.devstack.stack import Stack
 from tidemill.errors import SetupError
 
@@ -141,3 +146,22 @@ def test_server_that_cannot_start_says_why(own: Settings) -> None:
     with pytest.raises(SetupError, match=r"mariadb ended with exit code \d+ while it started: .*buffer_pool_size"):
         Stack(own, parts=["mariadb"]).start()
     assert control.components(own) == {}
+
+
+@pytest.mark.full
+def test_a_newer_server_on_the_path_makes_and_serves_the_data(
+    own: Settings, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A stack whose embedded server is older runs the one of the PATH, and goes on with it at its next start. No newer
+    one can be had everywhere, so the same binary is on the PATH, and what counts as embedded is one release older."""
+    base = server.unpack(jars.part(own, "db")[0], own.state)
+    shutil.copytree(base, tmp_path / "other")
+    monkeypatch.setenv("PATH", f"{tmp_path / 'other' / 'bin'}:{os.environ['PATH']}")
+    monkeypatch.setattr(server, "EMBEDDED", (11, 4, 4))
+    for _ in range(2):
+        with Stack(own, parts=["mariadb"]) as stack:
+            stack.start()
+            process = psutil.Process(stack.children["mariadb"].pid)
+            assert process.exe() == str(tmp_path / "other" / "bin" / "mariadbd")
+            assert run(own, Account.READ, "SELECT 1") == ((1,),)
+    assert (own.state / "mariadb" / "series").read_text() == "11.4"

