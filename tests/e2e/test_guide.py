@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import shlex
 import shutil
 import subprocess
 import sys
@@ -48,8 +49,9 @@ class Reader:
         place.write_text(step.text)
 
     def sh(self, step: Step) -> None:
-        text = step.text.replace(BROKER, self.settings.kafka_bootstrap).replace(".venv/bin/python", sys.executable)
-        text = text.replace("./tidemill ", f"{sys.executable} -m tidemill ")
+        python = shlex.quote(sys.executable)
+        text = step.text.replace(BROKER, self.settings.kafka_bootstrap).replace(".venv/bin/python", python)
+        text = text.replace("./tidemill ", f"{python} -m tidemill ")
         done = subprocess.run(
             ["sh", "-ec", text],
             cwd=self.folder, env=child_process.environment(self.settings), capture_output=True, text=True, check=False,
