@@ -33,6 +33,7 @@ from tidemill.errors import (
     DatabaseReadOnly,
     DatabaseUnavailable,
     StoreError,
+    StructureError,
     Transient,
 )
 from tidemill.store.connection import connect, drop_worker_connection, session, translated, worker_connection
@@ -360,7 +361,7 @@ def test_no_room_for_the_file_of_a_bulk_load(entity: Writer, monkeypatch: pytest
         (2006, "gone away", DatabaseUnavailable),
         (2013, "Lost connection", DatabaseUnavailable),
         (1290, "The server is running with the --read-only option", DatabaseReadOnly),
-        (1290, "The server is running with the --secure-file-priv option", StoreError),
+        (1290, "The server is running with the --secure-file-priv option", StructureError),
         (1792, "Cannot execute statement in a READ ONLY transaction", DatabaseReadOnly),
         (1836, "Running in read-only mode", DatabaseReadOnly),
         (1021, "Disk full (/tmp/x); waiting for someone to free some space...", DatabaseFull),
@@ -372,7 +373,13 @@ def test_no_room_for_the_file_of_a_bulk_load(entity: Writer, monkeypatch: pytest
         (1205, "Lock wait timeout exceeded", Contention),
         (1213, "Deadlock found", Contention),
         (1045, "Access denied", ConfigError),
-        (1142, "INSERT command denied", ConfigError),
+        (1044, "Access denied for user to database", ConfigError),
+        (1142, "INSERT command denied", StructureError),
+        (1054, "Unknown column 'a' in 'SELECT'", StructureError),
+        (1146, "Table 'd.t' doesn't exist", StructureError),
+        (1305, "FUNCTION d.f does not exist", StructureError),
+        (1412, "Table definition has changed, please retry transaction", Contention),
+        (4025, "CONSTRAINT `a` failed for `d`.`t`", StoreError),
         (1406, "Data too long for column 'a' at row 1", StoreError),
     ],
 )
@@ -381,7 +388,7 @@ def test_errors_by_their_number(number: int, text: str, kind: type[Exception]) -
     with pytest.raises((StoreError, ConfigError)) as found, translated():
         raise pymysql.OperationalError(number, text)
     assert type(found.value) is kind
-    assert isinstance(found.value, Transient) == (kind not in (StoreError, ConfigError))
+    assert isinstance(found.value, Transient) == (kind not in (StoreError, StructureError, ConfigError))
 
 
 def test_a_server_that_vanishes_is_noticed(mariadb: Settings) -> None:

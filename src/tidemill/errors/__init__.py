@@ -9,6 +9,7 @@
     ├── SourceError          Kafka does not hold what the pipeline names       exit 4
     │   └── KafkaUnavailable    no broker answers                   transient
     ├── StoreError           the database refused                              exit 5
+    │   ├── StructureError   of a table, column, function or grant; of no record
     │   ├── DatabaseUnavailable     it cannot be reached                   transient
     │   │   └── DatabaseReadOnly  it takes no writes now            transient
     │   ├── DatabaseFull     no space left                          transient
@@ -109,6 +110,14 @@ class StoreError(TidemillError):
     """The database refused."""
 
     exit_code = 5
+
+
+class StructureError(StoreError):
+    """A table, column, function, grant or trigger is missing or in the way: no record is at fault.
+
+    No record is quarantined because of it: the stream ends with its sentence, and continues once the structure is
+    restored.
+    """
 
 
 class DatabaseUnavailable(StoreError, Transient):

@@ -25,9 +25,11 @@ from tidemill.errors import (
     DatabaseReadOnly,
     DatabaseUnavailable,
     StoreError,
+    StructureError,
     TidemillError,
 )
 from tidemill.store.sql import Dialect, dialect
+from tidemill.store.structure_errors import GRANTS, STRUCTURE, as_declared
 
 # Numbers of MariaDB and MySQL unless a comment names another database; the client's own are 2000 to 2100.
 _UNAVAILABLE = {
@@ -72,7 +74,8 @@ _UNAVAILABLE = {
     ER.UNKNOWN_COM_ERROR,  # Galera: the node is not part of its cluster at present
     *(9001, 9002, 9003, 9004, 9005),  # TiDB: placement driver or storage unreachable, busy, or without a region
 }
-_READ_ONLY = {1792, 1836}  # a read-only transaction, read-only mode
+_READ_ONLY_MODE = 1836
+_READ_ONLY = {1792, _READ_ONLY_MODE}  # 1792: a read-only transaction
 _FULL = {
     20,  # the server's own file layer: disk full
     ER.DISK_FULL,
@@ -89,14 +92,12 @@ _CONTENTION = {
     ER.LOCK_WAIT_TIMEOUT,
     ER.CHECKREAD,  # MariaDB with innodb_snapshot_isolation: the row changed since the transaction's snapshot
     1637,  # too many transactions at once
+    ER.TABLE_DEF_CHANGED,  # since the transaction's snapshot
     *(8002, 8022, 8028, 9007),  # TiDB: rolled back for a conflict of writes or a change of the schema
 }
 _DENIED = {
     ER.ACCESS_DENIED_ERROR,
     ER.DBACCESS_DENIED_ERROR,
-    ER.TABLEACCESS_DENIED_ERROR,
-    ER.COLUMNACCESS_DENIED_ERROR,
-    ER.SPECIFIC_ACCESS_DENIED_ERROR,
     ER.HOST_NOT_PRIVILEGED,
     1698,  # the account may not log in with a password
 }
@@ -209,7 +210,8 @@ def translated() -> Iterator[None]:
         DatabaseFull: transient; nothing was written. The transaction is still open.
         Contention: transient. After a deadlock the transaction is rolled back; after a lock-wait time-out only its
             last statement is, so the caller rolls back.
-        ConfigError: the account may not log in, or may not do this.
+        ConfigError: the account may not log in, or may not use the schema.
+        StructureError: a table, column, function, grant or trigger is missing or in the way; no record is at fault.
         StoreError: the database refuses the statement for any other reason.
     """
     try:
@@ -222,19 +224,44 @@ def translated() -> Iterator[None]:
         raise _translate(CR.CR_SERVER_LOST if broken else number, text) from error
 
 
+@contextmanager
+def naming(declared: str) -> Iterator[None]:
+    """Let an error of structure begin with the table or rollup that the author declared, unless it has a name already.
+
+    Args:
+        declared: such as ``rollup delays_by_hour``; the database's message may name only a column.
+    """
+    try:
+        yield
+    except StructureError as error:
+        if not str(error.value).startswith(("table ", "rollup ")):
+            error.value = f"{declared}: {error.value}"
+        raise
+
+
 def _translate(number: int, text: str) -> TidemillError:
-    value = f"{number}: {text}"
-    if number in _CONTENTION:
-        return Contention("TM-STORE-CONTENTION", value=value)
-    if number in _READ_ONLY or (number == ER.OPTION_PREVENTS_STATEMENT and "read-only" in text):
-        return DatabaseReadOnly("TM-STORE-READ-ONLY", value=value)
-    if number in _UNAVAILABLE:
-        return DatabaseUnavailable("TM-STORE-UNAVAILABLE", value=value)
-    if number in _FULL or (number in _FILE_LAYER and _NO_SPACE.search(text)):
-        return DatabaseFull("TM-STORE-FULL", value=value)
+    if number == ER.OPTION_PREVENTS_STATEMENT and "read-only" in text:
+        number = _READ_ONLY_MODE
+    if number in _FILE_LAYER and _NO_SPACE.search(text):
+        number = ER.DISK_FULL
+    value = f"{number}: {as_declared(text)}"
     if number in _DENIED:
         return ConfigError("TM-STORE-ACCESS-DENIED", value=text)
+    for numbers, kind, code in _STORE_ERRORS:
+        if number in numbers:
+            return kind(code, value=value)
     return StoreError("TM-STORE-STATEMENT-REFUSED", value=value)
+
+
+_STORE_ERRORS: tuple[tuple[set[int], type[StoreError], str], ...] = (
+    (_CONTENTION, Contention, "TM-STORE-CONTENTION"),
+    (_READ_ONLY, DatabaseReadOnly, "TM-STORE-READ-ONLY"),
+    (_UNAVAILABLE, DatabaseUnavailable, "TM-STORE-UNAVAILABLE"),
+    (_FULL, DatabaseFull, "TM-STORE-FULL"),
+    (GRANTS, StructureError, "TM-STORE-GRANT-MISSING"),
+    (STRUCTURE, StructureError, "TM-STORE-STRUCTURE"),
+)
+"""No number is in two of the sets."""
 
 
 _worker_connections: dict[tuple[str, int, str], Connection[Any]] = {}

@@ -7,7 +7,7 @@ import re
 from py4j.protocol import Py4JJavaError
 from pyspark.errors import AnalysisException, ParseException, PySparkException
 
-from tidemill.errors import StoreError, StreamError, TidemillError, Transient
+from tidemill.errors import StoreError, StreamError, StructureError, TidemillError, Transient
 from tidemill.stream.diagnosis import cause
 
 TASK_ERRORS = (TidemillError, PySparkException, Py4JJavaError)
@@ -22,8 +22,6 @@ _CRASHES = frozenset(
 )
 """A record may be the cause, and so may the machine: smaller ranges show which of both it is."""
 _OF_RECORDS = _CRASHES | {"TM-STREAM-FAILED", "TM-STREAM-RECORD-MULTIPLIED"}
-_STRUCTURE = frozenset({1049, 1054, 1064, 1128, 1146, 1305, 1356, 1364, 1370, 1449, 1630, 1901, 1932})
-"""Numbers of the database for a table, a column, a function or a view that is missing or broken."""
 _DATA_EXCEPTION = re.compile(r"22\w{3}|P0001")
 """The SQLSTATE of an expression that a value makes fail, and that of ``raise_error`` and ``assert_true``."""
 _CONTEXT = re.compile(r"\s*(?:== \w[\w ()]* ==|SQLSTATE: \w{5}|\n\s*at |JVM stacktrace:)[\s\S]*\Z")
@@ -50,11 +48,10 @@ def is_fault_of_records(error: BaseException) -> bool:
     if is_data_exception(error):
         return True
     known = cause(error)
-    if isinstance(known, Transient):
+    if isinstance(known, Transient | StructureError):
         return False
     if isinstance(known, StoreError):
-        number = re.match(r"(\d+):", str(known.value))
-        return number is None or int(number[1]) not in _STRUCTURE
+        return True
     return isinstance(known, StreamError) and known.code in _OF_RECORDS
 
 

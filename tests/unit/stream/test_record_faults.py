@@ -6,7 +6,17 @@ import pytest
 from pyspark.errors import AnalysisException, PySparkException
 
 from tidemill import errors
-from tidemill.errors import ConfigError, Fenced, SourceError, StoreError, StreamError, TidemillError, Transient, catalog
+from tidemill.errors import (
+    ConfigError,
+    Fenced,
+    SourceError,
+    StoreError,
+    StreamError,
+    StructureError,
+    TidemillError,
+    Transient,
+    catalog,
+)
 from tidemill.stream.record_faults import is_fault_of_records, reason_of_record
 
 WORKER = (
@@ -65,8 +75,8 @@ def test_what_a_record_may_have_caused(error: BaseException, reason: str) -> Non
         Fenced("TM-STORE-LEASE-LOST", stream="tides"),
         ConfigError("TM-STORE-ACCESS-DENIED", value="1142"),
         SourceError("TM-STREAM-TOPIC-MISSING", stream="tides"),
-        StoreError("TM-STORE-STATEMENT-REFUSED", value="1146: Table 'operational.tides' doesn't exist"),
-        StoreError("TM-STORE-STATEMENT-REFUSED", value="1305: FUNCTION operational.f does not exist"),
+        StructureError("TM-STORE-STRUCTURE", value="1146: Table 'operational.tides' doesn't exist"),
+        StructureError("TM-STORE-STRUCTURE", value="1305: FUNCTION operational.f does not exist"),
         StreamError("TM-STREAM-CHECK-NOT-MET", check="c"),
         StreamError("TM-STREAM-SHUFFLE", value="Exchange"),
         RuntimeError(WORKER.format("ModuleNotFoundError: No module named 'tidemill'")),

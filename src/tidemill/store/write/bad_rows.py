@@ -13,7 +13,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from tidemill.spec.schema import Table, TableKind
-from tidemill.store.connection import translated
+from tidemill.store.connection import naming, translated
 from tidemill.store.sql import identifiers
 from tidemill.store.write.bulk_load import reason_of, rejected_rows
 from tidemill.store.write.halving import find_refused
@@ -73,7 +73,7 @@ def _uncountable(target: TableTarget, rollup: str, offsets: list[int]) -> dict[i
 
     def probe(group: Sequence[int]) -> None:
         values = target.rows.parameters() | {"first": group[0], "last": group[-1]}
-        with translated(), target.connection.cursor() as cursor:
+        with naming(f"rollup {rollup}"), translated(), target.connection.cursor() as cursor:
             for sql in statements:
                 cursor.execute(sql, values)
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Sequence
 from typing import TypeVar
 
-from tidemill.errors import StoreError, Transient
+from tidemill.errors import StoreError, StructureError, Transient
 
 T = TypeVar("T")
 
@@ -18,7 +18,7 @@ def find_refused(items: Sequence[T], attempt: Callable[[Sequence[T]], object]) -
         attempt: raises StoreError if the database refuses any item of a group.
 
     Raises:
-        Transient: an attempt failed for a reason that has nothing to do with the items.
+        Transient, StructureError: an attempt failed for a reason that has nothing to do with the items.
     """
     pending = [items] if items else []
     while pending:
@@ -26,7 +26,7 @@ def find_refused(items: Sequence[T], attempt: Callable[[Sequence[T]], object]) -
         try:
             attempt(group)
         except StoreError as error:
-            if isinstance(error, Transient):
+            if isinstance(error, Transient | StructureError):
                 raise
             half = len(group) // 2
             if half:

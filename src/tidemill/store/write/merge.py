@@ -16,10 +16,10 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from pymysql.connections import Connection
 
-from tidemill.errors import Contention, StoreError, Transient
+from tidemill.errors import Contention, StoreError, StructureError, Transient
 from tidemill.spec.schema import Pipeline, Table, TableKind
 from tidemill.spec.tombstones import deletes_from
-from tidemill.store.connection import dialect_of, translated
+from tidemill.store.connection import dialect_of, naming, translated
 from tidemill.store.sql import Dialect, identifiers
 from tidemill.store.write.bulk_load import bulk_load, rejected_rows
 from tidemill.store.write.context import RowContext
@@ -120,6 +120,7 @@ def prepare(target: TableTarget, rows: pa.Table, deleted: pa.Table | None = None
         deleted: keys that tombstones delete, and ``_offset``; None if there are none.
 
     Raises:
+        StructureError: the database lacks what the pipeline needs.
         StoreError: the database refuses the rows, and it cannot be determined which ones.
     """
     table = target.table
@@ -140,13 +141,13 @@ def prepare(target: TableTarget, rows: pa.Table, deleted: pa.Table | None = None
     try:
         affected = bulk_load(target.connection, load, kept, columns)
     except StoreError as first:
-        if isinstance(first, Transient):
+        if isinstance(first, Transient | StructureError):
             raise
         try:
             kept, rejected = _loadable(target, remaining)
             affected = bulk_load(target.connection, load, kept, columns)
         except StoreError as second:
-            if isinstance(second, Transient):
+            if isinstance(second, Transient | StructureError):
                 raise
             # The warnings did not name every row: each row is tried by itself.
             kept, rejected = _loadable(target, remaining, one_by_one=True)
@@ -251,7 +252,7 @@ def _stage_deleted(target: TableTarget, deleted: pa.Table) -> dict[int, str]:
     try:
         bulk_load(target.connection, load, ordered, [*columns])
     except StoreError as error:
-        if isinstance(error, Transient):
+        if isinstance(error, Transient | StructureError):
             raise
         rejected = rejected_rows(target.connection, load, ordered, [*columns], one_by_one=True)
         prepare_tombstones(target)
@@ -283,7 +284,7 @@ def merge_rows(target: TableTarget, staged: Staged, *, with_offsets: bool = Fals
     """
     d, schema, name, table = target.dialect, target.schema, target.name, target.table
     values = target.rows.parameters()
-    with translated(), target.connection.cursor() as cursor:
+    with naming(f"table {name}"), translated(), target.connection.cursor() as cursor:
         deleted = _delete(target) if staged.tombstones else 0
         keys = staged.keys
         if target.marks_deleted and keys and _has_rows(target, identifiers.deletion_markers(name)):
@@ -298,8 +299,9 @@ def merge_rows(target: TableTarget, staged: Staged, *, with_offsets: bool = Fals
             all_new = written == keys
             for rollup_name, rollup in target.pipeline.rollups_of(name).items():
                 complete = rollup_name not in target.incomplete
-                for sql in d.move_rollup(schema, rollup_name, rollup, table, all_new=all_new, complete=complete):
-                    cursor.execute(sql, values)
+                with naming(f"rollup {rollup_name}"), translated():
+                    for sql in d.move_rollup(schema, rollup_name, rollup, table, all_new=all_new, complete=complete):
+                        cursor.execute(sql, values)
             if not all_new:
                 written += int(cursor.execute(d.update(schema, name, table), values))
         offsets: frozenset[int] = frozenset()
@@ -363,8 +365,9 @@ def remove_rows(target: TableTarget, condition: str, values: dict[str, Any]) -> 
         _lock_rows(target, condition, values)
         for rollup_name, rollup in target.pipeline.rollups_of(name).items():
             complete = rollup_name not in target.incomplete
-            for sql in d.remove_from_rollup(schema, rollup_name, rollup, table, complete=complete):
-                cursor.execute(sql)
+            with naming(f"rollup {rollup_name}"), translated():
+                for sql in d.remove_from_rollup(schema, rollup_name, rollup, table, complete=complete):
+                    cursor.execute(sql)
         return int(cursor.execute(d.delete_locked_rows(schema, name, table)))
 
 

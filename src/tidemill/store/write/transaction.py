@@ -10,7 +10,7 @@ import pyarrow as pa
 from pymysql.connections import Connection
 
 from tidemill.config import Settings
-from tidemill.errors import Contention, DatabaseFull, DatabaseUnavailable, StoreError, Transient
+from tidemill.errors import Contention, DatabaseFull, DatabaseUnavailable, StoreError, StructureError, Transient
 from tidemill.failpoints import reach
 from tidemill.retry import Backoff
 from tidemill.spec.schema import Pipeline, TableKind
@@ -59,6 +59,7 @@ def write_batch(
 
     Raises:
         Fenced: another driver has acquired the lease, or moved the position.
+        StructureError: a table, rollup, function or grant is missing; no record is at fault.
         StoreError: the database refuses the rows, or remains unavailable.
     """
     attempts = itertools.count()
@@ -127,7 +128,7 @@ class _Transaction:
                 counts = self._commit(loaded, staged, quarantined, dry_run=dry_run)
                 break
             except StoreError as error:
-                if isinstance(error, Transient):
+                if isinstance(error, Transient | StructureError):
                     raise
                 more = self._find_uncountable(rejected)
                 if not more:
