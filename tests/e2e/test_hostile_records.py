@@ -41,7 +41,8 @@ def hostile(
         folder.mkdir()
         edge = Edge(kafka, local_spark, clients.admin(kafka), folder, select=SELECT)
         edge.declare(schema=SCHEMA, **source)
-        edge.create(partitions)
+        # Since Kafka 4 a broker takes no time that is more than an hour ahead, unless its topic is told to.
+        edge.create(partitions, **{"message.timestamp.after.max.ms": str(2**63 - 1)})
         made.append(edge)
         return edge
 
@@ -90,4 +91,28 @@ def test_a_record_that_an_expression_raises_for_is_quarantined(hostile: Callable
         f"[USER_RAISED_EXCEPTION] {' '.join(bad[2]['note'].split())}",
         "[USER_RAISED_EXCEPTION] '((id IS NULL) OR (id < 1000000))' is not true!",
     ]
+    assert stream.differences() == []
+
+
+def test_a_record_of_any_time_is_written_or_quarantined(hostile: Callable[..., Edge]) -> None:
+    """Kafka takes any 64 bits as milliseconds: seconds, nanoseconds and negative numbers among the good ones."""
+    stream = hostile()
+    now = 1_770_000_000_000
+    nanoseconds = now * 10**6
+    times = [now, nanoseconds, 2**31 * 1000, 4 * 10**12, 1, 253_402_300_800_000, nanoseconds, nanoseconds, 2**63 - 1]
+    times.append(now)
+    producer = clients.producer(stream.settings)
+    for number, milliseconds in enumerate(times):
+        producer.produce(stream.name, json.dumps({"id": number}).encode(), partition=0, timestamp=milliseconds)
+    assert producer.flush(SECONDS) == 0
+    assert stream.ends() == {0: len(times)}
+    run = stream.start()
+    stream.wait_drained()
+    stream.stop()
+    assert run.driver.status.columns()["newest_at"] is not None
+    too_far = [number for number, milliseconds in enumerate(times) if milliseconds * 1000 >= 2**63]
+    assert stream.ids() == [number for number in range(len(times)) if number not in too_far]
+    found = reasons(stream)
+    assert [offset for _, offset in found] == too_far
+    assert all(str(times[offset]) in reason for (_, offset), reason in found.items())
     assert stream.differences() == []

@@ -112,10 +112,10 @@ class StreamMetrics:
     def note_newest(self, timestamps_us: Mapping[int, int | None], now_us: int | None = None) -> None:
         """Note a batch: Kafka partition -> its newest committed timestamp, in µs.
 
-        A timestamp in the future, from a producer's wrong clock, counts as now.
+        A timestamp in the future, from a producer's wrong clock, counts as now. A negative one is no time.
         """
         now = time.time_ns() // 1000 if now_us is None else now_us
-        committed = {partition: min(us, now) for partition, us in timestamps_us.items() if us is not None}
+        committed = {partition: min(us, now) for partition, us in timestamps_us.items() if us is not None and us >= 0}
         before = self._newest_us
         self._newest_us = {**before, **{each: max(us, before.get(each, us)) for each, us in committed.items()}}
         self.newest_us = max((us for us in (self.newest_us, *committed.values()) if us is not None), default=None)

@@ -7,6 +7,7 @@ itself is quarantined by its coordinates. The search is pure; :class:`NarrowedBa
 
 from __future__ import annotations
 
+import itertools
 import logging
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import replace
@@ -31,6 +32,9 @@ from tidemill.stream.task import MicroBatch, PartitionOutcome
 log = logging.getLogger(__name__)
 GROWTH = 4
 """By how much the next range is longer than one that succeeded."""
+
+_UNREADABLE = 1_000
+"""How many records one commit may quarantine because Spark fails to read them."""
 
 Attempt = Callable[[Range], Exception | None]
 """Tries a range; returns why it failed, if its records are at fault. Other errors are raised."""
@@ -76,6 +80,16 @@ def _echo(batches: Iterable[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
     yield from batches
 
 
+def _is_out_of_time(record: Rejected) -> bool:
+    """Whether Spark's Kafka source fails for the record: it has timestamps of 64 bits in µs, and Kafka's are in ms."""
+    return record.timestamp_us is not None and not -(2**63) <= record.timestamp_us < 2**63
+
+
+def _because_of_time(record: Rejected) -> Rejected:
+    milliseconds = (record.timestamp_us or 0) // 1000
+    return record.because(f"the Kafka timestamp {milliseconds} is no time in milliseconds that Spark can read")
+
+
 class NarrowedBatch:
     """A micro-batch that failed for a record: what is left of it is committed without the records at fault."""
 
@@ -99,19 +113,17 @@ class NarrowedBatch:
                 good, error = first_failure(Range(partition, at, span.until), length, self._evaluate)
                 if good > at:
                     self._commit_searching(Range(partition, at, good))
-                if error is not None:
-                    self._quarantine(partition, good, error)
                 # Where bad records are dense, the next one is at about the same distance.
-                at, length = good + (error is not None), max(1, good - at)
+                length = max(1, good - at)
+                at = good if error is None else self._quarantine(partition, good, error)
 
     def _commit_searching(self, span: Range) -> None:
         """Commit a range that can be evaluated. A record at fault all the same is one that the worker fails for."""
         at, length = span.start, span.until - span.start
         while at < span.until:
             good, error = first_failure(Range(span.partition, at, span.until), length, self._commit)
-            if error is not None:
-                self._quarantine(span.partition, good, error)
-            at, length = good + 1, max(1, good - at)
+            length = max(1, good - at)
+            at = good if error is None else self._quarantine(span.partition, good, error)
 
     def _position(self, partition: int) -> int:
         context = self._batch.write_context
@@ -152,18 +164,32 @@ class NarrowedBatch:
             return error
         return None
 
-    def _quarantine(self, partition: int, offset: int, error: Exception) -> None:
-        batch, reason = self._batch, reason_of_record(error)
+    def _quarantine(self, partition: int, offset: int, error: Exception) -> int:
+        """Quarantine a record that fails by itself, and those after it that Spark fails to read.
+
+        Returns:
+            The offset after them.
+        """
         if not is_data_exception(error):
             # If workers fail for whatever they are given, this raises, and no record is blamed for it.
             self._spark.range(1).mapInArrow(_echo, "id BIGINT").collect()
-        found = fetch_records(batch.settings, batch.write_context.topic, partition, [offset])
-        record = next(iter(found), Rejected(offset, "")).because(reason)
-        span = Range(partition, offset, offset + 1)
-        single = Batch(batch.batch_id, span, rejected=(record,), newest_us=record.timestamp_us)
+        batch = self._batch
+        until = min(batch.ranges[partition].until, offset + _UNREADABLE)
+        found = fetch_records(batch.settings, batch.write_context.topic, partition, range(offset, until))
+        records = [_because_of_time(record) for record in itertools.takewhile(_is_out_of_time, found)]
+        if not records:
+            found = fetch_records(batch.settings, batch.write_context.topic, partition, [offset])
+            records = [next(iter(found), Rejected(offset, "")).because(reason_of_record(error))]
+        span = Range(partition, offset, records[-1].offset + 1)
+        newest_us = max((each.timestamp_us for each in records if each.timestamp_us is not None), default=None)
+        single = Batch(
+            batch.batch_id, span, rejected=records, newest_us=newest_us, gap=span.until - offset - len(records)
+        )
         counts = write_batch(batch.settings, batch.pipeline, batch.write_context, single)
-        self._add(partition, PartitionOutcome(counts, {}, newest_us=record.timestamp_us))
-        log.warning("partition %d, offset %d is quarantined: %s", partition, offset, reason)
+        self._add(partition, PartitionOutcome(counts, {}, newest_us=newest_us))
+        reason = records[0].reason
+        log.warning("partition %d: %d offsets from %d on are quarantined: %s", partition, len(records), offset, reason)
+        return span.until
 
     def _add(self, partition: int, outcome: PartitionOutcome) -> None:
         before = self.outcomes.get(partition)

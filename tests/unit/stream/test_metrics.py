@@ -100,6 +100,9 @@ def test_lag_in_seconds_is_the_age_of_the_newest_record_of_the_partition_that_is
     assert measures.facts(1, UTC_NOW)["behind_seconds"] == 95
     measures.note_newest({2: NOW_US + 5_000_000}, NOW_US + 1_000_000)
     assert measures.facts(1, UTC_NOW)["behind_seconds"] == 0
+    measures.note_newest({3: -1000, 4: -(2**63)}, NOW_US)
+    measures.note_lag({3: 1})
+    assert measures.facts(1, UTC_NOW)["behind_seconds"] is None
     measures.note_lag(None)
     assert (measures.facts(1, UTC_NOW)["lag_records"], measures.facts(1, UTC_NOW)["behind_seconds"]) == (None, None)
 

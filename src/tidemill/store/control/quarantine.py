@@ -134,7 +134,7 @@ class StoredRecord:
 
 
 _WHOLE = (
-    "SELECT id, record_offset, CAST(ROUND(UNIX_TIMESTAMP(record_at) * 1000000) AS SIGNED), record_key, record_value,"
+    "SELECT id, record_offset, TIMESTAMPDIFF(MICROSECOND, '1970-01-01', record_at), record_key, record_value,"
     " record_headers, value_bytes FROM quarantine WHERE stream = %s AND "
 )
 

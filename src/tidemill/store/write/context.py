@@ -6,11 +6,28 @@ Commands that write no rows import this module, too, so it imports no pyarrow.
 from __future__ import annotations
 
 from dataclasses import asdict, dataclass
+from datetime import datetime, timedelta
 
 from tidemill.store.sql.identifiers import NO_PARTITION
 
 NO_GENERATION = 2**63 - 1
 """``since_commit`` of a topic that no longer exists: no row belongs to its generation, and no deletion is later."""
+
+
+_EPOCH = datetime(1970, 1, 1)
+
+
+def instant(us: int | None) -> datetime | None:
+    """A Kafka timestamp, in µs since 1970, as a DATETIME(6) takes it: naive UTC, of the years 1 to 9999.
+
+    A producer may set any 64-bit number of milliseconds. What is earlier or later becomes the first or the last moment.
+    """
+    if us is None:
+        return None
+    try:
+        return _EPOCH + timedelta(microseconds=us)
+    except OverflowError:
+        return datetime.max if us > 0 else datetime.min
 
 
 @dataclass(frozen=True)

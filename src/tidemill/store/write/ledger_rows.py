@@ -11,7 +11,7 @@ from pymysql.connections import Connection
 
 from tidemill.errors import Fenced
 from tidemill.store.connection import dialect_of, translated
-from tidemill.store.write.context import Range, WriteContext
+from tidemill.store.write.context import Range, WriteContext, instant
 
 
 @dataclass(frozen=True)
@@ -165,7 +165,7 @@ def open_row(connection: Connection[Any], write_context: WriteContext, batch: Ba
         cursor.execute(
             "INSERT INTO commits (stream, replay_id, epoch, pipeline_version, batch_id, topic, generation,"
             " partition_id, from_offset, until_offset, gap_rows, newest_at)"
-            " VALUES (%s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s, FROM_UNIXTIME(%s * 0.000001))",
+            " VALUES (%s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s)",
             (
                 *(
                     write_context.stream,
@@ -175,7 +175,7 @@ def open_row(connection: Connection[Any], write_context: WriteContext, batch: Ba
                     batch.batch_id,
                 ),
                 *(write_context.topic, write_context.generation, span.partition, span.start, span.until),
-                *(span.until - span.start, batch.newest_us),
+                *(span.until - span.start, instant(batch.newest_us)),
             ),
         )
         return int(cursor.lastrowid)

@@ -14,7 +14,7 @@ from pymysql.connections import Connection
 
 from tidemill.store.connection import dialect_of, translated
 from tidemill.store.sql.identifiers import in_schema
-from tidemill.store.write.context import WriteContext
+from tidemill.store.write.context import WriteContext, instant
 from tidemill.store.write.ledger_rows import Batch, Rejected
 
 WHOLE_BYTES = 2 * 2**20
@@ -24,7 +24,7 @@ KEPT_BYTES = 65_536
 _STAGE = "_stage_quarantine"
 _KEPT = "record_key, record_value, record_headers, value_bytes, reason"
 _BODY = (
-    "(record_offset BIGINT UNSIGNED NOT NULL PRIMARY KEY, timestamp_us BIGINT NULL, record_key LONGBLOB NULL,"
+    "(record_offset BIGINT UNSIGNED NOT NULL PRIMARY KEY, record_at DATETIME(6) NULL, record_key LONGBLOB NULL,"
     " record_value LONGBLOB NULL, record_headers LONGTEXT NULL, value_bytes BIGINT UNSIGNED NULL,"
     " reason VARCHAR(1000) NOT NULL)"
 )
@@ -50,7 +50,7 @@ class QuarantineStage:
         with translated(), self.connection.cursor() as cursor:
             # PyMySQL reads the rows one by one, and sends a statement for each megabyte of them.
             cursor.executemany(
-                f"INSERT INTO {self.table} (record_offset, timestamp_us, {_KEPT}) VALUES (%s, %s, %s, %s, %s, %s, %s)",
+                f"INSERT INTO {self.table} (record_offset, record_at, {_KEPT}) VALUES (%s, %s, %s, %s, %s, %s, %s)",
                 map(self._values, rejected),
             )
 
@@ -63,7 +63,7 @@ class QuarantineStage:
     def _values(self, bad: Rejected) -> tuple[object, ...]:
         self.offsets.add(bad.offset)
         kept = (_cut(bad.key), _cut(bad.value), _short(bad.headers))
-        return (bad.offset, bad.timestamp_us, *kept, _size(bad), bad.reason[:1000])
+        return (bad.offset, instant(bad.timestamp_us), *kept, _size(bad), bad.reason[:1000])
 
     def insert(self, write_context: WriteContext, batch: Batch, commit_id: int) -> None:
         """Quarantine the staged records, each once; a replay also marks the quarantined records that it has resolved.
@@ -79,7 +79,7 @@ class QuarantineStage:
             cursor.execute(
                 f"INSERT INTO quarantine (stream, topic, generation, partition_id, record_offset, record_at, {_KEPT},"
                 " pipeline_version, commit_id, replay_id) SELECT %s, %s, %s, %s, record_offset,"
-                f" FROM_UNIXTIME(timestamp_us * 0.000001), {_KEPT}, %s, %s, %s FROM {self.table} ORDER BY record_offset"
+                f" record_at, {_KEPT}, %s, %s, %s FROM {self.table} ORDER BY record_offset"
                 " ON DUPLICATE KEY UPDATE reason = VALUES(reason), pipeline_version = VALUES(pipeline_version),"
                 " resolved_commit = NULL, resolved_at = NULL",
                 (*key, write_context.pipeline_version, commit_id, write_context.replay_id),
