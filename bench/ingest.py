@@ -256,7 +256,7 @@ class Bench:
                 cursor.execute(f"TRUNCATE TABLE {self.settings.db_data}.{table}")
             if name == "flights":
                 cursor.execute(f"TRUNCATE TABLE {self.settings.db_data}.delays_by_hour")
-            for table in ("offsets", "quarantine", "commits"):
+            for table in ("offsets", "quarantine", "commits", "ledger_sums"):
                 cursor.execute(f"DELETE FROM {table}")
             version = pipeline_version(connection, pipeline)
             assert version is not None

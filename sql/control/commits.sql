@@ -25,6 +25,7 @@ CREATE TABLE IF NOT EXISTS commits (
     newest_at        DATETIME(6)     NULL COMMENT 'the newest Kafka timestamp among the records',
     committed_at     DATETIME(6)     NOT NULL DEFAULT UTC_TIMESTAMP(6),
     merged_commits   INT UNSIGNED    NOT NULL DEFAULT 1 COMMENT 'how many commits compaction has merged into this row',
+    KEY by_stream (stream, id),
     KEY by_position (stream, topic, partition_id, until_offset),
     KEY by_replay (replay_id, partition_id, from_offset),
     CONSTRAINT nothing_lost CHECK (

@@ -19,6 +19,7 @@ from tidemill.ml.refresh import begin_refresh, end_refresh
 from tidemill.spec import Pipeline
 from tidemill.store.connection import session
 from tidemill.store.control import ledger, streams
+from tidemill.store.write import ledger_rows
 from tidemill.supervisor.launcher import is_gone
 from tidemill.testing import wait_until
 
@@ -154,6 +155,7 @@ def test_a_refresh_after_a_commit_only_scores_as_long_as_no_training_is_due(
             "INSERT INTO commits (stream, epoch, pipeline_version, batch_id, topic, partition_id, from_offset,"
             " until_offset) VALUES ('tides', 1, 1, 999, 'tides', 0, 0, 0)"
         )
+        ledger_rows.add_to_sums(connection, int(cursor.lastrowid))
     run = dags["refresh__tides__flood"].test()
     assert states(run) == {
         "decide": "success", "train": "skipped", "promote": "skipped", "score": "success", "publish": "success",

@@ -139,7 +139,7 @@ def test_a_refresh_is_as_of_what_is_complete(shop: Shop) -> None:
     complete = last_complete_commit(shop.connection, "shop")
     other = connect(shop.settings, Account.STREAM)
     other.begin()
-    held = Shop(shop.settings, shop.pipeline, other)
+    held = Shop(shop.settings, shop.pipeline, other, partition=1)
     opened = held.commit(some_orders(1, first=50))
     later = shop.commit(some_orders(1, first=60))
     assert later > opened

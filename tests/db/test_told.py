@@ -5,24 +5,20 @@ from __future__ import annotations
 import re
 import threading
 from collections.abc import Iterator
-from datetime import datetime
 from typing import Any
 
 import pytest
 from airflow.sdk import BaseNotifier
 from pymysql.connections import Connection
 
-from support.writes import Writer
 from tidemill.airflow import notifications
 from tidemill.config import Account, Settings
-from tidemill.console.ledgers import Ledgers
 from tidemill.console.metrics import exposition
 from tidemill.console.queries import read_status
 from tidemill.lifecycle.behind import behind_seconds
 from tidemill.lifecycle.stream_row import FRESHNESS, StreamRow
 from tidemill.store.connection import session
 from tidemill.store.control import heartbeats, incidents, leases, streams
-from tidemill.store.maintenance import compaction
 from tidemill.store.migrations import migrate_control
 from tidemill.supervisor import freshness
 
@@ -213,31 +209,6 @@ def test_a_notifier_that_never_succeeds_is_not_called_for_ever(
     incidents.open_incident(connection, SUBJECT, "test", "it broke")
     assert notifications.notify(connection, SUBJECT, {}, mariadb) == 1
     assert row_of(connection).pending_notifications == 0
-
-
-def test_the_ledger_is_added_up_as_it_grows_ages_and_is_put_together(mariadb: Settings, event: Writer) -> None:
-    """What one process remembers is what another one adds up afresh; replays do not count."""
-    stream, connection = event.pipeline.name, event.connection
-
-    def agree() -> tuple[int, int, int]:
-        remembered = memory.read(connection, mariadb)[stream]
-        assert remembered == Ledgers().read(connection, mariadb)[stream]
-        return remembered.commits, remembered.records, remembered.written_rows
-
-    memory = Ledgers()
-    for number in range(4):
-        event.write([(number, "red", 1, number), (number, "red", 1, number)])
-    assert agree() == (4, 8, 4)
-    execute(connection, "UPDATE commits SET committed_at = committed_at - INTERVAL 2 DAY WHERE stream = %s", stream)
-    assert agree() == (4, 8, 4)
-    event.write([(9, "blue", 1, 9)], filtered=3)
-    assert agree() == (5, 12, 5)
-    assert compaction.compact(connection, stream, datetime(2100, 1, 1)) > 0
-    assert agree() == (5, 12, 5)
-    # A replay reads the same records again.
-    execute(connection, "UPDATE commits SET replay_id = 1 WHERE stream = %s ORDER BY id DESC LIMIT 1", stream)
-    memory = Ledgers()
-    assert agree()[0] == 4
 
 
 def test_a_scrape_shows_what_the_database_holds(mariadb: Settings, connection: Connection[Any]) -> None:

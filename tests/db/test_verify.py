@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import datetime as dt
 from pathlib import Path
 
 import pytest
@@ -10,7 +11,8 @@ from support.shop import make_shop
 from support.writes import Writer
 from tidemill.config import Account, Settings
 from tidemill.store.connection import session
-from tidemill.store.maintenance.verify import Offsets, verify_snapshot
+from tidemill.store.maintenance.compaction import compact
+from tidemill.store.maintenance.verify import Offsets, record_verified, verify_snapshot
 from tidemill.store.write.context import Range, WriteContext
 from tidemill.store.write.ledger_rows import Rejected
 from tidemill.store.write.transaction import write_batch
@@ -238,3 +240,46 @@ def test_a_topic_that_was_made_again_begins_a_chain_of_its_own(filled: Writer, m
     assert filled.verify() == []
     damage(mariadb, "UPDATE commits SET from_offset = 1, written_rows = 0" + own(filled, "generation = 2"))
     assert any(found.endswith("has offset 0, the ledger begins at 1") for found in filled.verify())
+
+
+def newer_differences(writer: Writer) -> list[str]:
+    """What a verification finds that begins where the last one ended, as a command or a task runs it."""
+    with session(writer.settings, Account.READ) as reading:
+        findings = verify_snapshot(reading, writer.settings, writer.pipeline, whole=False)
+    record_verified(writer.connection, writer.pipeline.name, findings)
+    return list(findings.differences)
+
+
+def test_a_verification_begins_where_the_last_one_ended(filled: Writer, mariadb: Settings) -> None:
+    """It finds what is wrong since then, before and after compaction; --deep finds what is wrong before it, too."""
+    assert newer_differences(filled) == []
+    filled.write([(6, "red", 1, 20)], rejected=(Rejected(7, "bad"),))
+    filled.write([(7, "red", 1, 20)])
+    filled.write([(8, "red", 1, 20)])
+    assert filled.verify() == newer_differences(filled) == []
+    filled.write([(9, "red", 1, 20)], rejected=(Rejected(11, "bad"),))
+    filled.write([(10, "red", 1, 20)])
+    assert compact(filled.connection, filled.pipeline.name, dt.datetime(2100, 1, 1)) > 0
+    assert newer_differences(filled) == []
+    for _ in range(3):
+        filled.write([(11, "red", 1, 20)], rejected=(Rejected(filled.positions[0] + 1, "bad"),))
+    damage(mariadb, "DELETE FROM quarantine" + own(filled, "record_offset = 14"))
+    [missing] = newer_differences(filled)
+    assert missing.endswith("counts 1 quarantined records, the quarantine has 0")
+    damage(mariadb, "DELETE FROM commits" + own(filled, "from_offset = 15"))
+    assert "partition 0: offsets 15 to 17 are in no commit" in newer_differences(filled)
+    damage(mariadb, "DELETE FROM commits" + own(filled, "from_offset = 13"))
+    assert "partition 0: offsets 13 to 17 are in no commit" in newer_differences(filled)
+
+
+def test_a_difference_before_the_last_verification_is_found_by_a_whole_one(filled: Writer, mariadb: Settings) -> None:
+    """And not by one that begins after it; sums that are not those of the commits are such a difference."""
+    assert newer_differences(filled) == []
+    damage(mariadb, "UPDATE ledger_sums SET written_rows = written_rows + 1" + own(filled, "partition_id = 1"))
+    assert newer_differences(filled) == []
+    assert filled.verify() == [
+        "partition 1: the sums of the ledger, 1 offsets, are not those of its commits, 1 offsets"
+    ]
+    damage(mariadb, "DELETE FROM commits" + own(filled, "from_offset = 2"))
+    assert newer_differences(filled) == []
+    assert "partition 0: offsets 2 to 4 are in no commit" in filled.verify()

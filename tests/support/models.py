@@ -23,6 +23,7 @@ from tidemill.spec import Pipeline, load_pipeline
 from tidemill.store.connection import connect, session
 from tidemill.store.migrations import apply_pipeline, migrate_control
 from tidemill.store.sql import dialect
+from tidemill.store.write import ledger_rows
 from tidemill.store.write.bulk_load import bulk_load
 
 _GRANTS = {
@@ -127,16 +128,19 @@ class Shop:
     connection: Connection[Any]
     """As the stream's account."""
     model: str = "returns"
+    partition: int = 0
+    """Of its commits: one task at a time commits a partition."""
 
     def commit(self, orders: Sequence[Order], *, commit_id: int | None = None) -> int:
         """Write orders, replacing those of the same id, as one commit; returns its id."""
         with self.connection.cursor() as cursor:
             cursor.execute(
                 "INSERT INTO commits (id, stream, epoch, pipeline_version, batch_id, topic, partition_id, from_offset,"
-                " until_offset, written_rows, newest_at) VALUES (%s, %s, 1, 1, 0, %s, 0, 0, %s, %s, UTC_TIMESTAMP(6))",
-                (commit_id, self.pipeline.name, self.pipeline.name, len(orders), len(orders)),
+                " until_offset, written_rows, newest_at) VALUES (%s, %s, 1, 1, 0, %s, %s, 0, %s, %s, UTC_TIMESTAMP(6))",
+                (commit_id, self.pipeline.name, self.pipeline.name, self.partition, len(orders), len(orders)),
             )
             done = commit_id or int(cursor.lastrowid)
+        ledger_rows.add_to_sums(self.connection, done)
         names = list(Order.__dataclass_fields__)
         columns: dict[str, Any] = {name: [getattr(order, name) for order in orders] for name in names}
         columns |= {"_commit": [done] * len(orders), "_pipeline_version": [1] * len(orders)}

@@ -238,7 +238,7 @@ class Player:
                 " ON c.id = t.commit_id WHERE c.stream = %s",
                 (self.name,),
             )
-            for table in ("commits", "quarantine", "offsets", "leases", "replays"):
+            for table in ("commits", "ledger_sums", "quarantine", "offsets", "leases", "replays"):
                 cursor.execute(f"DELETE FROM {control_plane}.{table} WHERE stream = %s", (self.name,))
             self.connection.commit()
         ledger.begin_at(self.connection, self.name, self.name, dict.fromkeys(range(partitions), 0))

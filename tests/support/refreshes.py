@@ -27,6 +27,7 @@ from tidemill.ml.registry.versions import Estimate
 from tidemill.spec import Pipeline
 from tidemill.store.connection import session
 from tidemill.store.migrations import pipeline_version
+from tidemill.store.write import ledger_rows
 from tidemill.testing import wait_until
 
 METRIC = "areaUnderROC"
@@ -65,6 +66,7 @@ class Surges:
                 (name, name, rows, rows),
             )
             commit = int(cursor.lastrowid)
+            ledger_rows.add_to_sums(connection, commit)
             at = datetime(2026, 1, 1)
             heights = [n * 37 % 100 if height is None else height for n in range(rows)]
             values = [

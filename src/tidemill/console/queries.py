@@ -5,14 +5,13 @@ from __future__ import annotations
 import logging
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from functools import cache
 from typing import Any
 
 from pymysql.connections import Connection
 from pymysql.cursors import DictCursor
 
 from tidemill.config import Account, Settings
-from tidemill.console.ledgers import Ledger, Ledgers
+from tidemill.console.ledgers import Ledger, read_ledgers
 from tidemill.console.models import ModelView, models_of
 from tidemill.deploy.snapshots import AppliedVersion, applied_versions, load_applied
 from tidemill.errors import SpecError, StreamError
@@ -112,7 +111,7 @@ def read_status(settings: Settings) -> Status:
         ConfigError: there is no password for the reading account.
     """
     with session(settings, Account.READ) as connection:
-        ledgers = _ledgers(settings.db_host, settings.db_port, settings.db_control).read(connection, settings)
+        ledgers = read_ledgers(connection)
         applied = Applied(settings, applied_versions(connection))
         return Status(
             streams=[
@@ -125,12 +124,6 @@ def read_status(settings: Settings) -> Status:
             ),
             incidents=[Incident(**row) for row in _query(connection, settings, "list_incidents")],
         )
-
-
-@cache
-def _ledgers(host: str, port: int, schema: str) -> Ledgers:
-    """One cache for each database; a process knows one database."""
-    return Ledgers()
 
 
 def stream_status(row: StreamRow, ledger: Ledger, slo_seconds: float | None) -> StreamStatus:

@@ -330,4 +330,5 @@ def _skip(connection: Connection[Any], write_context: WriteContext, span: Range)
     """Count a lost range in the ledger, and move the position to its end. In a transaction."""
     commit_id = ledger_rows.open_row(connection, write_context, Batch(0, span))
     ledger_rows.close_row(connection, Counts(commit_id, lost=span.until - span.start))
+    ledger_rows.add_to_sums(connection, commit_id)
     ledger_rows.move_position(connection, write_context, span)

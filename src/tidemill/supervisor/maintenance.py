@@ -16,7 +16,7 @@ from tidemill.spec import Pipeline
 from tidemill.store.connection import session
 from tidemill.store.control import incidents, streams
 from tidemill.store.maintenance.run import maintain
-from tidemill.store.maintenance.verify import Findings, verify_snapshot
+from tidemill.store.maintenance.verify import Findings, record_verified, verify_snapshot
 from tidemill.supervisor.cleanup import remove_stale_files
 
 LEDGER = "ledger"
@@ -38,10 +38,21 @@ def maintain_files(settings: Settings, *, dry_run: bool = False) -> dict[str, in
     return dataclasses.asdict(remove_stale_files(settings, epochs, dry_run=dry_run))
 
 
-def verify_pipeline(settings: Settings, pipeline: Pipeline, client: AdminClient) -> Findings:
-    """Verify a pipeline beside its running stream, Kafka included."""
+def verify_pipeline(settings: Settings, pipeline: Pipeline, client: AdminClient, *, whole: bool = False) -> Findings:
+    """Verify a pipeline beside its running stream, Kafka included.
+
+    Args:
+        settings: where the database is.
+        pipeline: which is verified.
+        client: of the pipeline's Kafka.
+        whole: whether the ledger is verified from its beginning, and not from where the last verification ended.
+    """
+    offsets = partial(offsets_at, client, pipeline.source.topic)
     with session(settings, Account.READ) as connection:
-        return verify_snapshot(connection, settings, pipeline, partial(offsets_at, client, pipeline.source.topic))
+        findings = verify_snapshot(connection, settings, pipeline, offsets, whole=whole)
+    with session(settings, Account.STREAM) as connection:
+        record_verified(connection, pipeline.name, findings)
+    return findings
 
 
 def verify_and_report(settings: Settings, pipeline: Pipeline, client: AdminClient) -> Findings:

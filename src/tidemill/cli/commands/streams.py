@@ -68,10 +68,12 @@ def _request(stream: str, desired_state: str) -> None:
 
 def verify(
     names: Names = None,
-    deep: Annotated[bool, typer.Option("--deep", help="Also count the records that Kafka still holds.")] = False,
+    deep: Annotated[bool, typer.Option("--deep", help="Verify all commits, and count the records in Kafka.")] = False,
     as_json: Json = False,
 ) -> None:
     """Compare the ledger with itself, with Kafka and with the tables; exit code 1 if they differ.
+
+    The ledger is compared from where the last verification found it right; with --deep from its beginning.
 
     Example: ./tidemill verify flights --deep
     """
@@ -84,7 +86,7 @@ def verify(
     facts: dict[str, list[str]] = {}
     notes: list[str] = []
     for pipeline in read_applied(settings, names):
-        findings = verify_pipeline(settings, pipeline, admin(settings))
+        findings = verify_pipeline(settings, pipeline, admin(settings), whole=deep)
         facts[pipeline.name] = [*findings.differences, *(count_records(settings, pipeline) if deep else ())]
         notes += [f"{pipeline.name}: {note}" for note in findings.notes]
     lines = [f"{name}: {difference}" for name, differences in facts.items() for difference in differences]

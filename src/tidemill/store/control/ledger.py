@@ -33,8 +33,8 @@ class Totals:
 
 
 _TOTALS = """
-SELECT CAST(COALESCE(SUM(merged_commits), 0) AS SIGNED) AS commits,
-       CAST(COALESCE(SUM(until_offset - from_offset), 0) AS SIGNED) AS records,
+SELECT CAST(COALESCE(SUM(commits), 0) AS SIGNED) AS commits,
+       CAST(COALESCE(SUM(records), 0) AS SIGNED) AS records,
        CAST(COALESCE(SUM(written_rows), 0) AS SIGNED) AS written,
        CAST(COALESCE(SUM(duplicate_rows), 0) AS SIGNED) AS duplicate,
        CAST(COALESCE(SUM(stale_rows), 0) AS SIGNED) AS stale,
@@ -43,8 +43,8 @@ SELECT CAST(COALESCE(SUM(merged_commits), 0) AS SIGNED) AS commits,
        CAST(COALESCE(SUM(gap_rows), 0) AS SIGNED) AS gap,
        CAST(COALESCE(SUM(lost_rows), 0) AS SIGNED) AS lost,
        MAX(newest_at) AS newest_at,
-       CAST(COALESCE(MAX(id), 0) AS SIGNED) AS last_commit, MAX(committed_at) AS last_committed_at
-FROM commits WHERE stream = %s AND replay_id IS NULL
+       CAST(COALESCE(MAX(last_commit), 0) AS SIGNED) AS last_commit, MAX(last_committed_at) AS last_committed_at
+FROM ledger_sums WHERE stream = %s
 """
 
 

@@ -7,6 +7,7 @@ it to find out whether its commit happened; neither are the rows of a replay tha
 
 from __future__ import annotations
 
+import itertools
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -27,17 +28,19 @@ _SUMS = (
 )  # fmt: skip
 _OF_TABLES = ("written_rows", "duplicate_rows", "stale_rows", "filtered_rows")
 
-_CHAINS = """
-SELECT c.topic, c.generation, c.partition_id, c.replay_id, MAX(c.id) FROM commits AS c
-LEFT JOIN replays AS r ON r.id = c.replay_id
-WHERE c.stream = %s AND (c.replay_id IS NULL OR r.state = 'done')
+_OWN_CHAINS = """
+SELECT topic, generation, partition_id, NULL, last_commit - 1 FROM ledger_sums WHERE stream = %s
+"""
+_CHAINS_OF_REPLAYS = """
+SELECT c.topic, c.generation, c.partition_id, c.replay_id, MAX(c.id)
+FROM replays AS r JOIN commits AS c ON c.replay_id = r.id WHERE r.stream = %s AND r.state = 'done'
 GROUP BY c.topic, c.generation, c.partition_id, c.replay_id HAVING COUNT(*) > 1
 """
-_ROWS = f"""
-SELECT id, from_offset, until_offset, pipeline_version FROM commits
+_ROWS = """
+SELECT id, from_offset, until_offset, pipeline_version, committed_at FROM commits
 WHERE stream = %(stream)s AND topic = %(topic)s AND generation = %(generation)s AND partition_id = %(partition)s
-    AND replay_id <=> %(replay)s AND id <= %(last)s AND committed_at < %(cutoff)s AND until_offset > %(after)s
-ORDER BY until_offset, id LIMIT {_PAGE}
+    AND replay_id <=> %(replay)s AND id <= %(last)s AND until_offset > %(after)s
+ORDER BY until_offset, id LIMIT %(page)s
 """
 
 
@@ -95,22 +98,23 @@ def compact(connection: Connection[Any], stream: str, cutoff: datetime, *, dry_r
 
 def _chains(connection: Connection[Any], stream: str) -> list[_Chain]:
     with translated(), connection.cursor() as cursor:
-        cursor.execute(_CHAINS, (stream,))
-        return [
-            _Chain(stream, topic, generation, partition, replay, newest - 1 if replay is None else newest)
-            for topic, generation, partition, replay, newest in cursor.fetchall()
-        ]
+        cursor.execute(_OWN_CHAINS, (stream,))
+        chains = [*cursor.fetchall()]
+        cursor.execute(_CHAINS_OF_REPLAYS, (stream,))
+        return [_Chain(stream, *chain) for chain in (*chains, *cursor.fetchall())]
 
 
 def _old_rows(connection: Connection[Any], chain: _Chain, cutoff: datetime) -> Iterator[_LedgerRow]:
-    """The rows from before the cutoff in order of their offsets."""
+    """The rows from before the cutoff in order of their offsets, up to the first that is not: those after are newer."""
     values = {"stream": chain.stream, "topic": chain.topic, "generation": chain.generation,
-              "partition": chain.partition, "replay": chain.replay, "last": chain.last, "cutoff": cutoff}  # fmt: skip
+              "partition": chain.partition, "replay": chain.replay, "last": chain.last, "page": _PAGE}  # fmt: skip
     after = 0
     while True:
         with translated(), connection.cursor() as cursor:
             cursor.execute(_ROWS, values | {"after": after})
-            page = [_LedgerRow(*map(int, row)) for row in cursor.fetchall()]
+            rows = cursor.fetchall()
+        old = itertools.takewhile(lambda row: row[-1] < cutoff, rows)
+        page = [_LedgerRow(*map(int, row[:-1])) for row in old]
         yield from page
         if len(page) < _PAGE:
             return

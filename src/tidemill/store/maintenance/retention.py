@@ -128,7 +128,7 @@ def purge_quarantined(connection: Connection[Any], stream: str, cutoff: datetime
     """
     # A record without its commit is a difference that verification reports: it stays as evidence.
     old = (
-        "FROM quarantine AS q JOIN commits AS c ON c.id = q.commit_id AND c.stream = q.stream"
+        f"FROM quarantine AS q {dialect_of(connection).join} commits AS c ON c.id = q.commit_id AND c.stream = q.stream"
         " WHERE q.stream = %(stream)s AND q.quarantined_at < %(cutoff)s"
     )
     values = {"stream": stream, "cutoff": cutoff}

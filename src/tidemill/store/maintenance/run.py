@@ -110,9 +110,13 @@ def _now(connection: Connection[Any]) -> datetime:
 
 def _newest_commit(connection: Connection[Any], stream: str, before: datetime) -> int:
     with translated(), connection.cursor() as cursor:
+        # In order of their ids the old ones come first, and compaction has left few of them.
         cursor.execute(
-            "SELECT COALESCE(MAX(id), 0) FROM commits WHERE stream = %s AND committed_at < %s", (stream, before)
+            "SELECT id FROM commits WHERE stream = %s AND committed_at >= %s ORDER BY id LIMIT 1", (stream, before)
         )
+        first_kept = cursor.fetchone()
+        below = "" if first_kept is None else f" AND id < {int(first_kept[0])}"
+        cursor.execute(f"SELECT COALESCE(MAX(id), 0) FROM commits WHERE stream = %s{below}", (stream,))
         row = cursor.fetchone()
     return int(row[0]) if row else 0
 

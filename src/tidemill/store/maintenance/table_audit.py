@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -16,7 +16,7 @@ _GROUPS = 1_000
 
 _UNEQUAL = """
 SELECT c.id, c.partition_id, t.table_name FROM commits AS c JOIN commit_tables AS t ON t.commit_id = c.id
-WHERE c.stream = %(stream)s AND c.until_offset <> c.from_offset + c.gap_rows + c.lost_rows + c.unselected_rows
+WHERE {scope} AND c.until_offset <> c.from_offset + c.gap_rows + c.lost_rows + c.unselected_rows
     + c.quarantined_rows + t.written_rows + t.duplicate_rows + t.stale_rows + t.filtered_rows
 ORDER BY c.id, t.table_name LIMIT 1
 """
@@ -24,7 +24,7 @@ _UNCOUNTED = """
 SELECT c.id, c.partition_id FROM commits AS c
 JOIN pipelines AS p ON p.pipeline = c.stream AND p.version = c.pipeline_version AND p.digest = %(digest)s
 LEFT JOIN commit_tables AS t ON t.commit_id = c.id AND t.table_name = %(table)s
-WHERE c.stream = %(stream)s AND t.commit_id IS NULL
+WHERE {scope} AND t.commit_id IS NULL
     AND c.until_offset > c.from_offset + c.gap_rows + c.lost_rows + c.unselected_rows + c.quarantined_rows
 ORDER BY c.id LIMIT 1
 """
@@ -37,6 +37,13 @@ _BEGINNINGS = """
 SELECT partition_id, MIN(from_offset) FROM commits
 WHERE stream = %(stream)s AND topic = %(topic)s AND generation = %(generation)s GROUP BY partition_id
 """
+_SUMMED_BEGINNINGS = """
+SELECT partition_id, from_offset FROM ledger_sums
+WHERE stream = %(stream)s AND topic = %(topic)s AND generation = %(generation)s
+"""
+
+Scope = tuple[str, dict[str, Any]]
+"""A condition on rows ``c`` of ``commits``, and its values."""
 
 
 @dataclass(frozen=True)
@@ -47,7 +54,15 @@ class TableAudit:
     notes: tuple[str, ...]
 
 
-def audit_tables(cursor: Any, settings: Settings, pipeline: Pipeline, positions: dict[int, int]) -> TableAudit:
+def audit_tables(
+    cursor: Any,
+    settings: Settings,
+    pipeline: Pipeline,
+    positions: dict[int, int],
+    scopes: Sequence[Scope],
+    *,
+    whole: bool,
+) -> TableAudit:
     """Compare tables with the ledger and rollups with tables, inside the caller's snapshot.
 
     Args:
@@ -55,37 +70,45 @@ def audit_tables(cursor: Any, settings: Settings, pipeline: Pipeline, positions:
         settings: names of the schemas.
         pipeline: declares the tables.
         positions: of the stream, by partition of the pipeline's topic.
+        scopes: the commits whose counts by table are compared.
+        whole: whether these are all commits.
     """
     notes: list[str] = []
     differences = [
-        *_commit_tables(cursor, pipeline),
-        *_rows(cursor, settings, pipeline, positions),
+        *(found for scope in scopes for found in _commit_tables(cursor, pipeline, scope)),
+        *(_stray(cursor, pipeline) if whole else ()),
+        *_rows(cursor, settings, pipeline, positions, whole=whole),
         *_rollups(cursor, settings, pipeline, notes),
     ]
     return TableAudit(tuple(differences), tuple(notes))
 
 
-def _commit_tables(cursor: Any, pipeline: Pipeline) -> Iterator[str]:
+def _commit_tables(cursor: Any, pipeline: Pipeline, scope: Scope) -> Iterator[str]:
     """Every record that was not quarantined counts once in each of several tables."""
-    values = {"stream": pipeline.name, "digest": pipeline.digest, "tables": tuple(pipeline.tables)}
-    cursor.execute(_UNEQUAL, values)
+    condition, values = scope[0], {**scope[1], "digest": pipeline.digest}
+    cursor.execute(_UNEQUAL.format(scope=condition), values)
     for commit, partition, table in cursor.fetchall():
         yield f"partition {partition}: commit {commit} does not add up for table {table}"
     for name in pipeline.tables if len(pipeline.tables) > 1 else ():
-        cursor.execute(_UNCOUNTED, values | {"table": name})
+        cursor.execute(_UNCOUNTED.format(scope=condition), values | {"table": name})
         for commit, partition in cursor.fetchall():
             yield f"partition {partition}: commit {commit} has no counts of table {name}"
-    cursor.execute(_STRAY, values)
+
+
+def _stray(cursor: Any, pipeline: Pipeline) -> Iterator[str]:
+    cursor.execute(_STRAY, {"tables": tuple(pipeline.tables)})
     for commit, table in cursor.fetchall():
         yield f"table {table}: counts of commit {commit}, which the ledger does not know"
 
 
-def _rows(cursor: Any, settings: Settings, pipeline: Pipeline, positions: dict[int, int]) -> Iterator[str]:
+def _rows(
+    cursor: Any, settings: Settings, pipeline: Pipeline, positions: dict[int, int], *, whole: bool
+) -> Iterator[str]:
     """No row is newer than the ledger, and each comes from an offset that the ledger covers."""
     values: dict[str, Any] = {"stream": pipeline.name, "topic": pipeline.source.topic}
     cursor.execute(_GENERATION, values)
     generation, values["since_commit"] = cursor.fetchone() or (1, 0)
-    cursor.execute(_BEGINNINGS, values | {"generation": generation})
+    cursor.execute(_BEGINNINGS if whole else _SUMMED_BEGINNINGS, values | {"generation": generation})
     begins = {int(partition): int(offset) for partition, offset in cursor.fetchall()}
     cursor.execute("SELECT COALESCE(MAX(id), 0) FROM commits WHERE stream = %(stream)s", values)
     (newest,) = cursor.fetchone()

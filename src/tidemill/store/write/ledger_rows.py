@@ -193,6 +193,33 @@ def close_row(connection: Connection[Any], counts: Counts) -> None:
         )
 
 
+_ADDED = (
+    "commits", "records", "written_rows", "duplicate_rows", "stale_rows", "filtered_rows", "quarantined_rows",
+    "gap_rows", "lost_rows",
+)  # fmt: skip
+
+
+def add_to_sums(connection: Connection[Any], commit_id: int) -> None:
+    """Add a closed ledger row of the stream itself to the sums of its partition.
+
+    Only the task that commits the partition writes this row, as it does the position's.
+    """
+    added = ", ".join(f"{name} = ledger_sums.{name} + VALUES({name})" for name in _ADDED)
+    with connection.cursor() as cursor:
+        cursor.execute(
+            f"INSERT INTO ledger_sums (stream, topic, generation, partition_id, from_offset, {', '.join(_ADDED)},"
+            " newest_at, last_commit, last_committed_at)"
+            " SELECT stream, topic, generation, partition_id, from_offset, merged_commits, until_offset - from_offset,"
+            f" {', '.join(_ADDED[2:])}, newest_at, id, committed_at FROM commits WHERE id = %s"
+            f" ON DUPLICATE KEY UPDATE {added},"
+            " last_commit = GREATEST(ledger_sums.last_commit, VALUES(last_commit)),"
+            " last_committed_at = VALUES(last_committed_at),"
+            " newest_at = COALESCE(GREATEST(ledger_sums.newest_at, VALUES(newest_at)), ledger_sums.newest_at,"
+            " VALUES(newest_at))",
+            (commit_id,),
+        )
+
+
 def count_tables(connection: Connection[Any], counts: Counts, tables: dict[str, dict[str, int]]) -> None:
     """Write the counts of each table, where a pipeline has several."""
     columns = ("written", "duplicate", "stale", "filtered")

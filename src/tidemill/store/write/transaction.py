@@ -161,7 +161,7 @@ class _Transaction:
             ledger_rows.close_row(self.connection, counts)
             if self._several:
                 ledger_rows.count_tables(self.connection, counts, self._count_tables(counts, staged, merged))
-            self._check()
+            self._check(commit_id)
             reach("before COMMIT")
             cursor.execute("ROLLBACK" if dry_run else "COMMIT")
         return counts
@@ -267,9 +267,10 @@ class _Transaction:
             by_table[name] = {"written": result.written, kind: result.unchanged, "filtered": records - selected}
         return by_table
 
-    def _check(self) -> None:
-        """Move the stream's position and check its fencing token; for a replay check topic and pipeline version."""
+    def _check(self, commit_id: int) -> None:
+        """Move the stream's sums and position, and check its fencing token; for a replay check topic and version."""
         if self.write_context.replay_id is None:
+            ledger_rows.add_to_sums(self.connection, commit_id)
             ledger_rows.move_position(self.connection, self.write_context, self.batch.range)
             check_fencing_token(self.connection, self.write_context.stream, self.write_context.epoch)
         else:
