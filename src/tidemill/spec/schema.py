@@ -135,6 +135,13 @@ class Slo(_Frozen):
     freshness_seconds: Annotated[float, Field(gt=0)] = 60
 
 
+class Quarantine(_Frozen):
+    """What the share of quarantined records does to the stream."""
+
+    pause_at: Annotated[float, Field(gt=0, le=1)] | None = None
+    """Share of the newest 1,000 records, of at least 100, at which the stream is stopped; None for never."""
+
+
 class Train(_Frozen):
     """When a challenger is fitted, and what it is measured on."""
 
@@ -294,6 +301,7 @@ class Pipeline(_Frozen):
     rollups: Annotated[dict[Name, Rollup], BeforeValidator(_empty_if_null)] = {}
     checks: tuple[Check, ...] = ()
     slo: Slo = Slo()
+    quarantine: Quarantine = Quarantine()
     resources: Resources = Resources()
     models: Annotated[dict[Name, Model], BeforeValidator(_empty_if_null)] = {}
     folder: Path

@@ -162,6 +162,8 @@ class Driver:
             self._rollup_builder.start()
             status.state = "running"
             while query.isActive and not status.wait_for_end(_POLL_SECONDS) and not committer.outgrown:
+                if committer.paused:
+                    status.end()
                 if committer.has_committed or status.metrics.lag_records == 0:
                     status.waiting_for = None
             self._end_query(query, committer)

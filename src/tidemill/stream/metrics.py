@@ -17,6 +17,8 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from tidemill.stream.quarantine_share import QuarantineShare
+
 LATENCY_SECONDS = 60.0
 """Latencies are those of the commits of the last so many seconds, so that a backlog counts no longer than that."""
 RATE_SECONDS = 60.0
@@ -79,6 +81,8 @@ class StreamMetrics:
         self._newest_us: Mapping[int, int] = {}
         """The same for each Kafka partition that this driver has committed. Replaced as a whole, never changed."""
         self._lags: Mapping[int, int] | None = None
+        self.quarantine_share = QuarantineShare()
+        """Used by the query thread only."""
         self._began = began
         self._slots = deque[_Slot]()
         self._lock = threading.Lock()

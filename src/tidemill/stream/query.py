@@ -83,6 +83,8 @@ class BatchCommitter:
         """What a batch raised, which ends the query: Spark passes it on as text only."""
         self.outgrown = False
         """Whether the next batches should have another limit: this query commits no further one."""
+        self.paused = False
+        """Whether the stream was stopped for its share of quarantined records: this query commits no further batch."""
         self._sizer = sizer
         self._batches_before = self.metrics.batches
         """Batches of the driver's earlier queries: the ids in the ledger continue from there."""
@@ -152,12 +154,17 @@ class BatchCommitter:
         if outcomes is None:
             return
         self._report_warnings([outcome.warnings for outcome in outcomes.values()])
+        self.metrics.quarantine_share.note(outcome.counts for outcome in outcomes.values())
         self.positions |= {partition: span.until for partition, span in ranges.items()}
         now = time.monotonic()
         timing = BatchTiming(sum(span.until - span.start for span in ranges.values()), now - began)
         self.metrics.note_newest({partition: outcome.newest_us for partition, outcome in outcomes.items()})
         self.metrics.note(now, timing.records, timing.seconds, [outcome.latencies for outcome in outcomes.values()])
         log.info("committed %d records of %d partitions in %.3f s", timing.records, len(ranges), timing.seconds)
+        if self.metrics.quarantine_share.report(self.settings, self.pipeline):
+            self.paused = True
+            self._closing.set()
+            return
         if self._sizer is not None and self._sizer.note(timing, self.lag(self.ends) if self.ends else None):
             self.outgrown = True
             self._closing.set()
