@@ -6,14 +6,26 @@ A new version of Spark may change each of these without a word: look here first.
 from __future__ import annotations
 
 import json
-import re
+from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
+from py4j.java_gateway import is_instance_of
 from pyspark.sql import DataFrame
 
 from tidemill.errors import SourceError
 
-_SHUFFLE = re.compile(r"(?<!Broadcast)Exchange ")
+_EXECUTION = "org.apache.spark.sql.execution."
+_MOVES_ROWS = ("exchange.ShuffleExchangeLike", "joins.CartesianProductExec", "TakeOrderedAndProjectExec")
+_COPIES_ROWS = ("exchange.BroadcastExchangeLike", "adaptive.BroadcastQueryStageExec")
+_PLAN_INSIDE: dict[str, Callable[[Any], Any]] = {
+    "exchange.ReusedExchangeExec": lambda node: node.child(),
+    "adaptive.AdaptiveSparkPlanExec": lambda node: node.executedPlan(),
+    "adaptive.QueryStageExec": lambda node: node.plan(),
+    "columnar.InMemoryTableScanExec": lambda node: node.relation().cachedPlan(),
+}
+"""Leaves of a plan that contain another plan, which is not among their children."""
+_PRINTED_FIELDS, _PRINTED_CHARACTERS = 25, 120
 
 
 def batch_end_offsets(checkpoint: Path, batch_id: int, topic: str) -> dict[int, int]:
@@ -37,12 +49,35 @@ def batch_end_offsets(checkpoint: Path, batch_id: int, topic: str) -> dict[int, 
 
 
 def find_shuffle(rows: DataFrame) -> str | None:
-    """The first shuffle of the physical plan, as Spark prints it; None if there is none.
+    """The first node of the physical plan that moves records between tasks, as Spark prints it; None if there is none.
+
+    The nodes are asked for their class: their text also contains the author's literals, and a broadcast that is used
+    twice is printed as an exchange. What is broadcast reaches every task whole, so how it was made does not matter; nor
+    do subqueries, whose results are single values.
 
     Source: ``_jdf`` in ``python/pyspark/sql/classic/dataframe.py``; ``executedPlan`` in
-    ``sql/core/…/execution/QueryExecution.scala``; the nodes print as ``Exchange`` (``ShuffleExchangeExec.scala``) and
-    ``BroadcastExchange`` (``BroadcastExchangeExec.scala``), of which only the first moves records between tasks.
+    ``sql/core/…/execution/QueryExecution.scala``; and in folders of ``sql/core/…/execution``: ``exchange``
+    (``Exchange.scala``, ``ShuffleExchangeExec.scala``, ``BroadcastExchangeExec.scala``), ``adaptive``
+    (``AdaptiveSparkPlanExec.scala``, ``QueryStageExec.scala``) and ``columnar`` (``InMemoryTableScanExec.scala``).
     """
-    plan = rows._jdf.queryExecution().executedPlan().toString()
-    _, *shuffles = _SHUFFLE.split(plan, maxsplit=1)
-    return shuffles[0][:120] if shuffles else None
+    gateway = rows.sparkSession.sparkContext._gateway
+    found = next(_moving(gateway, rows._jdf.queryExecution().executedPlan()), None)
+    return None if found is None else str(found.simpleString(_PRINTED_FIELDS))[:_PRINTED_CHARACTERS]
+
+
+def _moving(gateway: Any, node: Any) -> Iterator[Any]:
+    """The nodes that move records between tasks, at or below a node, the uppermost first."""
+    if _is_any(gateway, node, _COPIES_ROWS):
+        return
+    if _is_any(gateway, node, _MOVES_ROWS):
+        yield node
+    for kind, plan_inside in _PLAN_INSIDE.items():
+        if _is_any(gateway, node, (kind,)):
+            yield from _moving(gateway, plan_inside(node))
+    children = node.children()
+    for index in range(children.size()):
+        yield from _moving(gateway, children.apply(index))
+
+
+def _is_any(gateway: Any, node: Any, kinds: tuple[str, ...]) -> bool:
+    return any(is_instance_of(gateway, node, _EXECUTION + kind) for kind in kinds)

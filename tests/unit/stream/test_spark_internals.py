@@ -3,13 +3,11 @@
 from __future__ import annotations
 
 from pathlib import Path
-from types import SimpleNamespace
-from typing import Any
 
 import pytest
 
 from tidemill.errors import SourceError
-from tidemill.stream.spark_internals import batch_end_offsets, find_shuffle
+from tidemill.stream.spark_internals import batch_end_offsets
 
 OFFSETS = """v1
 {"batchWatermarkMs":0,"batchTimestampMs":1767225600000,"conf":{}}
@@ -36,19 +34,3 @@ def test_another_format_is_an_error_with_the_file(tmp_path: Path, content: str |
         batch_end_offsets(checkpoint(tmp_path, content), 3, "tides")
     assert raised.value.code == "TM-STREAM-CHECKPOINT-UNREADABLE"
     assert str(tmp_path / "offsets" / "3") in str(raised.value.value)
-
-
-def planned(plan: str) -> Any:
-    """A DataFrame with this physical plan."""
-    execution = SimpleNamespace(executedPlan=lambda: SimpleNamespace(toString=lambda: plan))
-    return SimpleNamespace(_jdf=SimpleNamespace(queryExecution=lambda: execution))
-
-
-def test_a_shuffle_is_distinguished_from_a_broadcast() -> None:
-    """Both nodes end with the same word."""
-    broadcast = "BroadcastHashJoin [carrier#1]\n:- Project\n+- BroadcastExchange HashedRelationBroadcastMode"
-    assert find_shuffle(planned(broadcast)) is None
-    shuffle = "SortMergeJoin\n:- Exchange hashpartitioning(carrier#1, 8)\n+- Exchange hashpartitioning(code#2, 8)"
-    found = find_shuffle(planned(shuffle))
-    assert found is not None
-    assert found.startswith("hashpartitioning(carrier#1, 8)")
