@@ -1,12 +1,11 @@
-"""One DAG for each pipeline's stream: of its folder or, if that is rejected, of the version applied last.
+"""One DAG for each pipeline's stream: of the version applied last or, where none was, of its folder.
 
-The reason for a rejection is the import error of ``rejected_pipelines.py``.
+Why a pipeline has none is the import error of ``rejected_pipelines.py``.
 """
 
 from tidemill import config
-from tidemill.airflow.dags.pipelines import catalog_entries
-from tidemill.airflow.dags.stream import stream_dag
+from tidemill.airflow.dags.pipelines import build_dags
+from tidemill.airflow.dags.stream import stream_dags
 
-for _entry in catalog_entries(config.load()):
-    # Airflow loads the DAGs among the globals of a DAG file.
-    globals()[f"stream__{_entry.pipeline.name}"] = stream_dag(_entry)
+# Airflow loads the DAGs among the globals of a DAG file.
+globals().update(build_dags(config.load(), stream_dags))

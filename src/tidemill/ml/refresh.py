@@ -9,13 +9,13 @@ from datetime import datetime
 from enum import StrEnum
 from typing import Any
 
-from croniter import croniter  # type: ignore[import-untyped]  # publishes no type information
 from pymysql.connections import Connection
 from pymysql.cursors import DictCursor
 
 from tidemill.errors import ModelError
 from tidemill.lifecycle.behind import behind_seconds
 from tidemill.ml.registry.versions import declared_model, lock_model, newest_version, transaction
+from tidemill.spec.schedules import next_tick
 from tidemill.spec.schema import Pipeline
 from tidemill.store.connection import translated
 from tidemill.store.control.ledger import last_commit, totals
@@ -125,7 +125,10 @@ def _training_due(inputs: RefreshInputs) -> RefreshDecision | None:
     if inputs.pipeline_version is not None and inputs.pipeline_version != inputs.trained_pipeline_version:
         reason = f"no version was trained with pipeline version {inputs.pipeline_version}"
         return RefreshDecision(Action.TRAIN, reason)
-    tick = next_tick(inputs.train_schedule, inputs.trained_at)
+    try:
+        tick = next_tick(inputs.train_schedule, inputs.trained_at)
+    except ValueError as error:
+        raise ModelError("TM-ML-SCHEDULE-NOT-CRON", value=inputs.train_schedule) from error
     if tick <= inputs.now:
         return RefreshDecision(Action.TRAIN, f"the schedule {inputs.train_schedule} was due at {tick} UTC")
     return None
@@ -137,19 +140,6 @@ def _decide_scoring(inputs: RefreshInputs) -> RefreshDecision:
         reason = f"nothing was committed since scoring was refused at commit {inputs.refused_commit}"
         return RefreshDecision(Action.SKIP, reason)
     return RefreshDecision(Action.SCORE, f"commit {inputs.last_commit} is newer than the scores")
-
-
-def next_tick(schedule: str, after: datetime) -> datetime:
-    """The first time after ``after`` at which a cron expression is due, in UTC.
-
-    Raises:
-        ModelError: it is not a cron expression.
-    """
-    try:
-        tick: datetime = croniter(schedule, after).get_next(datetime)
-    except (ValueError, KeyError) as error:
-        raise ModelError("TM-ML-SCHEDULE-NOT-CRON", value=schedule) from error
-    return tick
 
 
 _FACTS = """

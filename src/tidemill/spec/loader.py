@@ -42,15 +42,20 @@ def load_pipeline(folder: Path) -> Pipeline:
 
 @contextmanager
 def reading(folder: Path) -> Iterator[None]:
-    """Read files of a pipeline folder.
+    """Read and check a pipeline folder.
 
     Raises:
-        SpecError: one of them may not be read.
+        SpecError: as what is read and checked; also where the checks themselves fail, for instance because SQL is
+            nested too deeply for its parser. No folder may end what reads the other ones.
     """
     try:
         yield
     except OSError as error:
         raise SpecError("TM-SPEC-FOLDER-UNREADABLE", value=error, folder=folder) from error
+    except SpecError:
+        raise
+    except Exception as error:
+        raise SpecError("TM-SPEC-CHECK-FAILED", value=f"{type(error).__name__}: {error}", folder=folder) from error
 
 
 def read_content(folder: Path) -> dict[str, Any]:

@@ -294,7 +294,8 @@ class Pipeline(_Frozen):
     """One pipeline folder."""
 
     name: Name
-    owner: str
+    owner: Annotated[str, Field(pattern=r"^[^\x00-\x1f\x7f]{1,100}$")]
+    """Shown on the DAGs; Airflow's tables hold no text of any length."""
     source: Source
     dimensions: Annotated[dict[Name, Dimension], BeforeValidator(_empty_if_null)] = {}
     tables: dict[Name, Table]

@@ -6,7 +6,7 @@ from datetime import datetime, timedelta
 import pytest
 
 from tidemill.errors import ModelError
-from tidemill.ml.refresh import Action, RefreshInputs, decide_refresh, next_tick
+from tidemill.ml.refresh import Action, RefreshInputs, decide_refresh
 
 NOW = datetime(2026, 3, 10, 12, 0)
 SETTLED = RefreshInputs(
@@ -82,10 +82,8 @@ def test_every_decision_has_a_sentence() -> None:
     assert decide_refresh(due).reason == "the schedule @daily was due at 2026-03-10 00:00:00 UTC"
 
 
-def test_a_schedule_is_cron_in_utc() -> None:
-    """Presets and expressions are read; anything else is a sentence."""
-    assert next_tick("@daily", NOW) == datetime(2026, 3, 11)
-    assert next_tick("30 12 * * *", NOW) == datetime(2026, 3, 10, 12, 30)
+def test_a_schedule_that_is_none_is_a_sentence() -> None:
+    """A version that was applied before the checks knew the rule names what is wrong."""
     with pytest.raises(ModelError) as raised:
-        next_tick("every night", NOW)
+        decide_refresh(replace(SETTLED, last_commit=101, train_schedule="every night"))
     assert (raised.value.code, raised.value.value) == ("TM-ML-SCHEDULE-NOT-CRON", "every night")

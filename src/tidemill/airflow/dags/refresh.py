@@ -31,6 +31,11 @@ def schedule(pipeline: str, model: Model) -> Any:
     return AssetOrTimeSchedule(timetable=CronTriggerTimetable(cron, timezone="UTC"), assets=[commits])
 
 
+def refresh_dags(settings: Settings, entry: CatalogEntry) -> list[DAG]:
+    """The DAGs of a pipeline's models."""
+    return [refresh_dag(settings, entry, name) for name in entry.pipeline.models]
+
+
 def refresh_dag(settings: Settings, entry: CatalogEntry, name: str) -> DAG:
     """``refresh__<pipeline>__<model>``: decide -> train -> promote -> (approve ->) score -> publish."""
     pipeline = entry.pipeline
@@ -40,6 +45,7 @@ def refresh_dag(settings: Settings, entry: CatalogEntry, name: str) -> DAG:
         schedule=schedule(pipeline.name, model),
         start_date=START_DATE,
         catchup=False,
+        auto_register=False,  # Airflow would also load a DAG whose declaration failed
         max_active_runs=1,
         on_failure_callback=refresh_tasks.RecordRunFailure(pipeline.name, name),
         default_args={

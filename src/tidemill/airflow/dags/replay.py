@@ -15,6 +15,11 @@ from tidemill.deploy.catalog import CatalogEntry
 _REPLAY_ID = "{{ ti.xcom_pull(task_ids='request') }}"
 
 
+def replay_dags(settings: Settings, entry: CatalogEntry) -> list[DAG]:
+    """The DAG of a pipeline's replays."""
+    return [replay_dag(settings, entry)]
+
+
 def replay_dag(settings: Settings, entry: CatalogEntry) -> DAG:
     """``replay__<pipeline>``: request -> run -> report, triggered by its form."""
     pipeline = entry.pipeline
@@ -23,6 +28,7 @@ def replay_dag(settings: Settings, entry: CatalogEntry) -> DAG:
         schedule=None,
         start_date=START_DATE,
         catchup=False,
+        auto_register=False,  # Airflow would also load a DAG whose declaration failed
         max_active_runs=1,
         default_args={
             "owner": pipeline.owner,

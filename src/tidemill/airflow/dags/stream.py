@@ -10,7 +10,13 @@ from airflow.sdk import DAG
 from tidemill.airflow.dags import START_DATE, runbook
 from tidemill.airflow.dags.prepare import prepare
 from tidemill.airflow.operators import StartRequestedOperator, StreamOperator
+from tidemill.config import Settings
 from tidemill.deploy.catalog import CatalogEntry
+
+
+def stream_dags(_settings: Settings, entry: CatalogEntry) -> list[DAG]:
+    """The DAG of a pipeline's stream."""
+    return [stream_dag(entry)]
 
 
 def stream_dag(entry: CatalogEntry) -> DAG:
@@ -21,6 +27,7 @@ def stream_dag(entry: CatalogEntry) -> DAG:
         schedule="@continuous",
         start_date=START_DATE,
         catchup=False,
+        auto_register=False,  # Airflow would also load a DAG whose declaration failed
         max_active_runs=1,
         # A run of this DAG lasts as long as the stream: the next run is the retry of a whole run.
         default_args={"owner": pipeline.owner, "retries": 0},

@@ -8,6 +8,7 @@ from tidemill.spec.column_types import parse_column_type
 from tidemill.spec.estimators import ESTIMATORS, LIVE, Problem, is_custom, metrics_of, problem_of
 from tidemill.spec.feature_query import FeatureQuery
 from tidemill.spec.known_names import require_known
+from tidemill.spec.schedules import check_schedule
 from tidemill.spec.schema import Model, Pipeline
 
 
@@ -23,7 +24,10 @@ def check_model(pipeline: Pipeline, name: str, sql: str) -> FeatureQuery:
         SpecError: the first rule that the model breaks.
     """
     place, model = f"models.{name}", pipeline.models[name]
+    if "__" in name:  # otherwise refresh__a__b__c would be of the models a.b__c and a__b.c
+        raise SpecError("TM-SPEC-MODEL-NAME", value=name)
     require_known(f"{place}.table", model.table, pipeline.tables)
+    check_schedule(f"{place}.train.schedule", model.train.schedule)
     _check_estimator(place, model)
     require_known(f"{place}.promotion.metric", model.promotion.metric, metrics_of(problem_of(model)))
     _check_key(place, pipeline, model)
@@ -72,6 +76,8 @@ def _check_score(place: str, pipeline: Pipeline, name: str) -> None:
     model = pipeline.models[name]
     if model.score.schedule is None and model.score.after_commits is None:
         raise SpecError("TM-SPEC-SCORE-UNSCHEDULED", value=name, place=place)
+    if model.score.schedule is not None:
+        check_schedule(f"{place}.score.schedule", model.score.schedule)
     if model.score.live and (is_custom(model.estimator) or model.estimator not in LIVE):
         raise SpecError(
             "TM-SPEC-SCORE-LIVE-ESTIMATOR", value=model.estimator, place=place, known=", ".join(sorted(LIVE))

@@ -111,5 +111,5 @@ def _read_sql(pipeline: Pipeline, place: str, file: str) -> str:
     _check_inside(place, file)
     try:
         return pipeline.sql(file)
-    except OSError:
+    except (OSError, ValueError):  # ValueError: the name is none, because it contains a zero byte
         raise SpecError("TM-SPEC-FILE-MISSING", value=pipeline.folder / file, place=place) from None

@@ -65,6 +65,7 @@ GONE = object()
 """In a case: the key is removed."""
 
 BROKEN: dict[str, list[tuple[str, object]]] = {
+    "CHECK-FAILED": [("clicks.sql", f"SELECT {'(' * 20_000}id{')' * 20_000} AS id FROM records")],
     "CHECK-DUPLICATE": [("checks", VALID["checks"] * 2)],
     "CHECK-NO-TABLE": [("checks", [{"name": "positive", "expect": "amount > 0"}])],
     "CHECK-NOT-ROW-WISE": [("checks", [{"name": "positive", "table": "orders", "expect": "sum(amount) > 0"}])],
@@ -94,6 +95,7 @@ BROKEN: dict[str, list[tuple[str, object]]] = {
     "MODEL-KEY": [(f"{RETURNS}.key", ["amount"])],
     "MODEL-KEY-TYPE": [(f"{ORDERS}.columns.id", "VARBINARY(8) NOT NULL")],
     "MODEL-LABEL-MISSING": [(f"{RETURNS}.label", GONE)],
+    "MODEL-NAME": [("models", {"two__underscores": VALID["models"]["returns"]})],
     "MODEL-PROBLEM": [(f"{RETURNS}.problem", "regression")],
     "MODEL-PROBLEM-MISSING": [(f"{RETURNS}.estimator", "mine:build")],
     "NAME-NOT-FOLDER": [("name", "store")],
@@ -110,6 +112,7 @@ BROKEN: dict[str, list[tuple[str, object]]] = {
         (f"{RETURNS}.score", LIVE),
     ],
     "SCORE-TABLE-SHARED": [(f"{RETURNS}.score.table", "repeats_scores")],
+    "SCHEDULE": [(f"{RETURNS}.score.schedule", "*/10 * * *")],
     "SCORE-UNSCHEDULED": [(f"{RETURNS}.score.schedule", GONE)],
     "SQL-NOT-ONE-SELECT": [("features.sql", "SELECT 1; SELECT 2")],
     "SQL-SYNTAX": [("features.sql", "SELECT FROM WHERE")],
