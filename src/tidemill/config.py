@@ -100,6 +100,8 @@ class Settings(BaseModel):
     """Commits older than this many days are merged into fewer rows of the ledger."""
     quarantine_days: int = Field(90, ge=1)
     """Quarantined records are kept for this many days, and deletion markers at least as long."""
+    history_days: int = Field(400, ge=1)
+    """Refreshes, decisions, incidents, replays and former model versions are kept for this many days."""
     log_days: int = Field(30, ge=1)
     """Logs of former drivers are kept for this many days."""
     log_bytes: int = Field(64 * 2**20, ge=2**16)

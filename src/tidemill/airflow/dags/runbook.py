@@ -161,7 +161,8 @@ difference: leave the database as it is, and look for programs other than Tidemi
 | `maintain_files` | removes scratch folders, unfinished bulk-load files and old logs of former drivers | clear it |
 
 **To see what would be removed**, run `./tidemill maintain --dry-run`, or trigger the DAG with *Dry run*. The periods
-are set by `TIDEMILL_LEDGER_DAYS`, `TIDEMILL_QUARANTINE_DAYS`, `TIDEMILL_LOG_DAYS` and by the pipelines' `retention`.
+are set by `TIDEMILL_LEDGER_DAYS`, `TIDEMILL_QUARANTINE_DAYS`, `TIDEMILL_HISTORY_DAYS`, `TIDEMILL_LOG_DAYS` and by the
+pipelines' `retention`.
 """
 """The page of ``maintenance``."""
 

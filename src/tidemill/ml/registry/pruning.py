@@ -1,8 +1,9 @@
 """Remove the scores and the artifacts of model versions that are no longer needed.
 
-The champion, the published version, versions that wait for a person and the newest few are kept, and so is every row of
-``model_versions``. A model with a running refresh is skipped. Artifacts behind a URI that is not ``file:`` are kept,
-too: only a Spark job reaches them, and pruning starts none.
+The champion, the published version, versions that wait for a person and the newest few are kept. Rows of
+``model_versions`` leave much later (:mod:`tidemill.store.maintenance.history`). A model with a running refresh is
+skipped. Artifacts behind a URI that is not ``file:`` are kept, too: only a Spark job reaches them, and pruning starts
+none.
 """
 
 from __future__ import annotations
@@ -19,11 +20,10 @@ from tidemill.ml.refresh import running_refreshes
 from tidemill.ml.registry.versions import lock_model
 from tidemill.spec.schema import Model, Pipeline
 from tidemill.store.connection import dialect_of, translated
+from tidemill.store.maintenance.history import NEWEST_KEPT
 from tidemill.store.sql import identifiers
 from tidemill.store.steps import pause_for_others, run_step
 
-NEWEST_KEPT = 3
-"""The newest versions are kept in whatever state they are."""
 BATCH_SCORES = 5_000
 
 

@@ -18,6 +18,7 @@ from tidemill.spec.schema import Pipeline
 from tidemill.spec.tombstones import deletes_from
 from tidemill.store.connection import translated
 from tidemill.store.maintenance.compaction import compact
+from tidemill.store.maintenance.history import remove_history
 from tidemill.store.maintenance.retention import MaintainedTable, purge_quarantined, remove_old_markers, remove_old_rows
 from tidemill.store.migrations import pipeline_version
 
@@ -35,6 +36,8 @@ class MaintenanceResult:
     """Removed deletion markers by table."""
     purged_records: int = 0
     """Removed from the quarantine."""
+    removed_history: dict[str, int] = field(default_factory=dict)
+    """By table of the control plane: what was long over."""
     notes: list[str] = field(default_factory=list)
     """What was left to a later run, and why."""
 
@@ -57,6 +60,9 @@ def maintain(
     result = MaintenanceResult(pipeline.name)
     result.merged_commits = compact(
         connection, pipeline.name, now - timedelta(days=settings.ledger_days), dry_run=dry_run
+    )
+    result.removed_history = remove_history(
+        connection, pipeline.name, now - timedelta(days=settings.history_days), dry_run=dry_run
     )
     _maintain_tables(connection, settings, pipeline, (now, dry_run), result)
     if _replaying(connection, pipeline.name):
