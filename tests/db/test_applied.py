@@ -12,10 +12,11 @@ import pytest
 from pymysql.connections import Connection
 
 from support.merges import EVENT
+from support.paths import TIDES
 from support.recording import make_pipeline
 from tidemill.config import Account, Settings
 from tidemill.deploy.snapshots import applied_pipeline, save_snapshot
-from tidemill.errors import StreamError
+from tidemill.errors import StoreError, StreamError
 from tidemill.spec import Pipeline, load_pipeline
 from tidemill.store.connection import session
 from tidemill.store.migrations import apply_pipeline, migrate_control
@@ -88,3 +89,26 @@ def test_what_was_never_applied_is_not_current(here: Settings, ebbing: Pipeline)
     with connected(here) as connection, pytest.raises(StreamError) as caught:
         applied_pipeline(here, connection, "ebbing")
     assert (caught.value.code, caught.value.value) == ("TM-DEPLOY-NEVER-APPLIED", "ebbing")
+
+
+@pytest.mark.parametrize("fault", ["a table with other columns", "a column that the database refuses"])
+def test_a_refused_pipeline_leaves_no_row_in_the_control_plane(here: Settings, fault: str) -> None:
+    """No model that the console would show, no rollup and no version, whatever it was refused for."""
+    text = (TIDES / "pipeline.yaml").read_text(encoding="utf-8").replace("tides", "neaps").replace("tide_", "neap_")
+    if fault == "a column that the database refuses":
+        text = text.replace("station: VARCHAR(8) NOT NULL", "station: VARCHAR(70000) NOT NULL")
+    shutil.copytree(TIDES, here.pipelines / "neaps")
+    (here.pipelines / "neaps" / "pipeline.yaml").write_text(text, encoding="utf-8")
+    pipeline = load_pipeline(here.pipelines / "neaps")
+    with connected(here) as connection, connection.cursor() as cursor:
+        cursor.execute(f"CREATE OR REPLACE TABLE {here.db_data}.neaps (id BIGINT NOT NULL PRIMARY KEY)")
+        if fault == "a column that the database refuses":
+            cursor.execute(f"DROP TABLE {here.db_data}.neaps")
+        try:
+            with pytest.raises(StoreError):
+                apply_pipeline(connection, here, pipeline)
+            for table in ("models", "rollups", "pipelines"):
+                cursor.execute(f"SELECT COUNT(*) FROM {table} WHERE pipeline = 'neaps'")
+                assert cursor.fetchone() == (0,), table
+        finally:
+            cursor.execute(f"DROP TABLE IF EXISTS {here.db_data}.neaps")

@@ -19,7 +19,7 @@ from tidemill.supervisor.spark_submit import spark_jars
 
 def pytest_addoption(parser: pytest.Parser) -> None:
     """``--pipeline`` is understood when this lane is named on the command line."""
-    parser.addoption("--pipeline", help="Run the cases of this pipeline only.")
+    parser.addoption("--pipeline", help="Run the cases of the pipeline in this folder only.")
 
 
 @pytest.fixture(scope="session")

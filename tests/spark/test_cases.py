@@ -22,10 +22,11 @@ from tidemill.spec import load_pipeline
 
 
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
-    """One test per case file, of all pipelines or of the one named by ``--pipeline``."""
+    """One test per case file, of all pipelines of the project or of the folder that ``--pipeline`` names."""
     if "case" in metafunc.fixturenames:
-        name = metafunc.config.getoption("--pipeline", default=None)
-        cases = sorted(PIPELINES.glob(f"{name or '*'}/cases/*.yaml"))
+        folder = metafunc.config.getoption("--pipeline", default=None)
+        cases = sorted(Path(folder).glob("cases/*.yaml") if folder else PIPELINES.glob("*/cases/*.yaml"))
+        assert cases, f"{folder or PIPELINES} has no case"
         ids = [f"{case.parents[1].name}/{case.stem}" for case in cases]
         metafunc.parametrize("case", cases, ids=ids)
 

@@ -16,6 +16,7 @@ from tidemill.errors import SetupError
 from tidemill.retry import Backoff
 
 _POLL_SECONDS = 0.5
+_PAGE = 100
 _BACKOFF = Backoff(first_seconds=0.1, longest_seconds=3.2, attempts=6)
 
 
@@ -87,11 +88,11 @@ class AirflowApi:
 
     def dags(self) -> list[dict[str, Any]]:
         """Every DAG that Airflow has parsed."""
-        return list(self.request("GET", "/dags", limit=100)["dags"])
+        return self._all("/dags", "dags", order_by="dag_id")
 
     def import_errors(self) -> list[dict[str, Any]]:
         """DAG files that could not be imported, with the traceback."""
-        return list(self.request("GET", "/importErrors")["import_errors"])
+        return self._all("/importErrors", "import_errors", order_by="id")
 
     def wait_for_dag(self, dag_id: str, deadline_seconds: float = 300) -> dict[str, Any]:
         """The DAG, once Airflow has parsed it."""
@@ -126,7 +127,7 @@ class AirflowApi:
         return dict(self.request("GET", f"/dags/{dag_id}/dagRuns/{run_id}"))
 
     def dag_runs(self, dag_id: str, limit: int = 25) -> list[dict[str, Any]]:
-        """The DAG's runs, newest first."""
+        """The DAG's newest runs, newest first; at most ``limit``, which Airflow caps at 100."""
         return list(self.request("GET", f"/dags/{dag_id}/dagRuns", order_by="-run_after", limit=limit)["dag_runs"])
 
     def mark_run(self, dag_id: str, run_id: str, state: str) -> None:
@@ -146,7 +147,7 @@ class AirflowApi:
 
     def task_instances(self, dag_id: str, run_id: str) -> list[dict[str, Any]]:
         """The tasks of a run with their states."""
-        return list(self.request("GET", f"/dags/{dag_id}/dagRuns/{run_id}/taskInstances")["task_instances"])
+        return self._all(f"/dags/{dag_id}/dagRuns/{run_id}/taskInstances", "task_instances", order_by="id")
 
     def task_log(self, dag_id: str, run_id: str, task_id: str, try_number: int = 1) -> str:
         """The log of one try of a task."""
@@ -156,11 +157,21 @@ class AirflowApi:
 
     def put_connection(self, connection: Connection) -> None:
         """Create the connection, or update it."""
-        known = self.request("GET", "/connections", limit=1000)["connections"]
+        known = self._all("/connections", "connections", order_by="connection_id")
         if any(each["connection_id"] == connection.conn_id for each in known):
             self.request("PATCH", f"/connections/{connection.conn_id}", connection.body())
         else:
             self.request("POST", "/connections", connection.body())
+
+    def _all(self, path: str, key: str, **query: Any) -> list[dict[str, Any]]:
+        """All entries of a listing, page by page: Airflow answers with at most 100 (``[api] maximum_page_limit``), and
+        caps any higher limit at that without a word."""
+        found: list[dict[str, Any]] = []
+        while True:
+            answer = self.request("GET", path, limit=_PAGE, offset=len(found), **query)
+            found += answer[key]
+            if not answer[key] or len(found) >= answer["total_entries"]:
+                return found
 
     def _log_in(self) -> None:
         password = self._settings.secret(secrets.AIRFLOW_ADMIN).get_secret_value()

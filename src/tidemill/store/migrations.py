@@ -100,7 +100,8 @@ def planned_objects(settings: Settings, pipeline: Pipeline) -> dict[str, str]:
 def apply_pipeline(connection: Connection[Any], settings: Settings, pipeline: Pipeline) -> int:
     """Create what is missing for a pipeline and register its version.
 
-    A table that exists with other columns is refused: this function never alters a table.
+    A table that exists with other columns is refused: this function never alters a table. A refused pipeline has no row
+    in the control plane that it had not before.
 
     Args:
         connection: as the migrate account.
@@ -119,13 +120,18 @@ def apply_pipeline(connection: Connection[Any], settings: Settings, pipeline: Pi
         new = {name for name in pipeline.tables if not _exists(connection, schema, name)}
         for name in pipeline.rollups:
             _check_rollup(connection, schema, name, pipeline)
-        # Before the views, which join this table: without a row for each model they would show no rows.
+        for name in (name for name in pipeline.tables if name not in new):
+            _check_columns(connection, schema, name, pipeline)
+        objects = planned_objects(settings, pipeline)
+        views = {f"{model.table}_scored" for model in pipeline.models.values()}
+        for name in (name for name in objects if name not in views):
+            cursor.execute(objects[name])
+        # After all that the database may refuse, so that a refused pipeline leaves no row in the control plane. Before
+        # the views, which join this table: without a row for each model they would show no rows.
         for model in pipeline.models:
             cursor.execute("INSERT IGNORE INTO models (pipeline, model) VALUES (%s, %s)", (pipeline.name, model))
-        for name, statement in planned_objects(settings, pipeline).items():
-            cursor.execute(statement)
-            if name in pipeline.tables:
-                _check_columns(connection, schema, name, pipeline)
+        for name in sorted(views):
+            cursor.execute(objects[name])
         for name, rollup in pipeline.rollups.items():
             rollup_backfill.register(connection, pipeline, name, ready=rollup.of in new)
             rollup_backfill.restart_backfill(connection, schema, pipeline, name)

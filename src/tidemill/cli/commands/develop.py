@@ -39,7 +39,10 @@ def run_tests(
     if words and not words[0].startswith("-"):
         known = sorted(path.parent.name for path in settings.pipelines.glob("*/pipeline.yaml"))
         if words[0] in known:
-            words = ["tests/spark/test_cases.py", "--pipeline", *words]
+            folder = settings.pipelines / words[0]
+            if not any(folder.glob("cases/*.yaml")):
+                raise SpecError("TM-CLI-NO-CASES", value=folder / "cases", pipeline=words[0])
+            words = ["tests/spark/test_cases.py", "--pipeline", str(folder), *words[1:]]
         elif not (settings.root / words[0].partition("::")[0]).exists():
             raise SpecError("TM-CLI-UNKNOWN-TESTS", value=words[0], known=", ".join(known) or "none")
     _exec_python(settings, "-m", "pytest", *options, *(["--full"] if full else []), *words)
