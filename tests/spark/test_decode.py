@@ -88,7 +88,7 @@ def test_a_record_that_one_table_refuses_goes_to_none(spark: SparkSession, setti
     assert batch.rows["goals"].num_rows == 0
 
 
-@pytest.mark.parametrize("key", [b"7", b'{"id": 7}'])
+@pytest.mark.parametrize("key", [b"7", b'"7"', b'{"id": 7}'])
 def test_a_tombstone_deletes_from_the_entity(
     spark: SparkSession, settings: Settings, tmp_path: Path, key: bytes
 ) -> None:

@@ -9,6 +9,9 @@ STREAM_CONF = {
     "spark.sql.session.timeZone": "UTC",
     # A value that does not convert must become NULL, and must not end the stream.
     "spark.sql.ansi.enabled": "false",
+    # Java's just-in-time compiler leaves longer methods alone, and one of a wide schema would be interpreted: a decoded
+    # record then costs twice as much. Beyond this limit Spark generates several methods instead of one.
+    "spark.sql.codegen.hugeMethodLimit": "8000",
     "spark.sql.execution.arrow.maxRecordsPerBatch": "50000",
     # The plan has no shuffle to adapt; re-planning only delays small batches.
     "spark.sql.adaptive.enabled": "false",

@@ -127,7 +127,7 @@ def quarantine(
 ) -> None:
     """List records that could not become rows, with their coordinates in Kafka and the reason.
 
-    Example: ./tidemill quarantine flights --reason "not a JSON" --limit 5
+    Example: ./tidemill quarantine flights --reason "not JSON" --limit 5
     """
     from tidemill import config
     from tidemill.cli.quarantine import list_records, show_record

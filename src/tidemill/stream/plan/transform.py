@@ -12,7 +12,7 @@ from tidemill.spec.checks.transform import KEPT, RECORD, RECORDS, parse_transfor
 from tidemill.spec.column_types import parse_column_type
 from tidemill.spec.schema import Otherwise, Pipeline
 from tidemill.spec.tombstones import deletes_from
-from tidemill.stream.plan.decode import COORDINATES, TOMBSTONE_KEY, struct_of
+from tidemill.stream.plan.decode import COORDINATES, TOMBSTONE_KEY, platform_name, struct_of
 from tidemill.stream.plan.fits import compared_value, fitted
 
 _MISFIT = "_misfit"
@@ -52,8 +52,9 @@ def transform(spark: SparkSession, records: DataFrame, pipeline: Pipeline) -> Da
             F.coalesce(F.col(_MISFIT), *unmet).alias("_rejected"),
             *(F.coalesce(failed, F.lit(False)).alias(f"check {check.name}") for check, failed in checks.items()),
         )
-        frame = rows.select(f"{RECORD}.*", prepared.alias(f"_table_{number}"))
-    return _flat(frame, pipeline)
+        frame = rows.select(f"{RECORD}.*", prepared.alias(platform_name(pipeline.source, f"_table_{number}")))
+    own = [*COORDINATES, TOMBSTONE_KEY, *(f"_table_{number}" for number in range(len(pipeline.tables)))]
+    return _flat(frame.select(*(F.col(platform_name(pipeline.source, name)).alias(name) for name in own)), pipeline)
 
 
 def _flat(frame: DataFrame, pipeline: Pipeline) -> DataFrame:
