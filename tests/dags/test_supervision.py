@@ -32,6 +32,7 @@ from tidemill.deploy import snapshots
 from tidemill.deploy.apply import apply_all
 from tidemill.devstack import secrets
 from tidemill.errors import Fenced
+from tidemill.lifecycle.driver_state import DriverState
 from tidemill.lifecycle.limits import LIMITS, View
 from tidemill.lifecycle.stream_row import FAILING, FRESHNESS, StreamRow
 from tidemill.spec import Pipeline, load_pipeline
@@ -193,6 +194,32 @@ def test_a_killed_driver_is_noticed_at_once_and_the_same_task_starts_the_next(sc
     scene.started()
     assert (scene.row.epoch, scene.row.failures_in_a_row) == (2, 1)
     assert scene.incidents() == [(FAILING, True)]
+
+
+@pytest.mark.parametrize("spoke", [False, True])
+def test_the_row_of_a_driver_that_was_killed_has_the_reason(scene: Scene, spoke: bool) -> None:
+    """Its own last words, where a part of it lived on to report them, else the cause by its log; counted once."""
+    scene.started()
+    lost = scene.row
+    with Path(str(lost.log_file)).open("a") as log:
+        log.write("Terminating due to java.lang.OutOfMemoryError: Java heap space\n")
+    scene.kill()
+    if spoke:
+        heartbeats.report_heartbeat(scene.connection, STREAM, lost.epoch, "failed", last_error="my last words")
+    actions = StreamActions(scene.settings, scene.connection, "a test", find_cluster)
+    for _ in range(2):
+        sentence = actions.record_failure(lost, DriverState.LOST, "it was killed")
+        row = scene.row
+        assert (row.state, row.heartbeat_epoch, row.failures_in_a_row) == ("failed", lost.epoch, 1)
+        if spoke:
+            assert row.last_error == "my last words"
+        else:
+            assert "it was killed; the cause by its log: [TM-STREAM-JVM-OUT-OF-MEMORY]" in (row.last_error or "")
+        assert sentence.endswith(f"failed: {row.last_error}")
+    scene.started()
+    before = scene.row
+    assert "it was killed" in actions.record_failure(lost, DriverState.LOST, "it was killed")
+    assert (scene.row.epoch, scene.row.state, scene.row.last_error) == (before.epoch, "running", None)
 
 
 def test_a_second_failure_without_a_commit_fails_the_task_with_the_drivers_own_words(scene: Scene) -> None:

@@ -33,6 +33,7 @@ from tidemill.store.write.context import WriteContext
 from tidemill.stream.diagnosis import cause
 from tidemill.stream.driver_status import DriverStatus
 from tidemill.stream.heartbeat import Heartbeat
+from tidemill.stream.jvm_end import jvm_end
 from tidemill.stream.kafka_probe import KafkaProbe
 from tidemill.stream.outage import Recovery, ended_by
 from tidemill.stream.plan.dimensions import register_dimensions
@@ -85,7 +86,7 @@ class Driver:
             self._heartbeat.close("failed", str(error))
             raise
         except Exception as error:  # the JVM or the disk is gone: the heartbeat row has to have the reason
-            self._heartbeat.close("failed", str(cause(error, self.stream)))
+            self._heartbeat.close("failed", str(jvm_end(spark, self.stream) or cause(error, self.stream)))
             raise
         else:
             self._heartbeat.close("stopped", None)

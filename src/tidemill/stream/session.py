@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from pyspark.sql import SparkSession
 
+from tidemill.stream.spark_internals import hide_interrupted_programs
+
 STREAM_CONF = {
     # DATETIME columns are UTC, and so is every session that touches them.
     "spark.sql.session.timeZone": "UTC",
@@ -40,4 +42,6 @@ def stream_session(name: str) -> SparkSession:
     builder = SparkSession.builder.appName(f"tidemill stream {name}")
     for key, value in STREAM_CONF.items():
         builder = builder.config(key, value)
-    return builder.getOrCreate()
+    session = builder.getOrCreate()
+    hide_interrupted_programs(session)
+    return session

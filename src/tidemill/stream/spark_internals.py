@@ -11,7 +11,8 @@ from pathlib import Path
 from typing import Any
 
 from py4j.java_gateway import is_instance_of
-from pyspark.sql import DataFrame
+from py4j.protocol import Py4JError
+from pyspark.sql import DataFrame, SparkSession
 
 from tidemill.errors import SourceError
 
@@ -46,6 +47,31 @@ def batch_end_offsets(checkpoint: Path, batch_id: int, topic: str) -> dict[int, 
     except (OSError, IndexError, KeyError, json.JSONDecodeError) as error:
         raise SourceError("TM-STREAM-CHECKPOINT-UNREADABLE", value=f"{path}: {error!r}") from error
     return {int(partition): int(offset) for partition, offset in ends.items()}
+
+
+def hide_interrupted_programs(spark: SparkSession) -> None:
+    """Keep Hadoop from logging a stack trace when the end of a query interrupts it.
+
+    Without its native library Hadoop starts ``chmod`` for each file that it creates on this machine. Ending a query
+    interrupts its thread, which as a rule is about such a file of the checkpoint, and Hadoop warns of that. The logger
+    has no other messages than warnings; a program that fails is an exception all the same.
+
+    Source: ``joinThread`` and ``runCommand`` in ``hadoop-common/…/util/Shell.java`` of Hadoop 3.5; ``setLogLevel`` in
+    ``core/…/SparkContext.scala`` sets the level of Log4j's root logger only.
+    """
+    assert spark._jvm is not None  # the session has a gateway: it is not one of Spark Connect
+    log4j = spark._jvm.org.apache.logging.log4j
+    log4j.core.config.Configurator.setLevel("org.apache.hadoop.util.Shell", log4j.Level.ERROR)
+
+
+def jvm_answers(spark: SparkSession) -> bool:
+    """Whether the JVM of a session still answers its Python process."""
+    assert spark._jvm is not None  # as above
+    try:
+        spark._jvm.java.lang.System.nanoTime()
+    except (Py4JError, OSError):
+        return False
+    return True
 
 
 def find_shuffle(rows: DataFrame) -> str | None:

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from contextlib import suppress
 from typing import Any
 
 from pymysql.connections import Connection
 
 from tidemill.config import Settings
-from tidemill.errors import StreamError
+from tidemill.errors import Fenced, StreamError
 from tidemill.lifecycle.driver_state import DriverState
 from tidemill.lifecycle.stream_row import FAILING, StreamRow
 from tidemill.spec import Pipeline
@@ -111,9 +112,26 @@ class StreamActions:
         # In this order: if this process ends in between, the failure of a driver that is gone is still recorded later.
         stop_driver(row, grace_seconds=1 if state is DriverState.LOST else 10)
         streams.count_failure(self.connection, row.stream, row.epoch)
+        if state is DriverState.LOST:
+            reason = self._last_words(row, reason)
         sentence = f"the driver of stream {row.stream}, epoch {row.epoch}, failed: {reason}"
-        log_file = readable_log(self.settings, row.log_file) if state is DriverState.LOST and row.log_file else None
-        if log_file is not None and (cause := known_cause(log_file)):
-            sentence += f"; the cause by its log: {cause}"
         incidents.open_incident(self.connection, f"stream {row.stream}", FAILING, sentence)
         return sentence
+
+    def _last_words(self, row: StreamRow, reason: str) -> str:
+        """The reason why a driver was lost, which its heartbeat row has then, too.
+
+        It is what the driver reported itself while it was ended here: its Python process outlives a killed JVM for a
+        moment. Otherwise its log may name the cause, and the row is written on its behalf.
+        """
+        now = streams.read_stream(self.connection, row.stream)
+        if now is not None and (now.heartbeat_epoch, now.state) == (row.epoch, DriverState.FAILED) and now.last_error:
+            return now.last_error
+        log_file = readable_log(self.settings, row.log_file) if row.log_file else None
+        if log_file is not None and (cause := known_cause(log_file)):
+            reason += f"; the cause by its log: {cause}"
+        with suppress(Fenced):  # another driver has the lease by now, and the row
+            heartbeats.report_heartbeat(
+                self.connection, row.stream, row.epoch, DriverState.FAILED, last_error=reason, waiting_for=None
+            )
+        return reason
