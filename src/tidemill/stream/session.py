@@ -14,6 +14,8 @@ STREAM_CONF = {
     # Java's just-in-time compiler leaves longer methods alone, and one of a wide schema would be interpreted: a decoded
     # record then costs twice as much. Beyond this limit Spark generates several methods instead of one.
     "spark.sql.codegen.hugeMethodLimit": "8000",
+    # An author's SQL is run as it is written: "${…}" in it is no variable, and reads no environment.
+    "spark.sql.variable.substitute": "false",
     "spark.sql.execution.arrow.maxRecordsPerBatch": "50000",
     # The plan has no shuffle to adapt; re-planning only delays small batches.
     "spark.sql.adaptive.enabled": "false",

@@ -43,6 +43,7 @@ _RESERVED = {
     "spark.speculation": "remove it: the database would reject one of two attempts of a task",
     "spark.sql.session.timeZone": "remove it: all times are UTC",
     "spark.sql.ansi.": "remove it: one value that cannot be converted must not stop the stream",
+    "spark.sql.variable.": "remove it: SQL is run as it is written",
     "spark.sql.adaptive.": _NO_SHUFFLE,
     "spark.sql.autoBroadcastJoinThreshold": _NO_SHUFFLE,
     "spark.sql.execution.arrow.": "use source.max_bytes_per_batch, which limits what one transaction takes",

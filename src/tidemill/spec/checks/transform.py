@@ -1,5 +1,6 @@
-"""Parses and checks a transform: one row-wise SELECT, rewritten so that the stream counts every record.
+"""Checks a transform, one row-wise SELECT, and adds columns to its text so that the stream counts every record.
 
+Spark runs the author's own text; it is cut at ``FROM`` and ``WHERE`` and put together again, with what is added. So
 ``WHERE`` becomes a column: a record that the author filters out still reaches the writer. So the ledger knows for each
 commit how many records were filtered, and a partition whose every record is filtered still moves its offset.
 """
@@ -9,9 +10,10 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from sqlglot import exp
+from sqlglot.tokenizer_core import Token, TokenType
 
 from tidemill.errors import SpecError
-from tidemill.spec.checks.parsing import parse_select
+from tidemill.spec.checks.parsing import outside_parentheses, parse_select, tokens_of
 
 RECORDS = "records"
 """Name of the decoded records in a transform."""
@@ -68,7 +70,8 @@ def parse_transform(sql: str, file: str, dimensions: tuple[str, ...]) -> Transfo
     _check_clauses(select, file)
     _check_row_wise(select, file)
     _check_tables(select, file, dimensions)
-    return Transform(_with_counted_records(select), _columns(select, file))
+    columns = _columns(select, file)
+    return Transform(_with_counted_records(sql, file, select), columns)
 
 
 def _check_clauses(select: exp.Select, file: str) -> None:
@@ -78,9 +81,10 @@ def _check_clauses(select: exp.Select, file: str) -> None:
     for key, value in select.args.items():
         if value and key not in _ALLOWED_CLAUSES:
             raise _clause_error(file, key.removesuffix("_").upper(), value, _NO_SHUFFLE)
-    sample = select.find(exp.TableSample)
-    if sample is not None:
-        raise _clause_error(file, "TABLESAMPLE", sample, _NO_SHUFFLE)
+    for kind, clause in ((exp.TableSample, "TABLESAMPLE"), (exp.Pivot, "PIVOT"), (exp.QueryTransform, "TRANSFORM")):
+        found = select.find(kind)
+        if found is not None:
+            raise _clause_error(file, clause, found, _NO_SHUFFLE)
 
 
 def _clause_error(file: str, clause: str, value: object, alternative: str) -> SpecError:
@@ -108,8 +112,8 @@ def _columns(select: exp.Select, file: str) -> tuple[str, ...]:
 
 
 def _check_tables(select: exp.Select, file: str, dimensions: tuple[str, ...]) -> None:
-    source = select.find(exp.From)
-    if source is None or not isinstance(source.this, exp.Table) or source.this.name != RECORDS:
+    source = select.args.get("from_")
+    if source is None or source.this.name != RECORDS or not _is_plain(source.this):
         raise SpecError(
             "TM-SPEC-TRANSFORM-SOURCE", value=_excerpt(select if source is None else source), file=file, records=RECORDS
         )
@@ -121,16 +125,50 @@ def _check_tables(select: exp.Select, file: str, dimensions: tuple[str, ...]) ->
             raise SpecError("TM-SPEC-TRANSFORM-NO-DIMENSION", value=join.this.name, file=file, known=known)
 
 
-def _with_counted_records(select: exp.Select) -> str:
-    counted = select.copy()
-    where = counted.args.get("where")
-    source = counted.find(exp.From)
-    assert source is not None  # _check_tables has checked it
-    kept: exp.Expr = exp.true() if where is None else exp.func("COALESCE", where.this.copy(), exp.false())
-    counted.set("where", None)
-    records = source.this.alias_or_name
-    record = exp.func("STRUCT", exp.Column(this=exp.Star(), table=exp.to_identifier(records)))
-    return counted.select(exp.alias_(kept, KEPT), exp.alias_(record, RECORD)).sql(dialect="spark")
+def _is_plain(table: exp.Expr) -> bool:
+    """Whether it is a name with or without an alias; an alias that names columns would rename the record's fields."""
+    alias = table.args.get("alias")
+    given = {key for key, value in table.args.items() if value}
+    return isinstance(table, exp.Table) and given <= {"this", "alias"} and not (alias and alias.args.get("columns"))
+
+
+def _with_counted_records(sql: str, file: str, select: exp.Select) -> str:
+    tokens = tokens_of(file, sql, "spark")
+    start, source, where, end = _clauses(sql, file, select, tokens)
+    columns, kept = sql[start.end + 1 : source.start], "true"
+    if where is not None:
+        kept = f"COALESCE((\n{sql[where.end + 1 : end]}\n), false)"
+    read = sql[source.end + 1 : where.start if where else end]
+    records = select.args["from_"].this
+    name = records.args["alias"].this if records.args.get("alias") else records.this
+    alias = "`" + str(name.this).replace("`", "``") + "`"
+    # The author's text may end in a comment that lasts until the end of its line.
+    return f"SELECT{columns}\n, {kept} AS {KEPT}, struct({alias}.*) AS {RECORD}\nFROM{read}\n"
+
+
+def _clauses(sql: str, file: str, select: exp.Select, tokens: list[Token]) -> tuple[Token, Token, Token | None, int]:
+    """The keywords SELECT, FROM and WHERE of the text, and the end of its last clause.
+
+    Raises:
+        SpecError: the tokens do not show the clauses of the syntax tree.
+    """
+    top = list(outside_parentheses(tokens))
+    # FROM is the last word before the name of the records; IS DISTINCT FROM has the same word.
+    name_start = int(select.args["from_"].this.this.meta["start"])
+    before = [token for _, token in top if token.start < name_start]
+    wheres = [token for _, token in top if token.token_type is TokenType.WHERE]
+    ends = [token.start for token in tokens if token.token_type is TokenType.SEMICOLON]
+    condition = select.args.get("where")
+    in_order = [token for token in wheres if token.start > name_start]
+    if (
+        not before
+        or any(token.token_type is TokenType.PIPE_GT for token in tokens)
+        or (before[0].token_type, before[-1].token_type) != (TokenType.SELECT, TokenType.FROM)
+        or len(wheres) != bool(condition)
+        or in_order != wheres
+    ):
+        raise SpecError("TM-SPEC-TRANSFORM-CLAUSES-UNCLEAR", value=sql.strip()[:120], file=file, records=RECORDS)
+    return before[0], before[-1], wheres[0] if wheres else None, ends[0] if ends else len(sql)
 
 
 def _excerpt(node: object) -> str:
