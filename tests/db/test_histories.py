@@ -15,7 +15,7 @@ from hypothesis import settings as how
 
 from support import histories
 from support.histories import History
-from support.merges import ENTITY, EVENT, STALE, Commit, Entry, Held, Model, Record, Row
+from support.merges import ENTITY, EVENT, STALE, Commit, Entry, Held, Model, Record, Row, Turn
 from support.recording import COUNTED, Comparison, Player, make_pipeline
 from tidemill.config import Account, Settings
 from tidemill.errors import Fenced
@@ -47,7 +47,10 @@ def play(player: Player, history: History) -> list[str]:
     commits = player.numbers.commits
     found = []
     for order in history.orders():
-        if not isinstance(order, Commit):
+        if isinstance(order, Turn):
+            model.turn(order.number)
+            player.turn(order.number)
+        elif not isinstance(order, Commit):
             player.acquire_lease(order.version)
         elif order.refused:
             with pytest.raises(Fenced):
@@ -85,11 +88,28 @@ def test_a_replayed_event_replaces_the_later_one_of_its_key(players: dict[tuple[
     assert play(players[history.tables], history) == []
 
 
+@pytest.mark.parametrize("first", [1, 2])
+def test_a_stream_that_turns_to_another_topic_and_back_compares_no_coordinates(
+    players: dict[tuple[str, ...], Player], first: int
+) -> None:
+    """Each turn is a generation: no new record is dropped as older, and a tombstone deletes the other topic's row."""
+    log = (Record("row", seen=60), Record("tombstone"), Record("row", seen=61))
+    steps = (("cut", 0, first), ("turn",), ("cut", 0, 3), ("turn",), ("cut", 0, 1), ("turn",), ("turn",))
+    assert play(players[(ENTITY,)], History((ENTITY,), (log,), steps)) == []
+
+
 class _LateEvent(Model):
     """The event that was written first stays, whatever came before it in Kafka."""
 
     def is_first(self, held: Held, partition: int, offset: int) -> bool:
         return False
+
+
+class _OldCoordinates(Model):
+    """Coordinates mean the same after the stream has read another topic."""
+
+    def is_of_this_turn(self, held: Held) -> bool:
+        return True
 
 
 class _Equal(Model):

@@ -12,7 +12,7 @@ from typing import Any
 
 from hypothesis import strategies as st
 
-from support.merges import ENTITY, EVENT, GAP, POISON, ROW, TOMBSTONE, Commit, Model, Record, TakeOver
+from support.merges import ENTITY, EVENT, GAP, POISON, ROW, TOMBSTONE, Commit, Model, Record, TakeOver, Turn
 
 
 @dataclass(frozen=True)
@@ -24,7 +24,7 @@ class History:
     """What each partition holds in the end."""
     steps: tuple[tuple[Any, ...], ...]
 
-    def orders(self) -> list[TakeOver | Commit]:
+    def orders(self) -> list[TakeOver | Turn | Commit]:
         """The history as the writer sees it. Ends with everything committed."""
         return list(_Plan(self).run())
 
@@ -33,14 +33,28 @@ class _Plan:
     """Turns steps into orders: knows positions, epochs and batch numbers."""
 
     def __init__(self, history: History) -> None:
-        self.logs, self.steps = history.logs, history.steps
-        self.positions = [0] * len(self.logs)
+        self.steps = history.steps
+        self.topics = (history.logs, tuple(log[::-1] for log in history.logs))
+        """The other topic has the same records in another order, so that its coordinates are those of other keys."""
+        self.read = tuple([0] * len(history.logs) for _ in self.topics)
+        """Topic -> partition -> position."""
+        self.turns = 0
         self.epoch, self.version, self.batch_id, self.replays = 1, 1, 0, 0
         self.last: dict[int, Commit] = {}
         """Partition -> the newest commit of this epoch."""
         self.last_replay: Commit | None = None
 
-    def run(self) -> Iterator[TakeOver | Commit]:
+    @property
+    def logs(self) -> tuple[tuple[Record, ...], ...]:
+        """The partitions of the topic that the stream reads."""
+        return self.topics[self.turns % 2]
+
+    @property
+    def positions(self) -> list[int]:
+        """The positions in the topic that the stream reads."""
+        return self.read[self.turns % 2]
+
+    def run(self) -> Iterator[TakeOver | Turn | Commit]:
         for name, *given in self.steps:
             yield from getattr(self, name)(*given)
         for partition in range(len(self.logs)):
@@ -52,7 +66,7 @@ class _Plan:
         start = self.positions[partition]
         records = self.logs[partition][start : start + count]
         if records:
-            order = Commit(self.epoch, self.version, self.batch_id, partition, start, records)
+            order = Commit(self.epoch, self.version, self.batch_id, partition, start, records, turn=self.turns)
             self.positions[partition], self.last[partition] = order.until, order
             self.batch_id += 1
             yield order
@@ -69,13 +83,20 @@ class _Plan:
         self.last = {}
         yield TakeOver(self.version)
 
+    def turn(self) -> Iterator[TakeOver | Turn]:
+        """``source.topic`` is edited: the next driver reads the other topic, from where the stream left it."""
+        yield from self.restart(newer=True)
+        self.turns += 1
+        self.last_replay = None
+        yield Turn(self.turns)
+
     def ghost(self, partition: int) -> Iterator[Commit]:
         """The driver before this one wakes up and goes on where the stream stands."""
         partition %= len(self.logs)
         start = self.positions[partition]
         if self.epoch > 1 and start < len(self.logs[partition]):
             rest = self.logs[partition][start:]
-            yield Commit(self.epoch - 1, self.version, 0, partition, start, rest, refused=True)
+            yield Commit(self.epoch - 1, self.version, 0, partition, start, rest, refused=True, turn=self.turns)
 
     def replay(self, partition: int, start: int, count: int, newer: bool, every: int) -> Iterator[Commit]:
         """A range is read once more beside the stream, by the same or by a newer pipeline version."""
@@ -84,7 +105,9 @@ class _Plan:
         if records:
             self.replays += 1
             chosen = None if every == 1 else frozenset(range(start, start + len(records), every))
-            order = Commit(0, self.version + newer, 0, partition, start, records, self.replays, chosen)
+            order = Commit(
+                *(0, self.version + newer, 0, partition, start, records, self.replays, chosen), turn=self.turns
+            )
             self.last_replay = order
             yield order
 
@@ -138,6 +161,7 @@ _steps = st.one_of(
     ),
     st.tuples(st.just("correct"), _partition),
     st.tuples(st.just("replay_again")),
+    st.tuples(st.just("turn")),
 )
 
 
@@ -151,6 +175,8 @@ def histories() -> st.SearchStrategy[History]:
 def run(model: Model, history: History) -> Model:
     """A model with the history in it."""
     for order in history.orders():
-        if isinstance(order, Commit) and not order.refused:
+        if isinstance(order, Turn):
+            model.turn(order.number)
+        elif isinstance(order, Commit) and not order.refused:
             model.commit(order)
     return model

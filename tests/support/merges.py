@@ -85,6 +85,16 @@ class Held:
     partition: int
     offset: int
     version: int
+    turn: int = 0
+    """Of the commit that wrote it."""
+
+
+@dataclass(frozen=True)
+class Turn:
+    """The stream turns to the other topic."""
+
+    number: int
+    """How often it has turned by now."""
 
 
 @dataclass(frozen=True)
@@ -109,6 +119,8 @@ class Commit:
     """Offsets that the replay asked for; None for all of the range."""
     refused: bool = False
     """The writer has to refuse it."""
+    turn: int = 0
+    """How often the stream had turned to another topic."""
 
     @property
     def until(self) -> int:
@@ -148,10 +160,22 @@ class Model:
     rows: dict[str, dict[Any, Held]] = field(default_factory=lambda: {ENTITY: {}, EVENT: {}})
     markers: dict[Any, tuple[int, int, int]] = field(default_factory=dict)
     """Key of the entity table -> commit, partition and offset of its newest tombstone."""
-    quarantine: dict[tuple[int, int], dict[str, Any]] = field(default_factory=dict)
+    quarantine: dict[tuple[int, int, int], dict[str, Any]] = field(default_factory=dict)
+    """Turn, partition and offset -> what is known of the record."""
     ledger: list[Entry] = field(default_factory=list)
     fates: dict[str, dict[int, str]] = field(default_factory=dict)
     """Table -> offset -> what became of it, in the commit at hand."""
+    turned: int = 0
+    """How often the stream has turned to another topic."""
+
+    def turn(self, number: int) -> None:
+        """The coordinates of what was read before are of another topic, or of the same one before the other."""
+        self.turned = number
+        self.markers = {}
+
+    def is_of_this_turn(self, held: Held) -> bool:
+        """Whether the coordinates of a row can be compared with those of the records that are read now."""
+        return held.turn == self.turned
 
     def commit(self, order: Commit) -> Entry:
         """Settle one commit; one that was made before is only told again."""
@@ -219,7 +243,8 @@ class Model:
 
     def is_before(self, held: Held, partition: int, offset: int) -> bool:
         """Whether a tombstone means this row: not one that came after it in its own partition."""
-        return held.partition != partition or held.offset < offset
+        later = self.is_of_this_turn(held) and held.partition == partition and held.offset >= offset
+        return not later
 
     def is_known(self, order: Commit, key: Any, offset: int) -> bool:
         """Whether this tombstone, or a later one of its partition, has been applied."""
@@ -239,7 +264,7 @@ class Model:
             best = self.newest(table, rows, offsets)
             held = self.rows[table].get(key)
             if held is None or self.replaces(table, order, best, rows[best], held):
-                self.rows[table][key] = Held(rows[best], number, order.partition, best, order.version)
+                self.rows[table][key] = Held(rows[best], number, order.partition, best, order.version, self.turned)
                 self.fates[table][best] = WRITTEN
 
     def newest(self, table: str, rows: dict[int, Row], offsets: list[int]) -> int:
@@ -250,7 +275,8 @@ class Model:
 
     def replaces(self, table: str, order: Commit, offset: int, row: Row, held: Held) -> bool:
         """Whether a row replaces the one that is there."""
-        corrected = (held.partition, held.offset) == (order.partition, offset) and held.version < order.version
+        same = (held.partition, held.offset) == (order.partition, offset) and self.is_of_this_turn(held)
+        corrected = same and held.version < order.version
         if table == EVENT:
             return corrected or self.is_first(held, order.partition, offset)
         return corrected or row.seen > held.row.seen
@@ -258,18 +284,18 @@ class Model:
     def is_first(self, held: Held, partition: int, offset: int) -> bool:
         """Whether a replayed event comes before the row of its key in Kafka: it was in quarantine when that was
         written, and a stream that could read it from the beginning would have kept it."""
-        return held.partition == partition and held.offset > offset
+        return held.partition == partition and held.offset > offset and self.is_of_this_turn(held)
 
     def set_aside(self, order: Commit, number: int, bad: set[int]) -> None:
         """Keep what can be no row; what a replay made sound is resolved."""
         for offset in sorted(bad):
             record = order.records[offset - order.start]
             new = {"commit": number, "replay": order.replay, "resolved": None, "record": record}
-            found = self.quarantine.setdefault((order.partition, offset), new)
+            found = self.quarantine.setdefault((order.turn, order.partition, offset), new)
             found |= {"version": order.version, "resolved": None}
         if order.replay is not None:
             for offset, _ in order.wanted():
-                found = self.quarantine.get((order.partition, offset), {"resolved": 0})
+                found = self.quarantine.get((order.turn, order.partition, offset), {"resolved": 0})
                 if offset not in bad and found["resolved"] is None:
                     found["resolved"] = number
 

@@ -22,6 +22,7 @@ from tidemill.store.control import leases, ledger
 from tidemill.store.maintenance.verify import verify
 from tidemill.store.write.context import Range, WriteContext
 from tidemill.store.write.transaction import Batch, Counts, Rejected, write_batch
+from tidemill.stream.start_offsets import turn_to_topic
 
 COLUMNS = ("id", "code", "team", "points", "amount", "seen")
 COUNTED = ("written", "duplicate", "stale", "filtered", "quarantined", "gap", "unselected")
@@ -107,6 +108,8 @@ class Numbers:
 
     commits: dict[int, int] = field(default_factory=dict)
     replays: dict[int, int] = field(default_factory=dict)
+    generations: dict[int, tuple[str, int]] = field(default_factory=dict)
+    """How often the stream had turned to another topic -> topic and generation."""
 
 
 class Comparison:
@@ -151,13 +154,27 @@ class Comparison:
     def quarantine(self, numbers: Numbers | None = None) -> list[str]:
         """Differences of what was set aside; without ``numbers`` only of which records these are."""
         columns = ["partition_id", "record_offset"]
-        expected: Counter[Any] = Counter(self.model.quarantine.keys())
+        expected: Counter[Any] = Counter(place[1:] for place in self.model.quarantine)
         if numbers is not None:
             commits, replays = numbers.commits, numbers.replays
-            columns += ["commit_id", "replay_id", "pipeline_version", "resolved_commit", "value_bytes"]
+            columns += [
+                "topic",
+                "generation",
+                "commit_id",
+                "replay_id",
+                "pipeline_version",
+                "resolved_commit",
+                "value_bytes",
+            ]
             expected = Counter(
                 (
-                    *(*place, commits[aside["commit"]], replays.get(aside["replay"] or 0), aside["version"]),
+                    *(
+                        *place[1:],
+                        *numbers.generations[place[0]],
+                        commits[aside["commit"]],
+                        replays.get(aside["replay"] or 0),
+                        aside["version"],
+                    ),
                     *(commits.get(aside["resolved"] or 0), _size(aside["record"])),
                 )
                 for place, aside in self.model.quarantine.items()
@@ -166,11 +183,16 @@ class Comparison:
 
     def ledger(self, numbers: Numbers) -> list[str]:
         """Differences of the commits and of what they say of each table."""
-        identity = ["id", "epoch", "replay_id", "pipeline_version", "batch_id", "partition_id"]
+        identity = ["id", "topic", "generation", "epoch", "replay_id", "pipeline_version", "batch_id", "partition_id"]
         columns = [*identity, "from_offset", "until_offset", *(f"{name}_rows" for name in COUNTED)]
         expected = Counter(
             (
-                *(numbers.commits[number], order.epoch, numbers.replays.get(order.replay or 0)),
+                *(
+                    numbers.commits[number],
+                    *numbers.generations[order.turn],
+                    order.epoch,
+                    numbers.replays.get(order.replay or 0),
+                ),
                 *(order.version, order.batch_id, order.partition),
                 *(order.start, order.until, *(entry.counts[name] for name in COUNTED)),
             )
@@ -238,20 +260,36 @@ class Player:
                 " ON c.id = t.commit_id WHERE c.stream = %s",
                 (self.name,),
             )
-            for table in ("commits", "ledger_sums", "quarantine", "offsets", "leases", "replays"):
+            for table in ("commits", "ledger_sums", "quarantine", "offsets", "leases", "replays", "topics"):
                 cursor.execute(f"DELETE FROM {control_plane}.{table} WHERE stream = %s", (self.name,))
             self.connection.commit()
-        ledger.begin_at(self.connection, self.name, self.name, dict.fromkeys(range(partitions), 0))
         self.acquire_lease(1)
-        self.numbers = Numbers()
+        self.numbers, self._partitions = Numbers(), partitions
+        self.turn(0)
 
     def acquire_lease(self, version: int) -> None:
         """A driver of this version is the newest."""
-        leases.acquire_lease(self.connection, self.name, version, "a history")
+        self._epoch = leases.acquire_lease(self.connection, self.name, version, "a history")
+
+    def turn(self, number: int) -> None:
+        """The newest driver reads the topic of the stream's name, or the other one, as it does when it starts."""
+        topic = self.name if number % 2 == 0 else f"{self.name}.other"
+        source = self.pipeline.source.model_copy(update={"topic": topic})
+        self.pipeline = self.pipeline.model_copy(update={"source": source})
+        context = WriteContext(self.name, self._epoch, 1, topic)
+        self._topic = turn_to_topic(self.connection, self.settings, self.pipeline, context, f"id of {topic}"[:32])
+        ledger.begin_at(self.connection, self.name, topic, dict.fromkeys(range(self._partitions), 0))
+        self.numbers.generations[number] = (topic, self._topic.generation)
 
     def write(self, order: Commit) -> Counts:
         """What a task of the order's driver, or of its replay, does."""
-        write_context = WriteContext(self.name, order.epoch, order.version, self.name, replay_id=self._replay(order))
+        topic, generation = self.numbers.generations[order.turn]
+        write_context = WriteContext(
+            *(self.name, order.epoch, order.version, topic),
+            generation=generation,
+            since_commit=self._topic.since_commit,
+            replay_id=self._replay(order),
+        )
         raw = dict(order.wanted())
 
         def read_raw(offsets: Iterable[int]) -> Iterator[Rejected]:

@@ -46,9 +46,9 @@ class Start:
     topic_id: str
     """Kafka's identifier of the topic that the positions belong to."""
     generation: int
-    """Counts the topics of this name that the stream has read, from 1 on."""
+    """Counts the topics of this name that the stream has read, and its turns back to it from another one, from 1 on."""
     since_commit: int
-    """The newest commit of the stream when it first read this topic."""
+    """The newest commit of the stream when it began to read this generation."""
 
 
 @dataclass(frozen=True)
@@ -172,21 +172,21 @@ def _report(connection: Connection[Any], subject: str, kind: str, message: str) 
 
 
 @dataclass(frozen=True)
-class _Topic:
-    """A row of ``topics``."""
+class RegisteredTopic:
+    """A row of ``topics``: which generation of a topic a stream reads."""
 
     topic_id: str
     generation: int
     since_commit: int
 
 
-def _read_topic(connection: Connection[Any], stream: str, topic: str) -> _Topic | None:
+def _read_topic(connection: Connection[Any], stream: str, topic: str) -> RegisteredTopic | None:
     with translated(), connection.cursor() as cursor:
         cursor.execute(
             "SELECT topic_id, generation, since_commit FROM topics WHERE stream = %s AND topic = %s", (stream, topic)
         )
         row = cursor.fetchone()
-    return _Topic(str(row[0]), int(row[1]), int(row[2])) if row else None
+    return RegisteredTopic(str(row[0]), int(row[1]), int(row[2])) if row else None
 
 
 def _register_topic(
@@ -195,16 +195,14 @@ def _register_topic(
     settings: Settings,
     pipeline: Pipeline,
     write_context: WriteContext,
-) -> _Topic:
+) -> RegisteredTopic:
     """The topic that exists now, as the control plane has it from here on."""
     known = _read_topic(connection, write_context.stream, write_context.topic)
     current_id = topic_id(client, write_context.topic)
     subject = f"stream {write_context.stream}"
-    if known is None:
-        return _register_first_topic(connection, settings, pipeline, write_context, current_id)
-    if known.topic_id == current_id:
+    if known is None or known.topic_id == current_id:
         close_incident(connection, subject, TOPIC_RECREATED)
-        return known
+        return turn_to_topic(connection, settings, pipeline, write_context, current_id)
     error = _recreated_error(pipeline, known.topic_id, current_id)
     if pipeline.source.on_data_loss == "fail":
         _report(connection, subject, TOPIC_RECREATED, str(error))
@@ -221,16 +219,61 @@ def _register_topic(
     return topic
 
 
+def turn_to_topic(
+    connection: Connection[Any], settings: Settings, pipeline: Pipeline, write_context: WriteContext, current_id: str
+) -> RegisteredTopic:
+    """Register that the stream reads a topic: a first one, the same as before, or one that it has read before another.
+
+    Each turn from another topic begins a generation, because the coordinates of the rows that were written meanwhile
+    are of the other topic. The positions stay: the stream continues where it left the topic.
+
+    Args:
+        connection: autocommit, as the stream account, in the control schema.
+        settings: schemas.
+        pipeline: whose stream.
+        write_context: of the epoch that has the lease. Its generation and its ``since_commit`` are not read.
+        current_id: Kafka's id of the topic, which is not another one than that of the topic of this name before.
+
+    Raises:
+        Fenced: another driver has acquired the lease.
+    """
+    known = _read_topic(connection, write_context.stream, write_context.topic)
+    if known is None:
+        return _register_first_topic(connection, settings, pipeline, write_context, current_id)
+    if not _has_read_another(connection, write_context, known):
+        return known
+    with _transaction(connection, write_context) as cursor:
+        topic = _register_next_topic(cursor, write_context, known, current_id)
+        _empty_deletion_tables(cursor, settings, pipeline)
+    return topic
+
+
+def _has_read_another(connection: Connection[Any], write_context: WriteContext, known: RegisteredTopic) -> bool:
+    """Whether the stream has committed records of another topic since it read this one, or has turned to one."""
+    stream, topic = write_context.stream, write_context.topic
+    with translated(), connection.cursor() as cursor:
+        cursor.execute("SELECT topic FROM commits WHERE stream = %s ORDER BY id DESC LIMIT 1", (stream,))
+        newest = cursor.fetchone()
+        cursor.execute(
+            "SELECT COUNT(*) FROM topics WHERE stream = %s AND topic <> %s AND since_commit > %s",
+            (stream, topic, known.since_commit),
+        )
+        (later,) = cursor.fetchone() or (0,)
+    return bool(later) or (newest is not None and newest[0] != topic)
+
+
 def _recreated_message(connection: Connection[Any], write_context: WriteContext, error: StreamError) -> str:
     ends = sorted(ledger.positions(connection, write_context.stream, write_context.topic).items())
     read = ", ".join(f"partition {partition}: {offset}" for partition, offset in ends[:_NAMED_RANGES])
     return f"{error.what}: {error.value}; the old topic was read up to {read}, the new one is read from its beginning"
 
 
-def _register_next_topic(cursor: Cursor, write_context: WriteContext, known: _Topic, current_id: str) -> _Topic:
+def _register_next_topic(
+    cursor: Cursor, write_context: WriteContext, known: RegisteredTopic, current_id: str
+) -> RegisteredTopic:
     cursor.execute("SELECT COALESCE(MAX(id), 0) FROM commits WHERE stream = %s", (write_context.stream,))
     (newest,) = cursor.fetchone() or (0,)
-    topic = _Topic(current_id, known.generation + 1, int(newest))
+    topic = RegisteredTopic(current_id, known.generation + 1, int(newest))
     cursor.execute(
         "UPDATE topics SET topic_id = %s, generation = %s, since_commit = %s"
         " WHERE stream = %s AND topic = %s AND topic_id = %s",
@@ -250,11 +293,11 @@ def _register_next_topic(cursor: Cursor, write_context: WriteContext, known: _To
 
 def _register_first_topic(
     connection: Connection[Any], settings: Settings, pipeline: Pipeline, write_context: WriteContext, current_id: str
-) -> _Topic:
+) -> RegisteredTopic:
     stream, name = write_context.stream, write_context.topic
     # If the stream read another topic before, the coordinates of its older rows do not belong to this one.
     is_new = not ledger.positions(connection, stream, name)
-    topic = _Topic(current_id, 1, ledger.last_commit(connection, stream) if is_new else 0)
+    topic = RegisteredTopic(current_id, 1, ledger.last_commit(connection, stream) if is_new else 0)
     with _transaction(connection, write_context) as cursor:
         cursor.execute(
             "INSERT INTO topics (stream, topic, topic_id, generation, since_commit) VALUES (%s, %s, %s, %s, %s)",

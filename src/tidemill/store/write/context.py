@@ -56,7 +56,7 @@ class WriteContext:
     pipeline_version: int
     topic: str
     generation: int = 1
-    """The generation of the topic, which counts how often it was recreated, from 1."""
+    """The generation of the topic, which counts how often it was recreated or turned to again, from 1."""
     since_commit: int = 0
     """The newest commit when the stream began to read this generation: the offsets of older commits are of other
     records."""
