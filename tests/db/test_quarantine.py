@@ -20,6 +20,8 @@ from support.writes import Writer
 from tidemill.config import Settings
 from tidemill.kafka import clients
 from tidemill.kafka.fetch_records import fetch_records
+from tidemill.spec.schema import Quarantine
+from tidemill.store.maintenance.run import maintain
 from tidemill.store.write.ledger_rows import Rejected
 from tidemill.store.write.transaction import write_batch
 from tidemill.stream.task import RejectedRecords
@@ -71,6 +73,53 @@ def stored(writer: Writer) -> tuple[int, int]:
         f" FROM {writer.settings.db_control}.quarantine WHERE stream = '{writer.pipeline.name}'"
     )
     return int(records), int(size)
+
+
+def test_above_the_bytes_of_a_day_coordinates_and_reason_are_kept(entity: Writer) -> None:
+    """Of all partitions together, whether the task or the database rejects the records; one incident a day."""
+    limit = Quarantine(max_bytes_per_day=20)
+    entity.pipeline = entity.pipeline.model_copy(update={"quarantine": limit})
+    name, fetched = entity.pipeline.name, list[int]()
+
+    def bad(partition: int, number: int) -> tuple[Rejected, ...]:
+        start = entity.positions.get(partition, 0)
+        return tuple(Rejected(start + n, "bad", 1, b"k", b"123456789") for n in range(number))
+
+    def read_raw(offsets: Iterable[int]) -> Iterator[Rejected]:
+        fetched.extend(offsets)
+        return (Rejected(offset, "", 1, b"k", b"123456789") for offset in fetched)
+
+    def kept() -> list[tuple[object, ...]]:
+        return entity.query(
+            "SELECT partition_id, record_offset, record_value, record_at IS NULL, reason"
+            f" FROM {entity.settings.db_control}.quarantine WHERE stream = '{name}' ORDER BY id"
+        )
+
+    def incidents() -> list[tuple[object, ...]]:
+        return entity.query(
+            f"SELECT kind, closed_at IS NULL FROM {entity.settings.db_control}.incidents"
+            f" WHERE subject = 'stream {name}' ORDER BY id"
+        )
+
+    entity.write([], 0, rejected=bad(0, 1))
+    assert incidents() == []
+    entity.write([], 1, rejected=bad(1, 2))
+    assert kept() == [(0, 0, b"123456789", 0, "bad"), (1, 0, b"123456789", 0, "bad"), (1, 1, None, 1, "bad")]
+    entity.write([], 1, rejected=bad(1, 1))
+    batch = entity.batch([(7, REFUSED, 1, 7)], 2)
+    counts = write_batch(entity.settings, entity.pipeline, entity.write_context, batch, read_raw=read_raw)
+    assert (counts.quarantined, fetched) == (1, []), "bytes that are not kept are not read"
+    assert [row[2:4] for row in kept()[3:]] == [(None, 1), (None, 1)]
+    assert incidents() == [("quarantine-full", 1)]
+    assert entity.verify() == []
+
+    with entity.connection.cursor() as cursor:  # a day later
+        for change in ("incidents SET opened_at = opened_at", "quarantine_bytes SET day = day"):
+            cursor.execute(f"UPDATE {change} - INTERVAL 1 DAY")
+    maintain(entity.connection, entity.settings, entity.pipeline)
+    assert incidents() == [("quarantine-full", 0)]
+    entity.write([], 3, rejected=bad(3, 1))
+    assert kept()[-1] == (3, 0, b"123456789", 0, "bad")
 
 
 def make_topic(settings: Settings, name: str, records: Iterable[bytes]) -> None:

@@ -136,10 +136,12 @@ class Slo(_Frozen):
 
 
 class Quarantine(_Frozen):
-    """What the share of quarantined records does to the stream."""
+    """What many quarantined records do to the stream, and how much of them is kept."""
 
     pause_at: Annotated[float, Field(gt=0, le=1)] | None = None
     """Share of the newest 1,000 records, of at least 100, at which the stream is stopped; None for never."""
+    max_bytes_per_day: Annotated[int, Field(ge=0)] = 4 * 2**30
+    """Bytes of keys, values and headers that are kept each day (UTC); of further records coordinates and reason."""
 
 
 class Train(_Frozen):

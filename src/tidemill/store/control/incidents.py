@@ -8,6 +8,9 @@ from pymysql.connections import Connection
 
 from tidemill.store.connection import translated
 
+QUARANTINE_FULL = "quarantine-full"
+"""Kind of the incident that is open while a stream's quarantine keeps no more bytes on this day."""
+
 
 def open_incident(connection: Connection[Any], subject: str, kind: str, message: str) -> None:
     """Open an incident, unless one of this subject and kind is open."""

@@ -25,6 +25,7 @@ KEPT = {
     "commits": "TIDEMILL_LEDGER_DAYS: older ones are merged into one row for each partition and pipeline version",
     "commit_tables": "TIDEMILL_LEDGER_DAYS: merged with their commits",
     "quarantine": "TIDEMILL_QUARANTINE_DAYS",
+    "quarantine_bytes": "TIDEMILL_HISTORY_DAYS",
     "decisions": "TIDEMILL_HISTORY_DAYS",
     "drift": "TIDEMILL_HISTORY_DAYS, with its refresh",
     "evaluations": "TIDEMILL_HISTORY_DAYS, with its refresh",
@@ -47,6 +48,7 @@ KEPT = {
 
 _OVER = {
     "incidents": "closed_at < %(cutoff)s",
+    "quarantine_bytes": "stream = %(pipeline)s AND day < %(cutoff)s",
     "replays": "stream = %(pipeline)s AND ended_at < %(cutoff)s AND state IN ('done', 'failed')",
 }
 _MODELS = """

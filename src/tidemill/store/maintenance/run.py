@@ -17,6 +17,7 @@ from tidemill.errors import Fenced
 from tidemill.spec.schema import Pipeline
 from tidemill.spec.tombstones import deletes_from
 from tidemill.store.connection import translated
+from tidemill.store.control.incidents import QUARANTINE_FULL
 from tidemill.store.maintenance.compaction import compact
 from tidemill.store.maintenance.history import remove_history
 from tidemill.store.maintenance.retention import MaintainedTable, purge_quarantined, remove_old_markers, remove_old_rows
@@ -64,6 +65,8 @@ def maintain(
     result.removed_history = remove_history(
         connection, pipeline.name, now - timedelta(days=settings.history_days), dry_run=dry_run
     )
+    if not dry_run:
+        _close_full_quarantine(connection, pipeline.name)
     _maintain_tables(connection, settings, pipeline, (now, dry_run), result)
     if _replaying(connection, pipeline.name):
         result.notes.append("a replay is running: deletion markers and quarantine were left unchanged")
@@ -102,6 +105,16 @@ def _maintain_tables(
     for name in deletes_from(pipeline):
         maintained = MaintainedTable(connection, settings.db_data, pipeline, name, version)
         result.removed_markers[name] = remove_old_markers(maintained, commit, dry_run=dry_run)
+
+
+def _close_full_quarantine(connection: Connection[Any], stream: str) -> None:
+    """Close yesterday's incident: on another day the quarantine keeps bytes again."""
+    with translated(), connection.cursor() as cursor:
+        cursor.execute(
+            "UPDATE incidents SET closed_at = UTC_TIMESTAMP(6)"
+            " WHERE subject = %s AND kind = %s AND closed_at IS NULL AND opened_at < UTC_DATE()",
+            (f"stream {stream}", QUARANTINE_FULL),
+        )
 
 
 def _now(connection: Connection[Any]) -> datetime:

@@ -12,7 +12,9 @@ from typing import Any
 
 from pymysql.connections import Connection
 
+from tidemill.spec.schema import Pipeline
 from tidemill.store.connection import dialect_of, translated
+from tidemill.store.control.incidents import QUARANTINE_FULL, open_incident
 from tidemill.store.sql.identifiers import in_schema
 from tidemill.store.write.context import WriteContext, instant
 from tidemill.store.write.ledger_rows import Batch, Rejected
@@ -28,6 +30,13 @@ _BODY = (
     " record_value LONGBLOB NULL, record_headers LONGTEXT NULL, value_bytes BIGINT UNSIGNED NULL,"
     " reason VARCHAR(1000) NOT NULL)"
 )
+_KEPT_TODAY = (
+    "SELECT CAST(COALESCE(SUM(kept_bytes), 0) AS SIGNED) FROM quarantine_bytes WHERE stream = %s AND day = UTC_DATE()"
+)
+_ADD_KEPT = (
+    "INSERT INTO quarantine_bytes (stream, day, partition_id, kept_bytes) VALUES (%s, UTC_DATE(), %s, %s)"
+    " ON DUPLICATE KEY UPDATE kept_bytes = kept_bytes + VALUES(kept_bytes)"
+)
 
 ReadRaw = Callable[[Iterable[int]], Iterable[Rejected]]
 """Offsets of one partition in rising order -> those of their records that Kafka still has, in the same order. The
@@ -37,16 +46,26 @@ records are made one by one, as they are asked for."""
 class QuarantineStage:
     """The records that one attempt of a commit quarantines, in a temporary table of its connection."""
 
-    def __init__(self, connection: Connection[Any], schema: str) -> None:
-        self.connection = connection
+    def __init__(self, connection: Connection[Any], schema: str, pipeline: Pipeline) -> None:
+        self.connection, self.pipeline = connection, pipeline
         self.table = in_schema(schema, _STAGE)
         self.offsets: set[int] = set()
         """Of the staged records."""
+        self._exists = False
+        self._allowed_bytes = 0
+        """How many more bytes may be kept today."""
+        self._kept_bytes, self._incomplete = 0, 0
+        """Of the staged records; how many of them are staged without their bytes."""
+
+    @property
+    def is_full(self) -> bool:
+        """Whether no further bytes may be kept today."""
+        self._create()
+        return self._kept_bytes >= self._allowed_bytes
 
     def add(self, rejected: Iterable[Rejected]) -> None:
         """Stage records. Outside of a transaction."""
-        if not self.offsets:
-            self._create()
+        self._create()
         with translated(), self.connection.cursor() as cursor:
             # PyMySQL reads the rows one by one, and sends a statement for each megabyte of them.
             cursor.executemany(
@@ -55,14 +74,26 @@ class QuarantineStage:
             )
 
     def _create(self) -> None:
+        if self._exists:
+            return
         dialect = dialect_of(self.connection)
         with translated(), self.connection.cursor() as cursor:
             for sql in dialect.create_temporary(self.table, f"{_BODY}{dialect.table_options()}"):
                 cursor.execute(sql)
+            cursor.execute(_KEPT_TODAY, (self.pipeline.name,))
+            (kept,) = cursor.fetchone() or (0,)
+        self._exists = True
+        self._allowed_bytes = max(0, self.pipeline.quarantine.max_bytes_per_day - int(kept))
 
     def _values(self, bad: Rejected) -> tuple[object, ...]:
         self.offsets.add(bad.offset)
         kept = (_cut(bad.key), _cut(bad.value), _short(bad.headers))
+        size = sum(len(part) for part in kept if part is not None)
+        if self._kept_bytes + size > self._allowed_bytes:
+            # Without its time, so that a replay reads it from Kafka, as any record of which not everything is kept.
+            self._incomplete += 1
+            return (bad.offset, None, None, None, None, _size(bad), bad.reason[:1000])
+        self._kept_bytes += size
         return (bad.offset, instant(bad.timestamp_us), *kept, _size(bad), bad.reason[:1000])
 
     def insert(self, write_context: WriteContext, batch: Batch, commit_id: int) -> None:
@@ -84,10 +115,15 @@ class QuarantineStage:
                 " resolved_commit = NULL, resolved_at = NULL",
                 (*key, write_context.pipeline_version, commit_id, write_context.replay_id),
             )
+            cursor.execute(_ADD_KEPT, (write_context.stream, batch.range.partition, self._kept_bytes))
+        if self._incomplete:
+            limit = self.pipeline.quarantine.max_bytes_per_day
+            message = f"quarantine.max_bytes_per_day, {limit:,} bytes, is reached: only coordinates and reason are kept"
+            open_incident(self.connection, f"stream {write_context.stream}", QUARANTINE_FULL, message)
 
     def drop(self) -> None:
         """Give the space of the staged records back. After the transaction."""
-        if self.offsets:
+        if self._exists:
             with translated(), self.connection.cursor() as cursor:
                 cursor.execute(f"DROP TEMPORARY TABLE IF EXISTS {self.table}")
 

@@ -116,14 +116,14 @@ class _Transaction:
         # Staged before the transaction begins: loading takes no lock that another transaction waits for.
         loaded, staged, rejected = self._stage({})
         prepare_scores(self.connection, self.settings, self.pipeline, staged)
-        quarantined = QuarantineStage(self.connection, self.settings.db_control)
+        quarantined = QuarantineStage(self.connection, self.settings.db_control, self.pipeline)
         if self.batch.rejected:
             quarantined.add(self.batch.rejected)
         reach("after stage")
         while True:
             unread = {offset: reason for offset, reason in rejected.items() if offset not in quarantined.offsets}
             if unread:
-                quarantined.add(with_bytes(unread, read_raw))
+                quarantined.add(with_bytes(unread, None if quarantined.is_full else read_raw))
             try:
                 counts = self._commit(loaded, staged, quarantined, dry_run=dry_run)
                 break
