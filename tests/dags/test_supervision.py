@@ -502,7 +502,11 @@ def test_tables_that_are_older_than_promised_are_an_incident_while_they_are(
 
     def lags(seconds: float) -> None:
         with scene.connection.cursor() as cursor:
-            cursor.execute("UPDATE heartbeats SET behind_seconds = %s WHERE stream = %s", (seconds, STREAM))
+            cursor.execute(
+                "UPDATE heartbeats SET behind_seconds = %s, lag_records = %s, heartbeat_at = UTC_TIMESTAMP(6)"
+                " WHERE stream = %s",
+                (seconds, int(seconds > 0), STREAM),
+            )
 
     os.kill(int(scene.row.pid or 0), signal.SIGSTOP)
     lags(2 * promised)

@@ -65,14 +65,14 @@ def let_pass(connection: Connection[Any], seconds: float) -> None:
 
 
 def test_a_heartbeat_that_cannot_tell_makes_nothing_fresher(connection: Connection[Any]) -> None:
-    """A driver that starts again and again writes nothing: the tables grow older through all its heartbeats."""
+    """A driver that starts again and again writes nothing: after a while the tables count as behind."""
     heartbeats.report_heartbeat(connection, STREAM, 1, "running", lag_records=0, behind_seconds=0.0)
     assert behind_seconds(row_of(connection)) == 0
     for epoch in (2, 3):
-        let_pass(connection, 20)
+        let_pass(connection, 200)
         leases.acquire_lease(connection, STREAM, 1, "a test")
         heartbeats.report_heartbeat(connection, STREAM, epoch, "starting")
-    assert behind_seconds(row_of(connection)) == pytest.approx(40, abs=5)
+    assert behind_seconds(row_of(connection)) == pytest.approx(400, abs=5)
     heartbeats.report_heartbeat(connection, STREAM, 3, "running", lag_records=0, behind_seconds=0.0)
     assert behind_seconds(row_of(connection)) == 0
 
@@ -88,7 +88,7 @@ def test_a_record_after_a_silent_hour_is_not_an_hour_late(connection: Connection
 def test_a_broken_promise_is_an_incident_until_it_is_kept_again(connection: Connection[Any]) -> None:
     """Once, whoever looks; and what does not change costs no statement."""
     heartbeats.report_heartbeat(
-        connection, STREAM, 1, "running", lag_records=50, behind_seconds=5.0, records_per_second=2.0
+        connection, STREAM, 1, "running", lag_records=50, behind_seconds=5.5, records_per_second=2.0
     )
     assert not freshness.update_freshness_incident(connection, row_of(connection), 30)
     let_pass(connection, 60)

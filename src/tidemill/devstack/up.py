@@ -213,7 +213,8 @@ class Up:
 
 def holds_everything(stream: dict[str, Any]) -> bool:
     """Whether a stream's tables have all records of Kafka, also by its driver's report: a refresh waits for that."""
-    return bool(stream["records"]) and stream["lag_records"] == 0 and not stream["behind_seconds"]
+    is_measured = stream["behind_seconds"] == 0 or stream["desired_state"] != "running"
+    return bool(stream["records"]) and stream["lag_records"] == 0 and is_measured
 
 
 def run(settings: Settings, options: FeedOptions, *, until_scored: bool) -> None:

@@ -24,6 +24,12 @@ class Limits:
     """From the request to exit until the driver is killed. A driver gives its batch 60 s."""
     cluster_grace_seconds: float = 600
     """The grace where a cluster runs the driver: it may wait for free resources, and for an image."""
+    unmeasured_seconds: float = 30
+    """For so long, beyond the time that a driver has to exit and the next one to start, it need not be measured how far
+    the tables are behind."""
+    backlog_seconds: float = 5
+    """Records that have waited for longer are a backlog, which still exists when a driver ends; what is younger is
+    what any healthy stream is about to commit."""
     launch_seconds: float = 45
     """From acquiring the lease until the driver's process is known: the process that acquired it may have died."""
     submit_seconds: float = 150

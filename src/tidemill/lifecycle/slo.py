@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from enum import Enum
 
-from tidemill.lifecycle.behind import behind_seconds
+from tidemill.lifecycle.behind import behind_seconds, is_measured
 from tidemill.lifecycle.describe import describe_activity, format_duration
 from tidemill.lifecycle.stream_row import StreamRow
 
@@ -23,7 +23,7 @@ class Change(Enum):
 
 
 def incident_change(row: StreamRow, promised_seconds: float) -> Change | None:
-    """What has to become of the incident; None if it is as it should be.
+    """What has to become of the incident; None if it is as it should be, or if that is not known.
 
     A stream that was just started has as long to catch up as its tables may be behind.
 
@@ -45,9 +45,9 @@ def incident_change(row: StreamRow, promised_seconds: float) -> Change | None:
 
 def freshness_message(row: StreamRow, promised_seconds: float) -> str:
     """The incident's sentence: how far the tables are behind, what is promised, and what the driver does."""
-    behind = behind_seconds(row) or 0.0
-    return (
-        f"the tables of stream {row.stream} are {format_duration(behind)} behind Kafka,"
-        f" {format_duration(promised_seconds)} are promised;"
-        f" {describe_activity(row)}"
-    )
+    behind, promised = format_duration(behind_seconds(row) or 0.0), format_duration(promised_seconds)
+    if is_measured(row):
+        state = f"the tables of stream {row.stream} are {behind} behind Kafka"
+    else:
+        state = f"no driver of stream {row.stream} has measured for {behind} whether the tables hold what Kafka holds"
+    return f"{state}, {promised} are promised; {describe_activity(row)}"

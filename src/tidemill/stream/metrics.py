@@ -24,6 +24,10 @@ LATENCY_SECONDS = 60.0
 RATE_SECONDS = 60.0
 """The rate is that of the last so many seconds."""
 _SLOT_SECONDS = 5.0
+_PROBE_SECONDS = 15
+"""A probe of Kafka that is older does not describe the present."""
+_RECENT_SECONDS = 5
+"""A newest committed record of that age bounds well enough how far its partition is behind."""
 _PER_DOUBLING = 8
 """Buckets: a bound is 9 % above the one before it."""
 _MOST_MS = 2**32 - 1
@@ -83,6 +87,9 @@ class StreamMetrics:
         self._lags: Mapping[int, int] | None = None
         self.quarantine_share = QuarantineShare()
         """Used by the query thread only."""
+        self._probed_at = began
+        self._waiting_us: Mapping[int, int] = {}
+        """Kafka partition -> timestamp of its oldest record that was not committed at the last probe, µs since 1970."""
         self._began = began
         self._slots = deque[_Slot]()
         self._lock = threading.Lock()
@@ -105,9 +112,24 @@ class StreamMetrics:
         """Records that were not committed at the last probe of Kafka; None while that is not known."""
         return None if self._lags is None else sum(self._lags.values())
 
-    def note_lag(self, lags: Mapping[int, int] | None) -> None:
-        """Note the last probe of Kafka: partition -> records that are not committed; None if it failed."""
-        self._lags = lags
+    def note_lag(self, now: float, lags: Mapping[int, int] | None, waiting_us: Mapping[int, int] | None = None) -> None:
+        """Note the last probe of Kafka.
+
+        Args:
+            now: when Kafka was asked.
+            lags: partition -> records that are not committed; None if the probe failed.
+            waiting_us: partition -> timestamp of the oldest of these, in µs, where it was looked up.
+        """
+        self._probed_at, self._lags, self._waiting_us = now, lags, waiting_us or {}
+
+    def uncertain(self, lags: Mapping[int, int], utc: datetime) -> list[int]:
+        """The partitions for which the age of the oldest waiting record has to be looked up.
+
+        It is at most the age of the newest committed record, which suffices while that is recent; after a silence
+        of the feed, or in a new driver, it does not.
+        """
+        recent_us = int(utc.timestamp() * 1e6) - _RECENT_SECONDS * 10**6
+        return [partition for partition, lag in lags.items() if lag and self._newest_us.get(partition, 0) < recent_us]
 
     def resume_from(self, newest_us: int, now_us: int | None = None) -> None:
         """Note the newest Kafka timestamp that the previous driver committed, in µs; its partition is not known."""
@@ -131,7 +153,8 @@ class StreamMetrics:
             waited = sum((slot.waited for slot in self._slots), Counter[int]())
             recent = sum(slot.records for slot in self._slots if now - slot.began < RATE_SECONDS)
             facts: dict[str, object] = {"batches": self.batches, "records": self.records, "batch_ms": self.batch_ms}
-        lags = self._lags
+        # A process that was frozen, or a broker that does not answer, lets the last probe grow old.
+        lags = self._lags if now - self._probed_at <= _PROBE_SECONDS else None
         return facts | {
             "lag_records": None if lags is None else sum(lags.values()),
             "behind_seconds": None if lags is None else self._behind_seconds(lags, utc),
@@ -144,13 +167,19 @@ class StreamMetrics:
     def _behind_seconds(self, lags: Mapping[int, int], utc: datetime) -> float | None:
         """For how long at most the tables have not held everything that Kafka held.
 
-        A partition's tables held everything when its newest committed record arrived. The partition that is furthest
-        behind counts; None until each partition with a lag has committed a record.
+        A partition's tables held everything until its oldest waiting record arrived, and when its newest committed
+        record did. The partition that is furthest behind counts; None while neither is known of one with a lag.
         """
-        newest_us, lagging = self._newest_us, [partition for partition, lag in lags.items() if lag]
-        if any(partition not in newest_us for partition in lagging):
+        known = (self._newest_us, self._waiting_us)
+        held_us = [
+            max((us[partition] for us in known if partition in us), default=None)
+            for partition, lag in lags.items()
+            if lag
+        ]
+        lagging = [us for us in held_us if us is not None]
+        if len(lagging) < len(held_us):
             return None
-        oldest_at = _naive(min((newest_us[partition] for partition in lagging), default=None))
+        oldest_at = _naive(min(lagging, default=None))
         if oldest_at is None:
             return None if lagging else 0.0
         return max(0.0, (utc.astimezone(UTC).replace(tzinfo=None) - oldest_at).total_seconds())

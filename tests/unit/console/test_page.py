@@ -65,13 +65,15 @@ def test_the_buttons_are_what_makes_sense(change: dict[str, str], buttons: set[s
 
 
 def test_what_a_driver_reported_before_it_failed_is_not_shown_as_the_present() -> None:
-    """Its lag and its speed are history; how far the tables are behind goes on."""
+    """Its lag and its speed are history; a backlog that it left grows older, and without one nothing is known."""
     gone = stream_status(
         replace(ROW, state="failed", last_error="the disk is full", heartbeat_at=ago(60)), LEDGER, 30.0
     )
     assert (gone.state, gone.alive, gone.running, gone.lag_records) == ("failed", False, False, None)
     assert gone.records_per_second is None
-    assert (gone.behind_seconds, gone.keeps_promise) == (61.6, False)
+    assert (gone.behind_seconds, gone.keeps_promise) == (None, None)
+    late = stream_status(replace(ROW, state="failed", behind_seconds=7.0, heartbeat_at=ago(60)), LEDGER, 30.0)
+    assert (late.behind_seconds, late.keeps_promise) == (67, False)
     assert gone.sentence == "its driver failed, and the next one follows: the disk is full"
     assert gone.last_error == ""
 

@@ -88,22 +88,22 @@ def test_lag_in_seconds_is_the_age_of_the_newest_record_of_the_partition_that_is
     assert measures.facts(1, UTC_NOW)["behind_seconds"] is None
     measures.note_newest({0: NOW_US - 90_000_000, 1: None, 2: NOW_US - 95_000_000}, NOW_US)
     assert measures.facts(1, UTC_NOW)["behind_seconds"] is None
-    measures.note_lag({0: 0, 1: 0, 2: 0})
+    measures.note_lag(1, {0: 0, 1: 0, 2: 0})
     assert measures.facts(1, UTC_NOW)["behind_seconds"] == 0
-    measures.note_lag({0: 7, 1: 0, 2: 0})
+    measures.note_lag(1, {0: 7, 1: 0, 2: 0})
     facts = measures.facts(1, UTC_NOW)
     assert (facts["lag_records"], facts["behind_seconds"]) == (7, 90)
     assert facts["newest_at"] == UTC_NOW.replace(tzinfo=None) - timedelta(seconds=90)
-    measures.note_lag({0: 7, 1: 0, 2: 1})
+    measures.note_lag(1, {0: 7, 1: 0, 2: 1})
     assert measures.facts(1, UTC_NOW)["behind_seconds"] == 95
     measures.note_newest({0: NOW_US + 5_000_000}, NOW_US + 1_000_000)
     assert measures.facts(1, UTC_NOW)["behind_seconds"] == 95
     measures.note_newest({2: NOW_US + 5_000_000}, NOW_US + 1_000_000)
     assert measures.facts(1, UTC_NOW)["behind_seconds"] == 0
     measures.note_newest({3: -1000, 4: -(2**63)}, NOW_US)
-    measures.note_lag({3: 1})
+    measures.note_lag(1, {3: 1})
     assert measures.facts(1, UTC_NOW)["behind_seconds"] is None
-    measures.note_lag(None)
+    measures.note_lag(1, None)
     assert (measures.facts(1, UTC_NOW)["lag_records"], measures.facts(1, UTC_NOW)["behind_seconds"]) == (None, None)
 
 
@@ -111,7 +111,7 @@ def test_lag_in_seconds_is_not_known_before_each_partition_that_lags_has_committ
     """The newest record of the driver before is of some partition; the heartbeat's last measure grows meanwhile."""
     measures = StreamMetrics(began=0)
     measures.resume_from(NOW_US - 3_000_000, NOW_US)
-    measures.note_lag({0: 5, 1: 5})
+    measures.note_lag(1, {0: 5, 1: 5})
     assert measures.facts(1, UTC_NOW)["newest_at"] == UTC_NOW.replace(tzinfo=None) - timedelta(seconds=3)
     assert measures.facts(1, UTC_NOW)["behind_seconds"] is None
     measures.note_newest({0: NOW_US - 40_000_000}, NOW_US)
@@ -120,12 +120,37 @@ def test_lag_in_seconds_is_not_known_before_each_partition_that_lags_has_committ
     assert measures.facts(1, UTC_NOW)["behind_seconds"] == 40
 
 
+def test_the_oldest_waiting_record_tells_more_than_an_old_committed_one() -> None:
+    """After a silence of the feed the newest committed record is old, and a new driver has committed none."""
+    measures = StreamMetrics(began=0)
+    lags = {0: 5, 1: 5, 2: 0}
+    assert measures.uncertain(lags, UTC_NOW) == [0, 1]
+    measures.note_lag(1, lags, {0: NOW_US - 42_000_000})
+    assert measures.facts(1, UTC_NOW)["behind_seconds"] is None, "of partition 1 nothing is known"
+    measures.note_lag(1, lags, {0: NOW_US - 42_000_000, 1: NOW_US - 7_000_000})
+    assert measures.facts(1, UTC_NOW)["behind_seconds"] == 42
+    measures.note_newest({0: NOW_US - 1_720_000_000, 1: NOW_US - 2_000_000}, NOW_US)
+    assert measures.uncertain(lags, UTC_NOW) == [0]
+    assert measures.facts(1, UTC_NOW)["behind_seconds"] == 42
+    measures.note_newest({0: NOW_US - 1_000_000}, NOW_US)
+    assert measures.facts(1, UTC_NOW)["behind_seconds"] == 2, "what waited at the probe is committed since"
+
+
+def test_an_old_probe_says_nothing_of_the_present() -> None:
+    """A process that was frozen, or waits for a broker, has not measured."""
+    measures = StreamMetrics(began=0)
+    measures.note_lag(100, {0: 0})
+    assert measures.facts(115, UTC_NOW)["behind_seconds"] == 0
+    facts = measures.facts(116, UTC_NOW)
+    assert (facts["lag_records"], facts["behind_seconds"]) == (None, None)
+
+
 @pytest.mark.parametrize("far", [365 * 86_400 * 10**6, 2**62 - NOW_US])
 def test_a_timestamp_of_the_future_counts_as_of_now(far: int) -> None:
     """A producer may set any timestamp; one in the future does not make the tables look fresh until then."""
     measures = StreamMetrics(began=0)
     measures.note_newest({0: NOW_US + far}, NOW_US)
-    measures.note_lag({0: 7})
+    measures.note_lag(1, {0: 7})
     later = UTC_NOW + timedelta(seconds=60)
     assert measures.facts(1, UTC_NOW)["newest_at"] == UTC_NOW.replace(tzinfo=None)
     assert measures.facts(1, later)["behind_seconds"] == 60

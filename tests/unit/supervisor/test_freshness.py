@@ -22,15 +22,37 @@ LAGGING = replace(RUNNING, lag_records=120_000, behind_seconds=44.0, records_per
         pytest.param(LAGGING, 45.0, id="records wait: it grows since the heartbeat"),
         pytest.param(replace(RUNNING, behind_seconds=None), 0.0, id="no record waits, and none ever came"),
         pytest.param(replace(RUNNING, heartbeat_at=ago(7.5)), 0.0, id="the heartbeat is just recent enough"),
-        pytest.param(replace(RUNNING, heartbeat_at=ago(7.6)), 7.6, id="silent: what came since is not read"),
+        pytest.param(replace(RUNNING, heartbeat_at=ago(7.6)), None, id="silent: what came since is not known"),
+        pytest.param(replace(LAGGING, heartbeat_at=ago(99)), 143.0, id="silent: what waited still waits"),
         pytest.param(
             replace(RUNNING, heartbeat_at=ago(100), heartbeat_epoch=6, epoch=7),
-            100.0,
+            None,
             id="a new driver has sent no heartbeat",
         ),
-        pytest.param(replace(RUNNING, state="failed", heartbeat_at=ago(9)), 9.0, id="failed a moment ago"),
-        pytest.param(replace(RUNNING, state="starting", behind_seconds=20.0), 21.0, id="starting: it has not measured"),
-        pytest.param(replace(LAGGING, lag_records=None), 45.0, id="Kafka is unavailable: it is not measured"),
+        pytest.param(replace(RUNNING, state="failed", heartbeat_at=ago(9)), None, id="failed a moment ago"),
+        pytest.param(replace(LAGGING, state="failed", heartbeat_at=ago(9)), 53.0, id="failed with a backlog"),
+        pytest.param(
+            replace(RUNNING, lag_records=50, behind_seconds=0.3, state="stopped", heartbeat_at=ago(40)),
+            None,
+            id="rolled: what was about to be committed is no backlog",
+        ),
+        pytest.param(
+            replace(RUNNING, state="starting", lag_records=None, behind_seconds=20.0), None, id="starting: not measured"
+        ),
+        pytest.param(replace(LAGGING, lag_records=None), None, id="Kafka is unavailable: it is not measured"),
+        pytest.param(
+            replace(RUNNING, lag_records=None, behind_seconds=240.0),
+            241.0,
+            id="not measured for longer than starts take",
+        ),
+        pytest.param(
+            replace(RUNNING, lag_records=None, behind_seconds=3600.0, requested_at=ago(20)), None, id="just started"
+        ),
+        pytest.param(
+            replace(RUNNING, lag_records=None, behind_seconds=300.0, submission_id="driver-1"),
+            None,
+            id="not measured, on a cluster whose drivers may take longer to start",
+        ),
         pytest.param(replace(RUNNING, desired_state="stopped", heartbeat_at=ago(999)), None, id="stopped"),
         pytest.param(replace(RUNNING, heartbeat_at=None, behind_seconds=None), None, id="no driver was ever started"),
         pytest.param(replace(LAGGING, behind_seconds=None), None, id="records wait, none was ever committed"),
@@ -58,7 +80,9 @@ OPEN = replace(LAGGING, freshness_incident_since=ago(60))
         pytest.param(LAGGING, Change.OPEN, id="exceeded"),
         pytest.param(replace(LAGGING, behind_seconds=29.0), None, id="just met"),
         pytest.param(replace(LAGGING, requested_at=ago(20)), None, id="started a moment ago: it may catch up first"),
-        pytest.param(replace(RUNNING, heartbeat_at=ago(40)), Change.OPEN, id="no driver for longer than promised"),
+        pytest.param(replace(RUNNING, heartbeat_at=ago(40)), None, id="no driver for a moment"),
+        pytest.param(replace(RUNNING, heartbeat_at=ago(300)), Change.OPEN, id="no driver for longer than starts take"),
+        pytest.param(replace(LAGGING, heartbeat_at=ago(9)), Change.OPEN, id="no driver, and a backlog"),
         pytest.param(replace(LAGGING, halted_reason="broke"), Change.OPEN, id="halted: the promise holds all the same"),
         pytest.param(OPEN, None, id="known"),
         pytest.param(replace(OPEN, behind_seconds=28.0), None, id="met by a hair: stays open"),
@@ -79,6 +103,10 @@ def test_the_sentence_holds_how_far_what_is_promised_and_what_the_driver_does() 
     assert freshness_message(LAGGING, PROMISED) == (
         "the tables of stream flights are 45 s behind Kafka, 30 s are promised;"
         " its driver catches up, with 120,000 records left at 8,000 records/s"
+    )
+    assert freshness_message(replace(RUNNING, heartbeat_at=ago(300)), PROMISED) == (
+        "no driver of stream flights has measured for 5 min whether the tables hold what Kafka holds, 30 s are"
+        " promised; its driver is silent: no heartbeat for 300 s"
     )
 
 

@@ -72,9 +72,12 @@ def _declare_tasks(settings: Settings, pipeline: str, name: str, model: Model) -
         task_id="decide",
         python_callable=refresh_tasks.decide,
         op_kwargs=this,
-        # Two minutes for a stream that catches up; after that the stream itself needs attention.
+        # Twelve minutes in all: as long as a driver may take to start on a cluster, and to measure. A stream whose
+        # tables are still behind after that needs attention itself.
         retries=8,
         retry_delay=timedelta(seconds=15),
+        retry_exponential_backoff=2,
+        max_retry_delay=timedelta(minutes=2),
     )
     train = _spark_job("train", settings, this, inlets=[table], outlets=[fitted])
     promote = BranchPythonOperator(task_id="promote", python_callable=refresh_tasks.promote, op_kwargs=this)

@@ -43,8 +43,9 @@ def decide(pipeline: str, model: str, *, run_id: str, params: Mapping[str, Any],
 
     Raises:
         AirflowFailException: a field of the form has an invalid value; a retry would not help.
-        StreamError: the tables are further behind than the pipeline allows. Airflow retries for two minutes.
-        ModelError: another run is refreshing the model. Airflow retries for two minutes.
+        StreamError: the tables are further behind than the pipeline allows, or that is not measured yet. Airflow
+            retries for twelve minutes.
+        ModelError: another run is refreshing the model. Airflow retries for twelve minutes.
     """
     try:
         request = request_of(params)
