@@ -59,13 +59,18 @@ class Source(_Frozen):
 
 
 class Dimension(_Frozen):
-    """A small table joined to every record: a CSV file with a header, its ``key`` unique."""
+    """A small table joined to every record: a CSV file (RFC 4180) with a header, its ``key`` unique."""
 
     path: str
     """Relative to the pipeline folder, absolute, or ``package://<package>/<file>``."""
     key: Key
     nulls: str = ""
     """The text that means NULL in the file, in addition to an empty field."""
+    types: dict[str, str] = {}
+    """Column -> its type; a column that is not named is a STRING."""
+    delimiter: Annotated[str, Field(pattern=r"^[^\"\r\n\x00]$")] = ","
+    encoding: str = "utf-8"
+    """Name of a codec of Python."""
 
 
 class Retention(_Frozen):

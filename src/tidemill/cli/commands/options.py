@@ -25,13 +25,17 @@ def read_pipelines(settings: Settings, names: list[str] | None) -> list[Pipeline
     """
     from tidemill.errors import SpecError
     from tidemill.spec import load_pipeline, load_pipelines
+    from tidemill.spec.dimension_files import check_dimension_files
 
-    if not names:
+    if names:
+        pipelines = [load_pipeline(settings.pipelines / name) for name in names]
+    else:
         pipelines = list(load_pipelines(settings.pipelines).values())
-        if not pipelines:
-            raise SpecError("TM-CLI-NO-PIPELINES", value=settings.pipelines)
-        return pipelines
-    return [load_pipeline(settings.pipelines / name) for name in names]
+    if not pipelines:
+        raise SpecError("TM-CLI-NO-PIPELINES", value=settings.pipelines)
+    for pipeline in pipelines:
+        check_dimension_files(pipeline)
+    return pipelines
 
 
 def read_applied(settings: Settings, names: list[str] | None) -> list[Pipeline]:

@@ -7,6 +7,7 @@ from pathlib import PurePath
 from sqlglot import exp
 
 from tidemill.errors import SpecError
+from tidemill.spec.checks.dimensions import check_dimension, check_joins
 from tidemill.spec.checks.models import check_model
 from tidemill.spec.checks.parsing import parse_expression
 from tidemill.spec.checks.rollups import check_group_key, check_group_type, parse_measure
@@ -37,7 +38,10 @@ def check_pipeline(pipeline: Pipeline) -> Pipeline:
         _check_transform(f"tables.{name}", pipeline, table)
     _check_checks(pipeline)
     check_conf("resources.conf", pipeline.resources.conf)
-    _check_dimensions(pipeline)
+    for name, dimension in pipeline.dimensions.items():
+        check_dimension(f"dimensions.{name}", dimension)
+    for table in pipeline.tables.values():
+        check_joins(pipeline.sql(table.from_), table.from_, pipeline)
     for name in pipeline.rollups:
         _check_rollup(pipeline, name)
     return pipeline.with_queries(
@@ -88,13 +92,6 @@ def _check_rollup(pipeline: Pipeline, name: str) -> None:
         check_group_type(f"rollups.{name}.by.{key}", grouped.type)
     for measure, expression in rollup.measures.items():
         parse_measure(f"rollups.{name}.measures.{measure}", expression, columns)
-
-
-def _check_dimensions(pipeline: Pipeline) -> None:
-    for name, dimension in pipeline.dimensions.items():
-        # An absolute path may name any file of the machine; a change of it makes no new version.
-        if "://" not in dimension.path and not PurePath(dimension.path).is_absolute():
-            _check_inside(f"dimensions.{name}.path", dimension.path)
 
 
 def _check_inside(place: str, file: str) -> None:

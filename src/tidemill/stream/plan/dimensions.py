@@ -1,58 +1,65 @@
-"""The dimensions of a pipeline: their files, read once and registered as views that transforms join."""
+"""The dimensions of a pipeline: their files, read once by the driver and registered as views that transforms join."""
 
 from __future__ import annotations
 
-from importlib.util import find_spec
-from pathlib import Path
+from contextlib import suppress
 
+import pyarrow as pa
+from pyspark.errors import AnalysisException
 from pyspark.sql import DataFrame, SparkSession
 from pyspark.sql import functions as F
 
 from tidemill.errors import SpecError
-from tidemill.spec.schema import Dimension, Pipeline
+from tidemill.spec.checks.dimensions import are_comparable, compared_sides
+from tidemill.spec.checks.transform import RECORDS
+from tidemill.spec.dimension_files import DimensionRows, read_dimension
+from tidemill.spec.schema import Pipeline
+from tidemill.stream.plan.decode import struct_of
 
-_PACKAGE = "package://"
-
-
-def dimension_path(pipeline: Pipeline, path: str) -> Path:
-    """The file of a dimension.
-
-    Raises:
-        SpecError: it does not exist.
-    """
-    if path.startswith(_PACKAGE):
-        package, _, inside = path.removeprefix(_PACKAGE).partition("/")
-        module = find_spec(package)  # not imported: the package may hold data, and code that no longer runs
-        base = Path(module.origin).parent if module and module.origin else Path(package)
-    else:
-        base, inside = pipeline.folder, path
-    resolved = base / inside
-    if not resolved.exists():
-        raise SpecError("TM-STREAM-DIMENSION-MISSING", value=path, path=resolved)
-    return resolved
+_ARROW_TYPES = {
+    "STRING": pa.string(), "BOOLEAN": pa.bool_(), "TINYINT": pa.int8(), "SMALLINT": pa.int16(), "INT": pa.int32(),
+    "BIGINT": pa.int64(), "DOUBLE": pa.float64(), "DATE": pa.date32(), "TIMESTAMP": pa.timestamp("us", tz="UTC"),
+}  # fmt: skip
 
 
 def register_dimensions(spark: SparkSession, pipeline: Pipeline) -> None:
-    """Read every dimension once, check its key, and register it as a view to be broadcast.
+    """Read every dimension once, and register it as a view to be broadcast.
 
     Raises:
-        SpecError: a key is not unique, so that a join would multiply records.
+        SpecError: a file is missing or is not what the pipeline declares, a key is not unique, so that a join would
+            multiply records, or a transform compares values of different types.
     """
-    for name, dimension in pipeline.dimensions.items():
-        frame = _read(spark, pipeline, dimension).cache()
-        twice = frame.groupBy(*dimension.key).count().where("count > 1").head()
-        if twice is not None:
-            key = ", ".join(str(twice[column]) for column in dimension.key)
-            raise SpecError("TM-STREAM-DIMENSION-KEY", value=f"{', '.join(dimension.key)} = {key}", dimension=name)
+    for name in pipeline.dimensions:
+        frame = _frame(spark, read_dimension(pipeline, name)).cache()
         F.broadcast(frame).createOrReplaceTempView(name)
+    if pipeline.dimensions:
+        _check_joins(spark, pipeline)
 
 
-def _read(spark: SparkSession, pipeline: Pipeline, dimension: Dimension) -> DataFrame:
-    reader = spark.read.option("header", True).option("inferSchema", True).option("nullValue", dimension.nulls)
-    path = dimension_path(pipeline, dimension.path)
-    if str(spark.sparkContext.master).startswith("local"):
-        return reader.csv(str(path)).coalesce(1)
-    # Executors have other disks, and a plain path may mean another file system: the driver reads the file for all.
-    with path.open(encoding="utf-8-sig") as lines:
-        text = [(line.rstrip("\n"),) for line in lines]
-    return reader.csv(spark.createDataFrame(text, "value STRING")).coalesce(1)
+def _frame(spark: SparkSession, content: DimensionRows) -> DataFrame:
+    """One partition on any master: the driver holds the rows, whose file executors on other machines do not have."""
+    arrays = [
+        pa.array([row[place] for row in content.rows], _arrow_type(kind))
+        for place, kind in enumerate(content.types.values())
+    ]
+    return spark.createDataFrame(pa.table(arrays, names=list(content.types))).coalesce(1)
+
+
+def _arrow_type(kind: str) -> pa.DataType:
+    if kind.startswith("DECIMAL"):
+        digits, scale = kind.removeprefix("DECIMAL(").removesuffix(")").split(",")
+        return pa.decimal128(int(digits), int(scale))
+    return _ARROW_TYPES[kind]
+
+
+def _check_joins(spark: SparkSession, pipeline: Pipeline) -> None:
+    """Refuse to compare values of different types in a join: Spark would convert one of them without a word."""
+    columns = struct_of(pipeline.source.schema_ddl)
+    spark.createDataFrame([], columns).createOrReplaceTempView(RECORDS)
+    for table in pipeline.tables.values():
+        for equality, query in compared_sides(pipeline.sql(table.from_), table.from_):
+            with suppress(AnalysisException):  # Spark names what it does not know when it plans the transform itself
+                left, right = (field.dataType.simpleString().upper() for field in spark.sql(query).schema)
+                if not are_comparable(left, right):
+                    value = f"{equality.left.sql('spark')} {left} = {equality.right.sql('spark')} {right}"
+                    raise SpecError("TM-SPEC-DIMENSION-JOIN", value=value, file=table.from_)

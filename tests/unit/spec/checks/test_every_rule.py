@@ -77,6 +77,11 @@ BROKEN: dict[str, list[tuple[str, object]]] = {
     "CONF-NOT-SPARK": [("resources", {"conf": {"master": "x"}})],
     "CONF-RESERVED": [("resources", {"conf": {"spark.master": "x"}})],
     "CONF-SECRET": [("resources", {"conf": {"spark.github.token": "x"}})],
+    "DIMENSION-ENCODING": [("dimensions.cities.encoding", "rot13")],
+    "DIMENSION-JOIN": [
+        ("clicks.sql", "SELECT r.id FROM records AS r LEFT JOIN cities AS c ON c.id = r.id"),
+    ],
+    "DIMENSION-TYPE": [("dimensions.cities.types", {"size": "FLOAT"})],
     "FEATURES-COLUMN-MISSING": [(f"{RETURNS}.label", "gone")],
     "FEATURES-LEAK": [("features.sql", FILES["features.sql"].replace("o.amount", "UPPER(o.city) AS town"))],
     "FEATURES-NOT-ROW-WISE": [
@@ -141,6 +146,10 @@ BROKEN: dict[str, list[tuple[str, object]]] = {
     "YAML-NO-MAPPING": [("pipeline.yaml", "- shop")],
 }
 """Code without its prefix -> what is changed in the valid folder: a place in pipeline.yaml, or the text of a file."""
+
+
+ELSEWHERE = ("DIMENSION-FILE", "DIMENSION-MISSING", "FOLDER-UNREADABLE", "NOT-UTF-8", "PIPELINE-UNKNOWN")
+"""Codes that files have; those of dimensions are in tests/unit/spec/test_dimension_files.py."""
 
 
 def load(folder: Path, changes: list[tuple[str, object]]) -> Pipeline:
@@ -212,4 +221,4 @@ def test_a_folder_that_cannot_be_read_has_its_error(tmp_path: Path) -> None:
 def test_every_rule_is_broken_above() -> None:
     """A new error needs a folder that it rejects."""
     codes = {code for code in catalog.messages() if code.startswith("TM-SPEC-")}
-    assert codes == {f"TM-SPEC-{code}" for code in (*BROKEN, "FOLDER-UNREADABLE", "NOT-UTF-8", "PIPELINE-UNKNOWN")}
+    assert codes == {f"TM-SPEC-{code}" for code in (*BROKEN, *ELSEWHERE)}
