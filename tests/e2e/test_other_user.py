@@ -76,18 +76,19 @@ def mine(settings: Settings) -> list[Any]:
     return [rows, clients.admin(settings).list_topics(timeout=60).cluster_id]
 
 
-def test_the_servers_of_another_user_beside_a_stack_with_an_open_mask(
-    mariadb: Settings, kafka: Settings, own: Settings, user: OtherUser
+@pytest.mark.parametrize("mask", [0o000, pytest.param(0o077, marks=pytest.mark.full)], ids=["open", "closed"])
+def test_the_servers_of_another_user_beside_a_stack(
+    mariadb: Settings, kafka: Settings, own: Settings, user: OtherUser, mask: int
 ) -> None:
     """They serve data of their own, run as this user, and nothing in their state folder, or in one from before, may be
-    read, written or entered by anybody else, though the mask takes no right away."""
+    read, written or entered by anybody else, whatever rights the mask leaves."""
     earlier = user.home / "state" / "logs"
     earlier.mkdir(parents=True)
     (earlier / "kafka.log").touch()
     for path in (earlier.parent, earlier, earlier / "kafka.log"):
         path.chmod(0o777)
         os.chown(path, user.uid, -1)
-    with servers(own, user, mask=0) as other:
+    with servers(own, user, mask) as other:
         assert open_to_others(other.state) == {}
         (first, first_cluster), (second, second_cluster) = mine(mariadb), mine(other)
         assert (first, second) == ([mariadb.db_port], [other.db_port])
@@ -99,3 +100,29 @@ def test_the_servers_of_another_user_beside_a_stack_with_an_open_mask(
     assert [path for path in user.home.rglob("*") if not path.is_symlink() and path.stat().st_mode & 0o022] == []
     with session(mariadb, Account.MIGRATE) as connection, connection.cursor() as cursor:
         cursor.execute("DROP TABLE whose")
+
+
+@pytest.mark.full
+@pytest.mark.lane("up")
+def test_the_whole_loop_of_another_user_leaves_nothing_open(own: Settings, user: OtherUser) -> None:
+    """From the feed to the first scores, with Airflow's tasks, drivers, trainings and models; then everything has
+    stopped, and the state folder is its owner's alone, though the mask takes no right away."""
+    state = user.home / "state"
+    environment = child_process.environment(own) | {process_records.STACK_MARK: ""}
+    environment = user.environment(environment, state=state, models=state / "models")
+    settings = own.model_copy(update={"state": state, "models": state / "models"})
+    log = user.home / "up.log"
+    try:
+        with log.open("wb") as out:
+            done = subprocess.run(
+                [*user.prefix, sys.executable, "-m", "tidemill", "up", "--limit", "20000", "--until-scored"],
+                cwd=user.home, env=environment, umask=0, stdin=subprocess.DEVNULL, stdout=out,
+                stderr=subprocess.STDOUT, start_new_session=True, check=False,
+            )  # fmt: skip
+        assert done.returncode == 0, log.read_text()
+        assert process_records.marked(settings) == []
+        assert [path for path in (state / "models").rglob("*") if path.is_file()]
+        assert open_to_others(state) == {}
+        assert {path.lstat().st_uid for path in state.rglob("*")} == {user.uid}
+    finally:
+        control.down(settings, print)
