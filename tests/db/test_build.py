@@ -11,6 +11,10 @@ import yaml
 
 from support.writes import Writer
 from tidemill.config import Account, Settings
+from tidemill.console.queries import read_status
+from tidemill.deploy.apply import apply_all, plan_pipeline
+from tidemill.devstack.describe import describe_overview
+from tidemill.devstack.overview import overview
 from tidemill.errors import Fenced
 from tidemill.spec import Pipeline, load_pipeline
 from tidemill.store.connection import session
@@ -26,12 +30,17 @@ BY_PARITY = {
 }
 
 
-def applied(writer: Writer, rollups: dict[str, Any]) -> Pipeline:
-    """The writer's pipeline with other rollups, applied; the writer goes on with its new version."""
+def declare(writer: Writer, rollups: dict[str, Any]) -> None:
+    """Write other rollups into the folder of the writer's pipeline."""
     path = writer.pipeline.folder / "pipeline.yaml"
     content = yaml.safe_load(path.read_text())
     content["rollups"] = {name: {"of": writer.table, **rollup} for name, rollup in rollups.items()}
     path.write_text(yaml.safe_dump(content))
+
+
+def applied(writer: Writer, rollups: dict[str, Any]) -> Pipeline:
+    """The writer's pipeline with other rollups, applied; the writer goes on with its new version."""
+    declare(writer, rollups)
     pipeline = load_pipeline(writer.pipeline.folder)
     with session(writer.settings, Account.MIGRATE) as connection:
         writer.version = apply_pipeline(connection, writer.settings, pipeline)
@@ -114,3 +123,41 @@ def test_a_rollup_that_a_version_did_not_know_is_built_again(entity: Writer, mar
     assert backfill_all(mariadb, entity.pipeline, entity.epoch, lambda: True) == [late]
     assert entity.verify() == []
     assert sum(int(points) for (points,) in entity.query(f"SELECT points FROM {late}")) == 10
+
+
+def test_a_rollup_is_reported_as_incomplete_until_it_is_built(
+    entity: Writer, mariadb: Settings, kafka: Settings
+) -> None:
+    """Added, or dropped and added again: plan, apply, status and console name it while readers see a part of it."""
+    settings = mariadb.model_copy(update={"pipelines": entity.pipeline.folder.parent})
+    entity.write([(1, "red", 5, 10)])
+    known, late, name = as_declared(entity), f"late_{entity.pipeline.name}", entity.pipeline.name
+    sentence = f"rollup {late} is being built beside the stream and is incomplete until a driver is done"
+
+    def reports() -> list[bool]:
+        """Whether status and console name the rollup."""
+        facts = overview(settings)
+        [row] = [each for each in facts["streams"] if each["stream"] == name]
+        [shown] = [each for each in read_status(settings).streams if each.stream == name]
+        assert row["building_rollups"] in ([], [late])
+        return [f"  {sentence}" in describe_overview(facts), shown.sentence.endswith(sentence)]
+
+    for rollups in (known | {late: BY_PARITY}, known, known | {late: BY_PARITY}):
+        declare(entity, rollups)
+        pipeline, lines = load_pipeline(entity.pipeline.folder), list[str]()
+        planned = [step for step in plan_pipeline(settings, pipeline) if step.startswith("build rollup")]
+        apply_all(settings, [pipeline], lines.append)
+        is_new = late in rollups
+        assert (
+            planned
+            == [
+                f"build rollup {late} beside the stream: it is incomplete until a driver has counted"
+                f" the rows of {entity.table}"
+            ]
+            * is_new
+        )
+        assert (f"{name}: {sentence}" in lines) is is_new
+        assert reports() == [is_new, is_new]
+        entity.acquire_lease()
+        backfill_all(mariadb, pipeline, entity.epoch, lambda: True)
+        assert reports() == [False, False]

@@ -1,8 +1,9 @@
-"""What the console and ``/metrics`` show, read in nine queries by the account that may only read."""
+"""What the console and ``/metrics`` show, read in ten queries by the account that may only read."""
 
 from __future__ import annotations
 
 import logging
+from collections.abc import Iterable
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any
@@ -23,6 +24,7 @@ from tidemill.resources import resource_folder
 from tidemill.spec import Pipeline
 from tidemill.store.connection import session, translated
 from tidemill.store.control.streams import read_streams
+from tidemill.store.maintenance.rollup_backfill import building_rollups, describe_building
 
 log = logging.getLogger(__name__)
 
@@ -112,10 +114,15 @@ def read_status(settings: Settings) -> Status:
     """
     with session(settings, Account.READ) as connection:
         ledgers = read_ledgers(connection)
-        applied = Applied(settings, applied_versions(connection))
+        applied, building = Applied(settings, applied_versions(connection)), building_rollups(connection)
         return Status(
             streams=[
-                stream_status(row, ledgers.get(row.stream, Ledger()), applied.promised_seconds(row.stream))
+                stream_status(
+                    row,
+                    ledgers.get(row.stream, Ledger()),
+                    applied.promised_seconds(row.stream),
+                    building.get(row.stream, ()),
+                )
                 for row in read_streams(connection)
             ],
             models=models_of(
@@ -126,12 +133,14 @@ def read_status(settings: Settings) -> Status:
         )
 
 
-def stream_status(row: StreamRow, ledger: Ledger, slo_seconds: float | None) -> StreamStatus:
-    """One stream's status, from its row, its ledger and its promise."""
+def stream_status(
+    row: StreamRow, ledger: Ledger, slo_seconds: float | None, building: Iterable[str] = ()
+) -> StreamStatus:
+    """One stream's status, from its row, its ledger, its promise and the rollups that are being built."""
     observed = observe(row)
     # What a driver reported that has ended or is silent is not how things are.
     is_current = observed.is_current
-    sentence = describe_activity(row)
+    sentence = "; ".join([describe_activity(row), *describe_building(building)])
     return StreamStatus(
         stream=row.stream,
         desired_state=row.desired_state,

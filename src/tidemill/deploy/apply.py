@@ -19,6 +19,7 @@ from tidemill.spec import Pipeline
 from tidemill.store import migrations
 from tidemill.store.connection import session, translated
 from tidemill.store.control import streams as stream_rows
+from tidemill.store.maintenance.rollup_backfill import building_rollups, describe_building, rollup_states
 
 STACK = "the stack"
 """Who requested a state that no person requested. The next start of the stack requests it again."""
@@ -49,6 +50,8 @@ def apply_all(settings: Settings, pipelines: Iterable[Pipeline], report: Callabl
             leased = [row.pipeline_version] if row is not None and row.pipeline_version is not None else []
             snapshots.save_snapshot(settings, pipeline, version, leased=leased)
             report(f"{pipeline.name}: version {version} is applied")
+            for sentence in describe_building(building_rollups(connection).get(pipeline.name, ())):
+                report(f"{pipeline.name}: {sentence}")
 
 
 def plan_pipeline(settings: Settings, pipeline: Pipeline) -> list[str]:
@@ -65,9 +68,25 @@ def plan_pipeline(settings: Settings, pipeline: Pipeline) -> list[str]:
         objects = migrations.planned_objects(settings, pipeline)
         steps += [f"create {settings.db_data}.{name}" for name in objects if name not in existing]
         control_plane = _existing(connection, settings.db_control)
+        steps += [
+            f"build rollup {name} beside the stream: it is incomplete until a driver has counted the rows of {table}"
+            for name, table in _to_build(connection, pipeline, existing, control_plane).items()
+        ]
         if "pipelines" not in control_plane or migrations.pipeline_version(connection, pipeline) is None:
             steps.append(f"register version {pipeline.digest[:12]} of {pipeline.name}")
     return steps
+
+
+def _to_build(
+    connection: Connection[Any], pipeline: Pipeline, existing: set[str], control_plane: set[str]
+) -> dict[str, str]:
+    """Rollup -> its table, of those that ``apply`` empties or adds while their table may have rows already."""
+    states = rollup_states(connection).get(pipeline.name, {}) if "rollups" in control_plane else {}
+    return {
+        name: rollup.of
+        for name, rollup in pipeline.rollups.items()
+        if rollup.of in existing and (name not in existing or states.get(name) != "ready")
+    }
 
 
 def _existing(connection: Connection[Any], schema: str) -> set[str]:

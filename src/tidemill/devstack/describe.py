@@ -7,6 +7,7 @@ from typing import Any
 
 from tidemill.lifecycle.describe import format_duration
 from tidemill.lifecycle.driver_state import DriverState
+from tidemill.store.maintenance.rollup_backfill import describe_building
 
 
 def describe_overview(facts: Mapping[str, Any]) -> list[str]:
@@ -21,6 +22,7 @@ def describe_overview(facts: Mapping[str, Any]) -> list[str]:
         if row["last_error"] and row["state"] != "running":
             lines.append(f"  last error: {row['last_error']}")
         lines += [f"  {line}" for line in describe_driver(row["driver"])]
+        lines += [f"  {line}" for line in describe_building(row["building_rollups"])]
         lines += [f"  halted: {row['halted']}"] if row["halted"] else []
     lines += [f"model {describe_model(row)}" for row in facts["models"]]
     return [*lines, *(f"problem: {sentence}" for sentence in facts["problems"])]

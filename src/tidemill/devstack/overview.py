@@ -25,6 +25,7 @@ from tidemill.ml.serving.publish import model_status
 from tidemill.spec import Pipeline
 from tidemill.store.connection import session, translated
 from tidemill.store.control import ledger, streams
+from tidemill.store.maintenance.rollup_backfill import building_rollups
 
 
 def overview(settings: Settings, client: AdminClient | None = None) -> dict[str, Any]:
@@ -76,6 +77,7 @@ def _stream(
         "lag_records": None if ends is None else sum(end - at.get(partition, 0) for partition, end in ends.items()),
         "freshness_seconds": None if row is None else freshness_seconds(total.newest_at, row.now),
         "rows": _rows(connection, settings, pipeline),
+        "building_rollups": building_rollups(connection).get(pipeline.name, []),
         **{
             name: value
             for name, value in dataclasses.asdict(total).items()

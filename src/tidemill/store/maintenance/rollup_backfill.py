@@ -9,7 +9,7 @@ commit that comes after it.
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from functools import partial
 from typing import Any
 
@@ -40,6 +40,31 @@ def incomplete_rollups(connection: Connection[Any], pipeline: Pipeline) -> froze
     with translated(), connection.cursor() as cursor:
         cursor.execute(f"SELECT rollup FROM rollups WHERE pipeline = %s AND state <> 'ready' {lock}", (pipeline.name,))
         return frozenset(str(row[0]) for row in cursor.fetchall())
+
+
+def rollup_states(connection: Connection[Any]) -> dict[str, dict[str, str]]:
+    """Pipeline -> rollup -> ``building``, ``ready`` or ``abandoned``. Takes no lock."""
+    found: dict[str, dict[str, str]] = {}
+    with translated(), connection.cursor() as cursor:
+        cursor.execute("SELECT pipeline, rollup, state FROM rollups ORDER BY pipeline, rollup")
+        for pipeline, rollup, state in cursor.fetchall():
+            found.setdefault(str(pipeline), {})[str(rollup)] = str(state)
+    return found
+
+
+def building_rollups(connection: Connection[Any]) -> dict[str, list[str]]:
+    """Pipeline -> its rollups that are being built, so that readers see a part of each. Takes no lock."""
+    return {
+        pipeline: [rollup for rollup, state in states.items() if state == "building"]
+        for pipeline, states in rollup_states(connection).items()
+    }
+
+
+def describe_building(rollups: Iterable[str]) -> list[str]:
+    """A sentence on each rollup that readers must not take for complete."""
+    return [
+        f"rollup {name} is being built beside the stream and is incomplete until a driver is done" for name in rollups
+    ]
 
 
 def register(connection: Connection[Any], pipeline: Pipeline, name: str, *, ready: bool) -> None:
