@@ -13,12 +13,12 @@ from pathlib import Path
 from tidemill.config import PREFIX
 
 NOBODY = 65534
+_AS_NOBODY = ("setpriv", f"--reuid={NOBODY}", f"--regid={NOBODY}", "--clear-groups")
 # It owns nothing and writes nothing of root's. It reads what root reads: the checkout or its interpreter may be below
 # root's home, which is no matter of the test.
-_AS_NOBODY = (
-    "setpriv", f"--reuid={NOBODY}", f"--regid={NOBODY}", "--clear-groups",
-    "--inh-caps=+dac_read_search", "--ambient-caps=+dac_read_search", "--",
-)  # fmt: skip
+_READS_ALL = ("--inh-caps=+dac_read_search", "--ambient-caps=+dac_read_search")
+_DAC_READ_SEARCH = 1 << 2
+"""The capability's bit, see capabilities(7)."""
 
 
 @dataclass(frozen=True)
@@ -37,6 +37,12 @@ class OtherUser:
         return environment | {"HOME": str(self.home), "TMPDIR": str(self.home)} | replaced
 
 
+def _may_give_it() -> bool:
+    """Whether this root has the capability; that of a container has not."""
+    status = Path("/proc/self/status").read_text().splitlines()
+    return any(line.startswith("CapEff:") and int(line.split()[1], 16) & _DAC_READ_SEARCH for line in status)
+
+
 @contextmanager
 def other_user() -> Iterator[OtherUser]:
     """A user with a home that is removed afterwards."""
@@ -45,7 +51,7 @@ def other_user() -> Iterator[OtherUser]:
     try:
         if os.geteuid() == 0:
             os.chown(home, NOBODY, NOBODY)
-            yield OtherUser(NOBODY, home, _AS_NOBODY)
+            yield OtherUser(NOBODY, home, (*_AS_NOBODY, *(_READS_ALL if _may_give_it() else ()), "--"))
         else:
             yield OtherUser(os.geteuid(), home, ())
     finally:
