@@ -76,7 +76,7 @@ def test_a_state_folder_that_cannot_be_made_is_named(own: Settings, tmp_path: Pa
 def test_write_to_a_full_disk_is_told_as_such(own: Settings, monkeypatch: pytest.MonkeyPatch) -> None:
     """A disk that fills up during the start ends in the same sentence, and the state can be started again."""
 
-    def full(path: Path, text: str) -> int:
+    def full(path: Path, text: str, **options: object) -> int:
         raise OSError(28, "No space left on device")
 
     with monkeypatch.context() as patched:
