@@ -5,6 +5,7 @@ from __future__ import annotations
 from sqlglot import exp
 
 from tidemill.errors import SpecError
+from tidemill.spec.checks.functions import check_functions
 from tidemill.spec.checks.parsing import parse_select
 from tidemill.spec.feature_query import COMMIT, FeatureQuery, TableReference
 from tidemill.spec.schema import Model
@@ -41,6 +42,8 @@ def check_features(name: str, model: Model, sql: str) -> FeatureQuery:
     """
     sql = sql.strip().removesuffix(";")
     select = parse_select(model.features, sql, "mysql")
+    defined = {each.alias.lower() for each in select.find_all(exp.CTE, exp.Subquery)}
+    check_functions(model.features, sql, "mysql", over_rows=True, named=defined)
     query = _as_value(model, sql, select)
     outputs = {projection.alias_or_name: projection for projection in select.expressions}
     for column in (*model.key, model.known_at, model.label, model.baseline, COMMIT):

@@ -17,7 +17,7 @@ from tidemill.errors import SpecError
 
 
 def parse_expression(place: str, sql: str, dialect: str) -> exp.Expr:
-    """Parse an expression or a single statement.
+    """Parse an expression or a single statement, such as CREATE TABLE.
 
     Args:
         place: where the text is, for the message.
@@ -28,9 +28,12 @@ def parse_expression(place: str, sql: str, dialect: str) -> exp.Expr:
         SpecError: the text is no SQL.
     """
     try:
-        return sqlglot.parse_one(sql, dialect=dialect)
+        statements = sqlglot.parse(sql, dialect=dialect)
     except SqlglotError as error:
         raise _syntax_error(place, error, dialect) from None
+    if len(statements) != 1 or statements[0] is None:
+        raise SpecError("TM-SPEC-SQL-SYNTAX", value=sql, place=place, engine=_ENGINES[dialect])
+    return statements[0]
 
 
 def parse_select(file: str, sql: str, dialect: str) -> exp.Select:
@@ -49,6 +52,19 @@ def parse_select(file: str, sql: str, dialect: str) -> exp.Select:
         kinds = ", ".join(each.key.upper() for each in statements) or "no statement"
         raise SpecError("TM-SPEC-SQL-NOT-ONE-SELECT", value=kinds, file=file)
     return statements[0]
+
+
+def with_columns_of(place: str, sql: str, alias: str) -> str:
+    """An author's MySQL expression with every column read from ``alias``; all other characters stay as they are."""
+    spans = {}
+    for column in parse_expression(place, sql, "mysql").find_all(exp.Column):
+        first, last = column.parts[0].meta, column.parts[-1].meta
+        spans[int(first["start"])] = int(last["end"]) + 1, column.name
+    for start, (end, name) in sorted(spans.items(), reverse=True):
+        quoted = "`" + name.replace("`", "``") + "`"
+        sql = f"{sql[:start]}`{alias}`.{quoted}{sql[end:]}"
+    # A comment may last until the end of its line.
+    return f"{sql}\n" if "--" in sql or "#" in sql else sql
 
 
 def tokens_of(place: str, sql: str, dialect: str) -> list[Token]:

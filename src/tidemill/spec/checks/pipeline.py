@@ -8,6 +8,7 @@ from sqlglot import exp
 
 from tidemill.errors import SpecError
 from tidemill.spec.checks.dimensions import check_dimension, check_joins
+from tidemill.spec.checks.functions import check_functions
 from tidemill.spec.checks.models import check_model
 from tidemill.spec.checks.parsing import parse_expression
 from tidemill.spec.checks.rollups import check_group_key, check_group_type, parse_measure
@@ -79,6 +80,7 @@ def _check_checks(pipeline: Pipeline) -> None:
             require_known(f"{place}.expect", column.name, table.columns)
         if parsed.find(exp.AggFunc, exp.Window, exp.Subquery, exp.Select):
             raise SpecError("TM-SPEC-CHECK-NOT-ROW-WISE", value=check.expect, place=place)
+        check_functions(f"{place}.expect", check.expect, "spark")
 
 
 def _check_rollup(pipeline: Pipeline, name: str) -> None:

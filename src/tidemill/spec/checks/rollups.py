@@ -5,9 +5,11 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from sqlglot import exp
+from sqlglot.tokenizer_core import TokenType
 
 from tidemill.errors import SpecError
-from tidemill.spec.checks.parsing import parse_expression
+from tidemill.spec.checks.functions import check_functions
+from tidemill.spec.checks.parsing import parse_expression, tokens_of, with_columns_of
 from tidemill.spec.column_types import INTEGERS, parse_column_type
 from tidemill.spec.known_names import require_known
 
@@ -43,10 +45,23 @@ def parse_measure(place: str, expression: str, columns: dict[str, str]) -> Measu
         return Measure(None, "BIGINT")
     if not isinstance(parsed, exp.Sum) or parsed.find(exp.Distinct):
         raise SpecError("TM-SPEC-MEASURE-UNSUPPORTED", value=expression, place=place)
+    summand = _inside_parentheses(place, expression)
+    _check_row_wise(place, summand, parsed.this)
     for column in parsed.find_all(exp.Column):
         require_known(place, column.name, columns)
     _check_without_fraction(place, expression, parsed.this)
-    return Measure(parsed.this.sql(dialect="mysql"), _Summand(place, expression, columns).type_of_sum(parsed.this))
+    return Measure(summand, _Summand(place, expression, columns).type_of_sum(parsed.this))
+
+
+def _inside_parentheses(place: str, expression: str) -> str:
+    """What the author sums: the text between the parentheses of ``sum(…)``."""
+    tokens = [token for token in tokens_of(place, expression, "mysql") if token.token_type is not TokenType.SEMICOLON]
+    first, opening, *_, closing = tokens
+    is_sum = expression[first.start : first.end + 1].lower() == "sum"
+    quantified = tokens[2].token_type in (TokenType.ALL, TokenType.DISTINCT)
+    if not is_sum or opening.token_type is not TokenType.L_PAREN or quantified:
+        raise SpecError("TM-SPEC-MEASURE-UNSUPPORTED", value=expression, place=place)
+    return expression[opening.end + 1 : closing.start].strip()
 
 
 @dataclass(frozen=True)
@@ -160,10 +175,19 @@ def check_group_key(place: str, expression: str, columns: dict[str, str]) -> Non
     """Check an expression that a rollup groups by.
 
     Raises:
-        SpecError: it cannot be parsed, or it reads an unknown column.
+        SpecError: it cannot be parsed, reads an unknown column, or depends on more than the columns of one row.
     """
-    for column in parse_expression(place, expression, "mysql").find_all(exp.Column):
+    parsed = parse_expression(place, expression, "mysql")
+    _check_row_wise(place, expression, parsed)
+    for column in parsed.find_all(exp.Column):
         require_known(place, column.name, columns)
+
+
+def _check_row_wise(place: str, expression: str, parsed: exp.Expr) -> None:
+    kinds = (exp.Query, exp.AggFunc, exp.Window, exp.Alias)
+    if not isinstance(parsed, exp.Condition) or parsed.find(*kinds) or parsed.find(exp.Star):
+        raise SpecError("TM-SPEC-ROLLUP-NOT-ROW-WISE", value=expression, place=place)
+    check_functions(place, expression, "mysql")
 
 
 _GROUP_KINDS = (*INTEGERS, "DECIMAL", "VARCHAR", "DATE", "DATETIME", "TIME")
@@ -196,8 +220,5 @@ def cast_type(declared: str) -> str:
 
 
 def qualified(expression: str, alias: str) -> str:
-    """A MySQL expression with every bare column read from ``alias``."""
-    parsed = parse_expression("the rollup", expression, "mysql")
-    for column in parsed.find_all(exp.Column):
-        column.set("table", exp.to_identifier(alias))
-    return parsed.sql(dialect="mysql", identify=True)
+    """A MySQL expression with every column read from ``alias``, otherwise as the author has written it."""
+    return with_columns_of("the rollup", expression, alias)

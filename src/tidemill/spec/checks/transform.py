@@ -13,6 +13,7 @@ from sqlglot import exp
 from sqlglot.tokenizer_core import Token, TokenType
 
 from tidemill.errors import SpecError
+from tidemill.spec.checks.functions import check_functions
 from tidemill.spec.checks.parsing import outside_parentheses, parse_select, tokens_of
 
 RECORDS = "records"
@@ -71,6 +72,7 @@ def parse_transform(sql: str, file: str, dimensions: tuple[str, ...]) -> Transfo
     _check_row_wise(select, file)
     _check_tables(select, file, dimensions)
     columns = _columns(select, file)
+    check_functions(file, sql, "spark")
     return Transform(_with_counted_records(sql, file, select), columns)
 
 

@@ -119,6 +119,13 @@ BROKEN: dict[str, list[tuple[str, object]]] = {
     "SCORE-TABLE-SHARED": [(f"{RETURNS}.score.table", "repeats_scores")],
     "SCHEDULE": [(f"{RETURNS}.score.schedule", "*/10 * * *")],
     "SCORE-UNSCHEDULED": [(f"{RETURNS}.score.schedule", GONE)],
+    "FUNCTION-IMPURE": [
+        ("clicks.sql", "SELECT id, uuid() AS page FROM records"),
+        ("rollups.by_day.measures.amount", "sum(amount > rand())"),
+    ],
+    "FUNCTION-UNKNOWN": [("clicks.sql", "SELECT id, uper(page) AS page FROM records")],
+    "ROLLUP-NOT-ROW-WISE": [("rollups.by_day.measures.amount", "sum(amount > (SELECT 1))")],
+    "SQL-VARIABLE": [("rollups.by_day.measures.amount", "sum(amount > @@port)")],
     "SQL-COMMENT": [("clicks.sql", "SELECT id, -- in C:\\\npage FROM records")],
     "SQL-NOT-ONE-SELECT": [("features.sql", "SELECT 1; SELECT 2")],
     "SQL-SYNTAX": [("features.sql", "SELECT FROM WHERE")],

@@ -3,7 +3,7 @@
 import pytest
 
 from tidemill.errors import SpecError
-from tidemill.spec.checks.rollups import cast_type, check_group_type, parse_measure
+from tidemill.spec.checks.rollups import cast_type, check_group_key, check_group_type, parse_measure, qualified
 
 COLUMNS = {
     "t": "TINYINT",
@@ -62,7 +62,11 @@ def test_a_sum_has_a_column_that_it_cannot_outgrow(expression: str, declared: st
         ("sum(f)", "SUM-APPROXIMATE", "f: DOUBLE"),
         ("sum(w)", "SUM-OVERFLOW", "sum(w) (58 digits before the decimal point, 2 after it)"),
         ("sum(e * e * d)", "SUM-OVERFLOW", "sum(e * e * d) (20 digits before the decimal point, 32 after it)"),
-        ("sum((select n from t))", "SUM-NOT-NUMERIC", "(SELECT n FROM t)"),
+        ("sum((select n from t))", "ROLLUP-NOT-ROW-WISE", "(select n from t)"),
+        ("sum(n > (select 1))", "ROLLUP-NOT-ROW-WISE", "n > (select 1)"),
+        ("sum(at > NOW())", "FUNCTION-IMPURE", "now"),
+        ("sum(n > @@max_connections)", "SQL-VARIABLE", "@@max_connections"),
+        ("sum(all n)", "MEASURE-UNSUPPORTED", "sum(all n)"),
         ("max(n)", "MEASURE-UNSUPPORTED", "max(n)"),
     ],
 )
@@ -108,3 +112,38 @@ def test_other_types_are_no_groups(declared: str) -> None:
     """What cannot be cast to everywhere, or shows two groups alike, is refused, and the refusal names what can."""
     with pytest.raises(SpecError, match="TM-SPEC-GROUP-TYPE"):
         check_group_type("by.k", declared)
+
+
+@pytest.mark.parametrize(
+    ("written", "run"),
+    [
+        ("n", "`s`.`n`"),
+        ("CONCAT(o, 'O''Hare', \"it's\", 'n')", "CONCAT(`s`.`o`, 'O''Hare', \"it's\", 'n')"),
+        ("at - interval  1 day /* o */ + n", "`s`.`at` - interval  1 day /* o */ + `s`.`n`"),
+        ("`n`+clicks . `n`", "`s`.`n`+`s`.`n`"),
+        ("IF(n<=>3,x'41',_utf8mb4'n') -- n", "IF(`s`.`n`<=>3,x'41',_utf8mb4'n') -- n\n"),
+        ("DATE_FORMAT(at, '%Y-%m n') # n", "DATE_FORMAT(`s`.`at`, '%Y-%m n') # n\n"),
+        ("TIMESTAMPDIFF(MINUTE, at, '2020-01-01')", "TIMESTAMPDIFF(MINUTE, `s`.`at`, '2020-01-01')"),
+        ("CASE o WHEN 'n' THEN n ELSE 1.50 END", "CASE `s`.`o` WHEN 'n' THEN `s`.`n` ELSE 1.50 END"),
+    ],
+)
+def test_the_database_runs_the_authors_own_characters(written: str, run: str) -> None:
+    """Only the names of columns are changed: each is read from the given rows."""
+    check_group_key("by.k", written, COLUMNS)
+    assert qualified(written, "s") == run
+
+
+def test_what_is_summed_is_the_authors_text() -> None:
+    """The characters between the parentheses, in which other parentheses and comments may be."""
+    written = "SUM ( if((n) > 3, i, 0) /* ) */ ) ;"
+    assert parse_measure("m", written, COLUMNS).summand == "if((n) > 3, i, 0) /* ) */"
+
+
+@pytest.mark.parametrize(
+    "expression", ["n AS m", "n; n", "n; DROP TABLE x", "(SELECT 1)", "EXISTS (SELECT 1)", "max(n)", "*"]
+)
+def test_a_key_is_an_expression_over_one_row(expression: str) -> None:
+    """Neither a subquery nor an aggregate, nor anything beside one expression."""
+    with pytest.raises(SpecError) as caught:
+        check_group_key("by.k", expression, COLUMNS)
+    assert caught.value.code in ("TM-SPEC-ROLLUP-NOT-ROW-WISE", "TM-SPEC-SQL-SYNTAX")
