@@ -14,6 +14,7 @@ from pyspark.sql.types import (
     BooleanType,
     DataType,
     DateType,
+    DecimalType,
     NullType,
     NumericType,
     StringType,
@@ -23,10 +24,12 @@ from pyspark.sql.types import (
 
 from tidemill.spec.column_types import INTEGERS, ColumnType, parse_column_type
 from tidemill.spec.schema import Table
-from tidemill.stream.plan import iso
+from tidemill.stream.plan import iso, json_values
 
 _SHOWN = 60
 """Characters of a value that a reason shows."""
+_DECIMAL_DIGITS = 38
+"""The most digits of a DECIMAL of Spark."""
 _INTEGER_TYPES = {"TINYINT": "tinyint", "SMALLINT": "smallint", "MEDIUMINT": "int", "INT": "int", "BIGINT": "bigint"}
 _UNSIGNED_TYPES = {"TINYINT": "smallint", "SMALLINT": "int", "INT": "bigint", "BIGINT": "decimal(20,0)"}
 _TEXTS = ("CHAR", "VARCHAR", "NATIONAL CHAR", "NATIONAL VARCHAR")
@@ -82,17 +85,18 @@ def _number(column: Column, actual: DataType, declared: ColumnType) -> Column:
         return _none("string")
     if declared.kind == "DECIMAL":
         digits, scale = declared.size
+        if isinstance(actual, StringType):
+            return json_values.decimal_of(column, DecimalType(digits, scale))
         kind = f"decimal({digits},{scale})"
     else:
-        digits, scale = 20, 0
         kind = (_UNSIGNED_TYPES if declared.unsigned else _INTEGER_TYPES).get(declared.kind, "int")
+        if isinstance(actual, StringType):
+            return json_values.integer_of(column, kind)
     if actual.simpleString() == kind:
         return column
     cast = column.try_cast(kind)
-    if isinstance(actual, NumericType):
-        return F.when(cast == column, cast)  # try_cast is NULL for what is out of range, and cuts a fraction off
-    # A text that has more digits behind the point would be rounded.
-    return F.when(cast == column.try_cast(f"decimal(38,{38 - digits + scale})"), cast)
+    # try_cast is NULL for what is out of range, and cuts a fraction off.
+    return F.when(cast == column, cast) if isinstance(actual, NumericType) else cast
 
 
 def _instant(column: Column, actual: DataType, declared: ColumnType) -> Column:
@@ -118,10 +122,10 @@ def _instant(column: Column, actual: DataType, declared: ColumnType) -> Column:
 def _kept_value(column: Column, actual: DataType, declared: ColumnType) -> Column:
     """The value of any other column as the database gets it; the same column if the database judges every value."""
     kind, is_text = declared.kind, isinstance(actual, StringType)
-    if isinstance(actual, NullType):
-        return column
-    if kind in _TEXTS:
-        return _text(column, declared) if is_text else column
+    if is_text and (kind in INTEGERS or (kind == "DECIMAL" and declared.size[0] <= _DECIMAL_DIGITS)):
+        return _number(column, actual, declared)
+    if is_text and kind in _TEXTS:
+        return _text(column, declared)
     if kind == "BINARY" and (is_text or isinstance(actual, BinaryType)):
         return F.when(F.octet_length(column) == F.lit(declared.length), column)  # the database would pad it with zeros
     if kind in ("ENUM", "SET"):

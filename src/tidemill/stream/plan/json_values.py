@@ -169,12 +169,25 @@ def has_lone_surrogate(text: Column) -> Column:
 def from_plain_text(text: Column, declared: DataType) -> Column:
     """A text that is no JSON, such as the key of a record, as a value of a type; NULL if it is none."""
     if isinstance(declared, DecimalType):
-        return _plain_decimal(text, declared)
+        return decimal_of(text, declared)
     if type(declared) in _TIMES:
         return _TIMES[type(declared)](text)
     if isinstance(declared, IntegralType):
-        return F.when(text.rlike(r"\A-?[0-9]{1,400}\z"), text.try_cast(declared))
+        return integer_of(text, declared.simpleString())
     return text if isinstance(declared, StringType) else text.try_cast(declared)
+
+
+def integer_of(text: Column, kind: str) -> Column:
+    """A text of an integer as a type of Spark; NULL if it is none, or out of range."""
+    return F.when(text.rlike(r"\A-?[0-9]{1,400}\z"), text.try_cast(kind))
+
+
+def decimal_of(text: Column, declared: DecimalType) -> Column:
+    """A text of a number all of whose digits a DECIMAL has; NULL for any other text.
+
+    A plain cast would round it, and take long for a large exponent.
+    """
+    return F.coalesce(_plain_decimal(text, declared), _scientific(text, declared))
 
 
 def _decimal(parsed: Column, declared: DecimalType, record: Column) -> Column:
@@ -187,7 +200,7 @@ def _decimal(parsed: Column, declared: DecimalType, record: Column) -> Column:
     is_determined = is_zero | digits.between(1, _DOUBLE_DIGITS) | ((digits > 0) & record.contains(text))
     return (
         F.when(kind.rlike("BIGINT|DECIMAL"), _plain_decimal(text, declared))
-        .when(kind == "STRING", F.coalesce(_plain_decimal(text, declared), _scientific(text, declared)))
+        .when(kind == "STRING", decimal_of(text, declared))
         .when((kind == "DOUBLE") & is_determined, _scientific(text, declared))
     )
 
@@ -198,7 +211,7 @@ def _plain_decimal(text: Column, declared: DecimalType) -> Column:
 
 
 def _scientific(text: Column, declared: DecimalType) -> Column:
-    """A number whose exponent has few digits; the cast would round it, and take long for a large exponent."""
+    """A number whose exponent has few digits."""
     cast = text.try_cast(declared)
     longest = text.try_cast(DecimalType(38, 38 - declared.precision + declared.scale))
     is_exact = (cast == longest) & (cast.cast("double") == text.try_cast("double"))
