@@ -57,17 +57,96 @@ def check_features(name: str, model: Model, sql: str) -> FeatureQuery:
 
 
 def _check_leak(model: Model, query: FeatureQuery, outputs: dict[str, exp.Expression], label: exp.Expression) -> None:
-    label_columns = {(c.table, c.name) for c in label.find_all(exp.Column)}
+    """Reject a feature that is computed from a column that the label is computed from.
+
+    What identifies the row and what its time is computed from are known at that time, and so is what the label's subqueries compare
+    with columns of other rows to find them.
+    """
+    key = {_named(each) for name in model.key for each in outputs[name].find_all(exp.Column)}
+    known = key | {_named(each) for each in outputs[model.known_at].find_all(exp.Column)}
+    compared = {_named(each) for each in _found_by(label)}
+    label_columns = _read_from(label, key) - known - compared
     for feature in query.features:
-        leaked = [c for c in outputs[feature].find_all(exp.Column) if (c.table, c.name) in label_columns]
+        leaked = sorted(_read_from(outputs[feature], key) & label_columns)
         if leaked:
             raise SpecError(
                 "TM-SPEC-FEATURES-LEAK",
-                value=leaked[0].sql(dialect="mysql"),
+                value=".".join(part for part in leaked[0] if part),
                 file=model.features,
                 feature=feature,
                 known_at=model.known_at,
             )
+
+
+def _named(column: exp.Column) -> tuple[str, str]:
+    return column.table, column.name
+
+
+def _read_from(node: exp.Expression, key: set[tuple[str, str]]) -> set[tuple[str, str]]:
+    """The columns that an expression reads: its own, and those of which a query that is joined by the key makes them.
+
+    The latter are named by each alias that their table has outside that query. A window over earlier rows is left to
+    the comparison of values in training.
+    """
+    columns = {_named(each) for each in node.find_all(exp.Column)}
+    select = node.find_ancestor(exp.Select)
+    if select is None:
+        return columns
+    aliases: dict[str, set[str]] = {}
+    for table in select.find_all(exp.Table):
+        if table.parent_select is select:
+            aliases.setdefault(table.name, set()).add(table.alias_or_name)
+    read = set(columns)
+    for alias, name in columns:
+        for inner in _computing(select, alias, name) if _is_joined_by(select, alias, key) else ():
+            if inner.find(exp.Window):
+                continue
+            for column in inner.find_all(exp.Column):
+                scope = inner.parent_select
+                sources = [] if scope is None else list(scope.find_all(exp.Table))
+                tables = {each.name for each in sources if column.table in ("", each.alias_or_name)}
+                read |= {(outer, column.name) for table in tables for outer in aliases.get(table, ())}
+    return read
+
+
+def _is_joined_by(select: exp.Select, alias: str, key: set[tuple[str, str]]) -> bool:
+    """Whether a query's rows are those with the key of the row."""
+    equal = set()
+    for equality in select.find_all(exp.EQ):
+        sides = [_named(each) for each in (equality.this, equality.expression) if isinstance(each, exp.Column)]
+        if any(table == alias for table, _ in sides):
+            equal |= {side for side in sides if side[0] != alias}
+    using = {each.name for join in select.args.get("joins") or () for each in join.args.get("using") or ()}
+    return all(column in equal or column[1] in using for column in key)
+
+
+def _computing(select: exp.Select, alias: str, name: str) -> list[exp.Expression]:
+    """The expressions that compute a column of a query in FROM, a join or WITH; none if it is a table's column."""
+    joined = {each.alias: each.this for part in _sources(select) for each in part.find_all(exp.Subquery)}
+    with_names = {each.alias: each.this for each in select.find_all(exp.CTE)}
+    for table in select.find_all(exp.Table):
+        if table.name in with_names:
+            joined.setdefault(table.alias_or_name, with_names[table.name])
+    query = joined.get(alias)
+    if not isinstance(query, exp.Select):
+        return []
+    found = [each for each in query.expressions if each.alias_or_name == name]
+    deeper = [
+        more for each in found for column in each.find_all(exp.Column) for more in _computing(query, *_named(column))
+    ]
+    return [*found, *deeper]
+
+
+def _found_by(label: exp.Expression) -> list[exp.Column]:
+    """The columns of the row that the label's subqueries compare, by an equality, with one of the rows they read."""
+    found = []
+    for subquery in label.find_all(exp.Select):
+        inner = {each.alias_or_name for each in subquery.find_all(exp.Table)}
+        for equality in subquery.find_all(exp.EQ):
+            sides = (equality.this, equality.expression)
+            if all(isinstance(side, exp.Column) for side in sides) and sum(side.table in inner for side in sides) == 1:
+                found += [side for side in sides if side.table not in inner]
+    return found
 
 
 def _as_value(model: Model, sql: str, select: exp.Select) -> FeatureQuery:
