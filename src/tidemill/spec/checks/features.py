@@ -59,8 +59,8 @@ def check_features(name: str, model: Model, sql: str) -> FeatureQuery:
 def _check_leak(model: Model, query: FeatureQuery, outputs: dict[str, exp.Expression], label: exp.Expression) -> None:
     """Reject a feature that is computed from a column that the label is computed from.
 
-    What identifies the row and what its time is computed from are known at that time, and so is what the label's subqueries compare
-    with columns of other rows to find them.
+    What identifies the row and what its time is computed from are known at that time, and so is what the label's
+    subqueries compare with columns of other rows to find them.
     """
     key = {_named(each) for name in model.key for each in outputs[name].find_all(exp.Column)}
     known = key | {_named(each) for each in outputs[model.known_at].find_all(exp.Column)}
