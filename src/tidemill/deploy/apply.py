@@ -16,7 +16,8 @@ from tidemill.lifecycle.driver_state import observe
 from tidemill.lifecycle.limits import View
 from tidemill.resources import resource_folder
 from tidemill.spec import Pipeline
-from tidemill.store import migrations
+from tidemill.spec.declared_objects import refuse_shared
+from tidemill.store import live_tables, migrations, ownership
 from tidemill.store.connection import session, translated
 from tidemill.store.control import streams as stream_rows
 from tidemill.store.maintenance.rollup_backfill import building_rollups, describe_building, rollup_states
@@ -36,8 +37,11 @@ def apply_all(settings: Settings, pipelines: Iterable[Pipeline], report: Callabl
     Raises:
         StoreError: a table exists with other columns.
         SourceError: no Kafka broker answers.
-        SpecError: a folder was changed while it was being applied.
+        StructureError: another pipeline owns a table, or a table exists that no pipeline owns.
+        SpecError: a folder was changed while it was being applied, or two pipelines declare one table.
     """
+    pipelines = list(pipelines)
+    refuse_shared(pipelines)
     client = clients.admin(settings)
     with session(settings, Account.MIGRATE) as connection:
         applied = migrations.migrate_control(connection, resource_folder("sql"))
@@ -72,6 +76,9 @@ def plan_pipeline(settings: Settings, pipeline: Pipeline) -> list[str]:
             f"build rollup {name} beside the stream: it is incomplete until a driver has counted the rows of {table}"
             for name, table in _to_build(connection, pipeline, existing, control_plane).items()
         ]
+        if "objects" in control_plane:
+            ownership.check_claims(connection, settings, pipeline)
+            steps += [f"refused: {each}" for each in live_tables.differences(connection, settings, pipeline)]
         if "pipelines" not in control_plane or migrations.pipeline_version(connection, pipeline) is None:
             steps.append(f"register version {pipeline.digest[:12]} of {pipeline.name}")
     return steps

@@ -31,6 +31,7 @@ from tidemill.store.connection import session
 from tidemill.store.control import ledger, quarantine, replays
 from tidemill.store.control.quarantine import StoredRecord
 from tidemill.store.migrations import pipeline_version
+from tidemill.store.ownership import check_ownership
 from tidemill.store.write.context import NO_GENERATION, Range, WriteContext
 from tidemill.store.write.fencing import check_topic_generation, topic_recreated
 from tidemill.store.write.ledger_rows import Rejected
@@ -65,6 +66,7 @@ def run(spark: SparkSession, settings: Settings, pipeline: Pipeline, replay_id: 
             raise StreamError("TM-REPLAY-OTHER-VERSION", value=f"{row.stream}, version {row.pipeline_version}")
         if row.state == "done":
             return dict(row.selection["result"])
+        check_ownership(connection, pipeline)
         replays.begin(connection, replay_id)
         try:
             result = _Attempt(spark, settings, pipeline, connection, row).run()

@@ -11,6 +11,7 @@ from tidemill.config import Settings
 from tidemill.errors import StoreError
 from tidemill.spec.schema import Pipeline
 from tidemill.spec.tombstones import deletes_from
+from tidemill.store import live_tables, ownership
 from tidemill.store.connection import dialect_of, translated
 from tidemill.store.maintenance import rollup_backfill
 from tidemill.store.sql import dialect, identifiers
@@ -112,20 +113,25 @@ def apply_pipeline(connection: Connection[Any], settings: Settings, pipeline: Pi
         The pipeline's version: the existing one if the folder's content is what was applied last.
 
     Raises:
+        StructureError: another pipeline owns a table, or a table exists that no pipeline owns.
         StoreError: a table exists with other columns.
     """
     schema = settings.db_data
     with translated(), connection.cursor() as cursor:
         # A rollup that is created with its table counts every row from the first; the next driver backfills any other.
         new = {name for name in pipeline.tables if not _exists(connection, schema, name)}
+        ownership.check_claims(connection, settings, pipeline)
         for name in pipeline.rollups:
             _check_rollup(connection, schema, name, pipeline)
         for name in (name for name in pipeline.tables if name not in new):
             _check_columns(connection, schema, name, pipeline)
         objects = planned_objects(settings, pipeline)
         views = {f"{model.table}_scored" for model in pipeline.models.values()}
+        ownership.claim(connection, settings, pipeline)
         for name in (name for name in objects if name not in views):
             cursor.execute(objects[name])
+        live_tables.record_declared(connection, settings, {n: sql for n, sql in objects.items() if n not in views})
+        live_tables.check_tables(connection, settings, pipeline)
         # After all that the database may refuse, so that a refused pipeline leaves no row in the control plane. Before
         # the views, which join this table: without a row for each model they would show no rows.
         for model in pipeline.models:

@@ -28,7 +28,9 @@ from tidemill.kafka.topics import partitions
 from tidemill.spec.schema import Pipeline
 from tidemill.store.connection import session
 from tidemill.store.control import heartbeats, streams
+from tidemill.store.live_tables import check_tables
 from tidemill.store.migrations import pipeline_version
+from tidemill.store.ownership import check_ownership
 from tidemill.store.write.context import WriteContext
 from tidemill.stream.diagnosis import cause
 from tidemill.stream.driver_status import DriverStatus
@@ -131,6 +133,8 @@ class Driver:
             heartbeats.report_heartbeat(
                 connection, self.stream, self.epoch, self.status.state, last_error=None, **columns
             )
+            check_ownership(connection, self.pipeline)
+            check_tables(connection, self.settings, self.pipeline)
             context = WriteContext(self.stream, self.epoch, version, self.topic)
             start = find_start(connection, admin(self.settings), self.settings, self.pipeline, context)
         self.status.topic_id = start.topic_id

@@ -21,10 +21,11 @@ def read_pipelines(settings: Settings, names: list[str] | None) -> list[Pipeline
     """The named pipelines, or all, as their folders are: for ``check``, ``plan`` and ``apply``, and no other command.
 
     Raises:
-        SpecError: a folder is missing or wrong, or there is none at all.
+        SpecError: a folder is missing or wrong, or there is none at all, or two declare one table.
     """
     from tidemill.errors import SpecError
     from tidemill.spec import load_pipeline, load_pipelines
+    from tidemill.spec.declared_objects import refuse_shared
     from tidemill.spec.dimension_files import check_dimension_files
 
     if names:
@@ -35,6 +36,7 @@ def read_pipelines(settings: Settings, names: list[str] | None) -> list[Pipeline
         raise SpecError("TM-CLI-NO-PIPELINES", value=settings.pipelines)
     for pipeline in pipelines:
         check_dimension_files(pipeline)
+    refuse_shared(pipelines)
     return pipelines
 
 

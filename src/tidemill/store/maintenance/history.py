@@ -39,6 +39,7 @@ KEPT = {
     "ledger_sums": "one row for each Kafka partition of a generation of a topic",
     "models": "one row for each model",
     "offsets": "one row for each Kafka partition",
+    "objects": "one row for each table and view of the operational schema",
     "pipelines": "one row for each change of a folder that a person has applied; rows name these versions",
     "rollups": "one row for each rollup",
     "streams": "one row for each stream",

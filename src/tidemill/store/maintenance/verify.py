@@ -10,6 +10,7 @@ from pymysql.connections import Connection
 
 from tidemill.config import Settings
 from tidemill.spec.schema import Pipeline
+from tidemill.store import live_tables
 from tidemill.store.connection import dialect_of, translated
 from tidemill.store.maintenance.table_audit import audit_tables
 
@@ -133,6 +134,7 @@ def verify_snapshot(
     """
     # The first and the last offset of a partition only rise: the first is read before the snapshot, the last after it.
     starts = offsets("earliest") if offsets else {}
+    structure = [*live_tables.differences(connection, settings, pipeline)]
     with translated(), connection.cursor() as cursor:
         for sql in dialect_of(connection).snapshot_read():
             cursor.execute(sql)
@@ -154,7 +156,7 @@ def verify_snapshot(
             ends = tuple((each.topic, each.generation, each.partition, _bounds(cursor, each)[1]) for each in chains)
         finally:
             connection.rollback()
-    return Findings(tuple(differences), audit.notes, ends)
+    return Findings((*structure, *differences), audit.notes, ends)
 
 
 def record_verified(connection: Connection[Any], stream: str, findings: Findings) -> None:

@@ -66,6 +66,10 @@ class MergeStatements(Capabilities):
         """Lock the existing rows, on a database where :meth:`insert_or_lock` may not have locked them."""
         return ()
 
+    def count_known(self, schema: str, name: str, table: Table) -> str:
+        """How many staged rows have a row of their key in the table: all, after :meth:`insert_or_lock`."""
+        return f"SELECT COUNT(*) FROM {self.staged_join(schema, name, table)}"
+
     def update(self, schema: str, name: str, table: Table) -> str:
         """Replace the existing rows for which the batch has something newer. The version is assigned last, because
         assignments run from left to right and the condition reads it."""

@@ -21,6 +21,7 @@ from tidemill.spec.schema import Pipeline, Table, TableKind
 from tidemill.spec.tombstones import deletes_from
 from tidemill.store.connection import dialect_of, naming, translated
 from tidemill.store.sql import Dialect, identifiers
+from tidemill.store.write.accepted import accepted, check_each_key
 from tidemill.store.write.bulk_load import bulk_load, rejected_rows
 from tidemill.store.write.context import RowContext
 
@@ -289,10 +290,7 @@ def merge_rows(target: TableTarget, staged: Staged, *, with_offsets: bool = Fals
         keys = staged.keys
         if target.marks_deleted and keys and _has_rows(target, identifiers.deletion_markers(name)):
             keys -= int(cursor.execute(d.discard_deleted_rows(schema, name, table), values))
-        # An existing row that is only locked does not count as affected.
-        written = int(cursor.execute(d.insert_or_lock(schema, name, table), values)) if keys else 0
-        for sql in d.lock_existing(schema, name, table) if written < keys else ():
-            cursor.execute(sql, values)
+        written = _insert_or_lock(target, keys) if keys else 0
         if keys and target.concurrent and target.marks_deleted:
             _check_no_concurrent_deletion(target)
         if keys:
@@ -303,7 +301,8 @@ def merge_rows(target: TableTarget, staged: Staged, *, with_offsets: bool = Fals
                     for sql in d.move_rollup(schema, rollup_name, rollup, table, all_new=all_new, complete=complete):
                         cursor.execute(sql, values)
             if not all_new:
-                written += int(cursor.execute(d.update(schema, name, table), values))
+                with accepted(name):
+                    written += int(cursor.execute(d.update(schema, name, table), values))
         offsets: frozenset[int] = frozenset()
         if with_offsets:
             cursor.execute(d.written_offsets(schema, name, table), values)
@@ -319,6 +318,21 @@ def merge_rows(target: TableTarget, staged: Staged, *, with_offsets: bool = Fals
 def _has_rows(target: TableTarget, table: str) -> bool:
     with target.connection.cursor() as cursor:
         return bool(cursor.execute(target.dialect.first_row(target.schema, table)))
+
+
+def _insert_or_lock(target: TableTarget, keys: int) -> int:
+    """Insert the staged rows of new keys and lock those of existing keys; returns how many were inserted."""
+    d, schema, name, table = target.dialect, target.schema, target.name, target.table
+    values = target.rows.parameters()
+    with target.connection.cursor() as cursor:
+        with accepted(name):
+            # An existing row that is only locked does not count as affected.
+            written = int(cursor.execute(d.insert_or_lock(schema, name, table), values))
+        for sql in d.lock_existing(schema, name, table) if written < keys else ():
+            cursor.execute(sql, values)
+    if written < keys:
+        check_each_key(target.connection, d.count_known(schema, name, table), name, keys)
+    return written
 
 
 def _check_no_concurrent_deletion(target: TableTarget) -> None:

@@ -21,6 +21,7 @@ from tidemill.spec.schema import Pipeline
 from tidemill.store.connection import dialect_of, translated, worker_connection
 from tidemill.store.control import replays
 from tidemill.store.maintenance.rollup_backfill import incomplete_rollups
+from tidemill.store.ownership import check_ownership
 from tidemill.store.sql.replay import STILL_OUTDATED
 from tidemill.store.steps import run_step
 from tidemill.store.write.context import Range, WriteContext
@@ -113,6 +114,7 @@ def retract_outdated(
         Fenced: a newer pipeline version has acquired the lease meanwhile, or the topic was recreated.
     """
     retracted = 0
+    check_ownership(connection, pipeline)
     for name, rows in find_outdated(connection, settings, pipeline, write_context, ranges):
         if leaving := spare(rows):
             target = TableTarget(connection, settings.db_data, pipeline, name)

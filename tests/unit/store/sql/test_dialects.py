@@ -146,6 +146,7 @@ def _put_table(found: _Generated, name: str) -> None:
     for method in (
         "insert_or_lock",
         "lock_existing",
+        "count_known",
         "update",
         "written_offsets",
         "create_tombstones",

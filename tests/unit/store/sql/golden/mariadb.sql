@@ -75,6 +75,11 @@ ON DUPLICATE KEY UPDATE `shop` = `data`.`orders`.`shop`;
 
 -- lock_existing orders
 
+-- count_known orders
+SELECT COUNT(*)
+FROM `data`.`_stage_orders` AS s
+STRAIGHT_JOIN `data`.`orders` AS t ON t.`shop` = s.`shop` AND t.`id` = s.`id`;
+
 -- update orders
 UPDATE `data`.`_stage_orders` AS s
 STRAIGHT_JOIN `data`.`orders` AS t ON t.`shop` = s.`shop` AND t.`id` = s.`id`
@@ -189,6 +194,11 @@ ORDER BY s.`code`
 ON DUPLICATE KEY UPDATE `code` = `data`.`clicks`.`code`;
 
 -- lock_existing clicks
+
+-- count_known clicks
+SELECT COUNT(*)
+FROM `data`.`_stage_clicks` AS s
+STRAIGHT_JOIN `data`.`clicks` AS t ON t.`code` = s.`code`;
 
 -- update clicks
 UPDATE `data`.`_stage_clicks` AS s

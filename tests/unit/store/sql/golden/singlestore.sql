@@ -79,6 +79,11 @@ JOIN `data`.`orders` AS t ON t.`shop` = s.`shop` AND t.`id` = s.`id`
 WHERE t.`_commit` <> %(commit)s
 FOR UPDATE;
 
+-- count_known orders
+SELECT COUNT(*)
+FROM `data`.`_stage_orders` AS s
+JOIN `data`.`orders` AS t ON t.`shop` = s.`shop` AND t.`id` = s.`id`;
+
 -- update orders
 UPDATE `data`.`_stage_orders` AS s
 JOIN `data`.`orders` AS t ON t.`shop` = s.`shop` AND t.`id` = s.`id`
@@ -199,6 +204,11 @@ FROM `data`.`_stage_clicks` AS s
 JOIN `data`.`clicks` AS t ON t.`code` = s.`code`
 WHERE t.`_commit` <> %(commit)s
 FOR UPDATE;
+
+-- count_known clicks
+SELECT COUNT(*)
+FROM `data`.`_stage_clicks` AS s
+JOIN `data`.`clicks` AS t ON t.`code` = s.`code`;
 
 -- update clicks
 UPDATE `data`.`_stage_clicks` AS s
