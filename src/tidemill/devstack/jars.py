@@ -29,7 +29,7 @@ def part(settings: Settings, name: str) -> list[Path]:
 
 def lock() -> dict[str, str]:
     """``<part>/<name>.jar`` -> SHA-256 as hexadecimal digits, of every jar that may be used."""
-    lines = Path(__file__).with_name("jars.lock").read_text().splitlines()
+    lines = Path(__file__).with_name("jars.lock").read_text(encoding="utf-8").splitlines()
     return {path: digest for digest, path in (line.split("  ") for line in lines)}
 
 

@@ -163,7 +163,8 @@ def test_what_a_local_spark_writes_is_as_private_as_the_state_folder(
     installed: Settings, tmp_path: Path, mode: int
 ) -> None:
     """Models and checkpoints are the owner's alone where the state folder is; clusters decide themselves."""
-    (tmp_path / "state").mkdir(mode=mode)
+    (tmp_path / "state").mkdir()
+    (tmp_path / "state").chmod(mode)
     private = installed.model_copy(update={"state": tmp_path / "state"})
     conf = "spark.hadoop.fs.permissions.umask-mode=077"
     assert {name for name in CONNECTIONS if conf in command(private, name)} == ({"local"} if mode == 0o700 else set())

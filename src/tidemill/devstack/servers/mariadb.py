@@ -63,7 +63,7 @@ def prepare(settings: Settings, cancelled: Event) -> None:
     shutil.rmtree(fresh, ignore_errors=True)
     Child(_initialise(settings, server, fresh), settings).run_to_end(cancelled)
     if not cancelled.is_set():
-        _series_file(settings).write_text(server.series)
+        _series_file(settings).write_text(server.series, encoding="utf-8")
         fresh.rename(folder / "data")
 
 
@@ -127,7 +127,7 @@ def server_of(settings: Settings) -> Server:
     made_by = None
     if (_folder(settings) / "data").exists():
         named = _series_file(settings)
-        made_by = named.read_text() if named.exists() else FIRST_SERIES
+        made_by = named.read_text(encoding="utf-8") if named.exists() else FIRST_SERIES
     return choose(embedded, on_the_path(), made_by)
 
 

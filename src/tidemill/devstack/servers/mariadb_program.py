@@ -80,8 +80,8 @@ def on_the_path() -> Server | None:
     try:
         # --no-defaults comes first, and keeps the machine's own configuration out.
         answer = subprocess.run(
-            [program, "--no-defaults", "--version"], capture_output=True, text=True, check=False,
-            stdin=subprocess.DEVNULL, timeout=_ANSWER_SECONDS,
+            [program, "--no-defaults", "--version"], capture_output=True, encoding="utf-8", errors="replace",
+            check=False, stdin=subprocess.DEVNULL, timeout=_ANSWER_SECONDS,
         )  # fmt: skip
     except (OSError, subprocess.TimeoutExpired):
         return None
