@@ -210,15 +210,14 @@ WITH_HINT = (WHOLE_TABLE[0], WHOLE_TABLE[1].replace("AS p WHERE", "AS p USE INDE
 
 
 @pytest.mark.parametrize("reason", ["incomplete rollup", "index hint", "invalid statement"])
-def test_a_check_that_cannot_be_carried_out_is_a_warning(
+def test_a_check_that_cannot_be_carried_out_refuses_the_training(
     place: Settings,
     final: pd.DataFrame,
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
-    caplog: pytest.LogCaptureFixture,
     reason: str,
 ) -> None:
-    """The training goes on, and its log names the query and the reason."""
+    """Nothing is trained on features of which nobody knows whether they look ahead; the error names the reason."""
     pipeline = changed(place, tmp_path, *([WITH_HINT] if reason == "index hint" else []))
     load(place, pipeline, final)
     state, expected_text = "ready", "flights is read with a schema name, an index hint or a partition"
@@ -230,10 +229,9 @@ def test_a_check_that_cannot_be_carried_out_is_a_warning(
     with session(place, Account.STREAM) as connection, connection.cursor() as cursor:
         cursor.execute("UPDATE rollups SET state = %s WHERE rollup = 'delays_by_hour'", (state,))
         try:
-            refuse_look_ahead(place, pipeline, "late_arrival", CUT)
+            with pytest.raises(ModelError) as raised:
+                refuse_look_ahead(place, pipeline, "late_arrival", CUT)
         finally:
             cursor.execute("UPDATE rollups SET state = 'ready' WHERE rollup = 'delays_by_hour'")
-    [record] = [each for each in caplog.records if each.name == "tidemill.ml.data.leakage"]
-    assert record.levelname == "WARNING"
-    assert record.getMessage().startswith("the features of features.sql are not checked for look-ahead: ")
-    assert expected_text in record.getMessage()
+    assert raised.value.code == "TM-ML-LOOK-AHEAD-UNCHECKED"
+    assert expected_text in str(raised.value.value)

@@ -13,7 +13,6 @@ Values of a dimension that are copied into a row ahead of their time are in the 
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -29,8 +28,6 @@ from tidemill.spec.schema import Model, Pipeline
 from tidemill.store.connection import dialect_of, session, translated
 from tidemill.store.maintenance.rollup_backfill import incomplete_rollups
 from tidemill.store.sql import Dialect
-
-logger = logging.getLogger(__name__)
 
 ROWS = "(rows)"
 """In place of a column's name: rows that the query began or ceased to return after their time."""
@@ -116,7 +113,7 @@ def refuse_look_ahead(settings: Settings, pipeline: Pipeline, model_name: str, s
 
     The training rows of such a query would contain information of the holdout: for example an average over a whole
     table, or a rollup that goes on counting. Values that a dimension holds ahead of time are not found, because the
-    database knows no time of them. A check that cannot be carried out is reported as a warning, and training goes on.
+    database knows no time of them. A query that cannot be checked is refused, too.
 
     Args:
         settings: where the database is.
@@ -125,7 +122,8 @@ def refuse_look_ahead(settings: Settings, pipeline: Pipeline, model_name: str, s
         split: the time between training and holdout, naive UTC.
 
     Raises:
-        ModelError: a feature looks ahead; it is the first one of the query that does.
+        ModelError: a feature looks ahead; it is the first one of the query that does. Or whether one does cannot be
+            found out.
     """
     model = declared_model(pipeline, model_name)
     features = [name for name in model.query.features if name not in model.train.known_ahead]
@@ -134,10 +132,9 @@ def refuse_look_ahead(settings: Settings, pipeline: Pipeline, model_name: str, s
     with session(settings, Account.STREAM) as connection:
         incomplete = incomplete_rollups(connection, pipeline)
     if incomplete:
-        _warn(model, f"these rollups do not count all rows yet: {', '.join(sorted(incomplete))}")
-        return
-    for reason in _unchecked(pipeline, model):
-        _warn(model, reason)
+        raise _unchecked(model, f"these rollups do not count all rows yet: {', '.join(sorted(incomplete))}")
+    if (reason := _why_unchecked(pipeline, model)) is not None:
+        raise _unchecked(model, reason)
     with session(settings, Account.READ, schema=settings.db_data) as connection:
         d = dialect_of(connection)
         hidden = d.without_later(settings.db_data, pipeline, model, split)
@@ -152,8 +149,7 @@ def refuse_look_ahead(settings: Settings, pipeline: Pipeline, model_name: str, s
             if isinstance(error, Transient):
                 raise
             # The author's query is valid, for it has just been read; the statement that is made of it is not.
-            _warn(model, str(error))
-            return
+            raise _unchecked(model, str(error)) from error
     leaking = next(((name, rows) for name, rows in differing.items() if rows), None)
     if leaking:
         feature, rows = leaking
@@ -167,18 +163,18 @@ def refuse_look_ahead(settings: Settings, pipeline: Pipeline, model_name: str, s
         )
 
 
-def _unchecked(pipeline: Pipeline, model: Model) -> Iterator[str]:
-    """Why the check leaves out the query, or one of the tables in it."""
+def _why_unchecked(pipeline: Pipeline, model: Model) -> str | None:
+    """Why the query, or one of the tables in it, cannot be checked; None if it can."""
     row_source = next((each.name for each in model.query.tables if each.is_row_source), None)
     if row_source is None:
-        yield f"{model.known_at} is computed from more than one row or table"
-        return
+        return f"{model.known_at} is computed from more than one row or table"
     timed = {row_source, *(name for name, rollup in pipeline.rollups.items() if rollup.of == row_source)}
     for each in model.query.tables:
         has_more = each.schema_name or each.has_hint or each.has_partition
         if each.name in timed and not each.is_row_source and has_more:
-            yield f"{each.name} is read with a schema name, an index hint or a partition"
+            return f"{each.name} is read with a schema name, an index hint or a partition"
+    return None
 
 
-def _warn(model: Model, reason: str) -> None:
-    logger.warning("the features of %s are not checked for look-ahead: %s", model.features, reason)
+def _unchecked(model: Model, reason: str) -> ModelError:
+    return ModelError("TM-ML-LOOK-AHEAD-UNCHECKED", value=reason, file=model.features, known_at=model.known_at)
