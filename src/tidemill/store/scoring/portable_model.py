@@ -136,9 +136,9 @@ class Scorer:
             for slot, middle in zip(slots, center, strict=True):
                 apart = slot - float(middle)
                 distances[row] += apart * apart
-        nearest: Floats = np.argmin(distances, axis=0).astype(np.float64)
-        # Where every distance is infinite or NaN, no center is the nearest.
-        return np.where(np.isfinite(distances).any(axis=0), nearest, np.nan)
+        # As MLlib chooses: a distance that is NaN is never the smallest, and of infinite ones the first counts.
+        nearest: Floats = np.argmin(np.where(np.isnan(distances), np.inf, distances), axis=0).astype(np.float64)
+        return nearest
 
 
 class _Tree:
