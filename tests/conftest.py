@@ -68,6 +68,19 @@ def _with_fewer_trees(declaration: Path) -> None:
     declaration.write_text(text.replace("maxIter: 20,", "maxIter: 6,"))
 
 
+@pytest.fixture(scope="module", autouse=True)
+def _retires_pipelines(pytestconfig: pytest.Config) -> Iterator[None]:
+    """What a module has applied is retired after it, or it would count as applied for every later one.
+
+    A pipeline without folder and snapshot is retired.
+    """
+    yield
+    settings = pytestconfig.stash[_session]
+    for snapshots in (settings.state / "applied").glob("*"):
+        if not (settings.pipelines / snapshots.name).exists():
+            shutil.rmtree(snapshots, ignore_errors=True)
+
+
 def pytest_sessionfinish(session: pytest.Session, exitstatus: int) -> None:
     """Keep the servers' logs of a session that failed."""
     # Spark's gateway says goodbye while the interpreter ends, when the captured streams are closed.

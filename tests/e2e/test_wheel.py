@@ -137,9 +137,9 @@ print(json.dumps({
 
 
 def test_a_spark_job_runs_from_the_wheel(installation: Installation) -> None:
-    """The packaged entry starts, and names the pipeline that does not exist in one sentence."""
+    """The packaged entry starts, and says in one sentence that it has no password to read what was applied."""
     entry = json.loads(installation.run("tidemill", "paths", "--json").stdout)["spark_jobs"]
     done = installation.run("python", f"{entry}/replay.py", "--pipeline", "nothing", "--replay", "1")
     assert done.returncode == 2
     assert "Traceback" not in done.stderr
-    assert "nothing" in done.stderr
+    assert "TM-CONFIG-SECRET-MISSING" in done.stderr

@@ -138,7 +138,9 @@ class Up:
         streams = {row["stream"]: row for row in facts["streams"]}
         for row in facts["models"]:
             name = (row["pipeline"], row["model"])
-            if name[1] != next(iter(self.pipelines[name[0]].models)):
+            # A pipeline whose folder was removed stays applied, and is not what was started here.
+            pipeline = self.pipelines.get(name[0])
+            if pipeline is None or name[1] != next(iter(pipeline.models), None):
                 continue
             if row["published_version"] is not None or name in self.reported:
                 continue

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from contextlib import suppress
 
-import pyarrow as pa
 from pyspark.errors import AnalysisException
 from pyspark.sql import DataFrame, SparkSession
 from pyspark.sql import functions as F
+from pyspark.sql.types import StructField, StructType
 
 from tidemill.errors import SpecError
 from tidemill.spec.checks.dimensions import are_comparable, compared_sides
@@ -15,11 +15,6 @@ from tidemill.spec.checks.transform import RECORDS
 from tidemill.spec.dimension_files import DimensionRows, read_dimension
 from tidemill.spec.schema import Pipeline
 from tidemill.stream.plan.decode import struct_of
-
-_ARROW_TYPES = {
-    "STRING": pa.string(), "BOOLEAN": pa.bool_(), "TINYINT": pa.int8(), "SMALLINT": pa.int16(), "INT": pa.int32(),
-    "BIGINT": pa.int64(), "DOUBLE": pa.float64(), "DATE": pa.date32(), "TIMESTAMP": pa.timestamp("us", tz="UTC"),
-}  # fmt: skip
 
 
 def register_dimensions(spark: SparkSession, pipeline: Pipeline) -> None:
@@ -37,19 +32,12 @@ def register_dimensions(spark: SparkSession, pipeline: Pipeline) -> None:
 
 
 def _frame(spark: SparkSession, content: DimensionRows) -> DataFrame:
-    """One partition on any master: the driver holds the rows, whose file executors on other machines do not have."""
-    arrays = [
-        pa.array([row[place] for row in content.rows], _arrow_type(kind))
-        for place, kind in enumerate(content.types.values())
-    ]
-    return spark.createDataFrame(pa.table(arrays, names=list(content.types))).coalesce(1)
+    """One partition on any master: the driver holds the rows, whose file executors on other machines do not have.
 
-
-def _arrow_type(kind: str) -> pa.DataType:
-    if kind.startswith("DECIMAL"):
-        digits, scale = kind.removeprefix("DECIMAL(").removesuffix(")").split(",")
-        return pa.decimal128(int(digits), int(scale))
-    return _ARROW_TYPES[kind]
+    As rows and not as Arrow: the JVM of a driver that a standalone cluster starts does not open what Arrow needs there.
+    """
+    fields = [StructField(name, struct_of(f"value {kind}")["value"].dataType) for name, kind in content.types.items()]
+    return spark.createDataFrame(content.rows, StructType(fields)).coalesce(1)
 
 
 def _check_joins(spark: SparkSession, pipeline: Pipeline) -> None:

@@ -155,8 +155,15 @@ BROKEN: dict[str, list[tuple[str, object]]] = {
 """Code without its prefix -> what is changed in the valid folder: a place in pipeline.yaml, or the text of a file."""
 
 
-ELSEWHERE = ("DIMENSION-FILE", "DIMENSION-MISSING", "FOLDER-UNREADABLE", "NOT-UTF-8", "PIPELINE-UNKNOWN")
-"""Codes that files have; those of dimensions are in tests/unit/spec/test_dimension_files.py."""
+ELSEWHERE = (
+    "DIMENSION-FILE",
+    "DIMENSION-MISSING",
+    "FOLDER-UNREADABLE",
+    "NOT-UTF-8",
+    "OBJECT-SHARED",
+    "PIPELINE-UNKNOWN",
+)
+"""Codes of files and of several folders: tests/unit/spec/test_dimension_files.py, tests/db/test_ownership.py."""
 
 
 def load(folder: Path, changes: list[tuple[str, object]]) -> Pipeline:
