@@ -102,6 +102,8 @@ class Settings(BaseModel):
     """Quarantined records are kept for this many days, and deletion markers at least as long."""
     history_days: int = Field(400, ge=1)
     """Refreshes, decisions, incidents, replays and former model versions are kept for this many days."""
+    stuck_batch_seconds: float = Field(900, gt=0)
+    """A driver whose batch takes longer ends; the next one reads the batch in parts. Slowness alone costs a restart."""
     log_days: int = Field(30, ge=1)
     """Logs of former drivers are kept for this many days."""
     log_bytes: int = Field(64 * 2**20, ge=2**16)

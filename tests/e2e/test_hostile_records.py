@@ -15,7 +15,12 @@ from support.edges import SECONDS, Edge
 from tidemill.config import Account, Settings
 from tidemill.kafka import clients
 from tidemill.store.connection import session
+from tidemill.store.control import ledger
+from tidemill.store.control.suspects import Suspect, read_suspects, record_suspect
 from tidemill.store.migrations import migrate_control
+from tidemill.store.write.context import Range, WriteContext
+from tidemill.stream import watchdog
+from tidemill.stream.suspicion import MOST_ATTEMPTS, REASON
 
 _number = itertools.count(1)
 SCHEMA = "id BIGINT, note STRING, ms BIGINT, digits STRING"
@@ -115,4 +120,51 @@ def test_a_record_of_any_time_is_written_or_quarantined(hostile: Callable[..., E
     found = reasons(stream)
     assert [offset for _, offset in found] == too_far
     assert all(str(times[offset]) in reason for (_, offset), reason in found.items())
+    assert stream.differences() == []
+
+
+def test_a_record_at_which_two_drivers_ended_is_quarantined_unread(hostile: Callable[..., Edge]) -> None:
+    """By its coordinates; its neighbours are read part by part, and nothing is suspect afterwards."""
+    stream = hostile(partitions=2)
+    produce(stream, [{"id": number} for number in range(40)])
+    produce(stream, [{"id": number} for number in range(100, 110)], partition=1)
+    with session(stream.settings, Account.STREAM) as connection:
+        context = WriteContext(stream.name, 1, stream.version, stream.name)
+        ledger.begin_at(connection, stream.name, stream.name, {0: 0, 1: 0})
+        record_suspect(connection, context, Suspect(Range(0, 0, 1), 0, MOST_ATTEMPTS))
+        record_suspect(connection, context, Suspect(Range(1, 0, 1_000), 0, 1))
+        stream.start()
+        stream.wait_drained()
+        stream.stop()
+        assert read_suspects(connection, context) == ()
+    assert stream.ids() == [*range(1, 40), *range(100, 110)]
+    assert stream.query(
+        f"SELECT partition_id, record_offset, record_value, reason FROM quarantine WHERE stream = '{stream.name}'"
+    ) == [(0, 0, None, REASON)]
+    assert stream.query(f"SELECT COUNT(*) FROM commits WHERE stream = '{stream.name}' AND partition_id = 1") == [(10,)]
+    assert stream.differences() == []
+
+
+def test_a_batch_that_is_only_slow_is_written_by_the_next_driver(
+    hostile: Callable[..., Edge], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A driver whose batch passes the limit ends and names the ranges; the next one writes them part by part."""
+    stream = hostile()
+    produce(stream, [{"id": number} for number in range(40)])
+    usual = stream.settings
+    with monkeypatch.context() as patched:
+        patched.setattr(watchdog, "INTERVAL_SECONDS", 0.01)
+        stream.settings = usual.model_copy(update={"stuck_batch_seconds": 1e-6})
+        error = stream.start().error()
+    assert (error.code, str(error.value).partition(":")[0]) == ("TM-STREAM-BATCH-STUCK", "partition 0")
+    context = WriteContext(stream.name, 1, stream.version, stream.name)
+    with session(usual, Account.STREAM) as connection:
+        assert [suspect.range for suspect in read_suspects(connection, context)] == [Range(0, 0, 40)]
+        stream.settings = usual
+        stream.start()
+        stream.wait_drained()
+        stream.stop()
+        assert read_suspects(connection, context) == ()
+    assert stream.ids() == list(range(40))
+    assert reasons(stream) == {}
     assert stream.differences() == []

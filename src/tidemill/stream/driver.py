@@ -15,16 +15,16 @@ import tempfile
 import time
 from dataclasses import dataclass, replace
 from datetime import UTC
+from functools import partial
 from pathlib import Path
 
-from pyspark.errors import PySparkException
 from pyspark.sql import SparkSession
 from pyspark.sql.streaming.query import StreamingQuery
 
 from tidemill.config import Account, Settings
 from tidemill.errors import StreamError, TidemillError
 from tidemill.kafka.clients import PROBE_SECONDS, admin
-from tidemill.kafka.topics import partitions
+from tidemill.kafka.topics import offsets_at, partitions
 from tidemill.spec.schema import Pipeline
 from tidemill.store.connection import session
 from tidemill.store.control import heartbeats, streams
@@ -37,11 +37,15 @@ from tidemill.stream.driver_status import DriverStatus
 from tidemill.stream.heartbeat import Heartbeat
 from tidemill.stream.jvm_end import jvm_end
 from tidemill.stream.kafka_probe import KafkaProbe
+from tidemill.stream.narrowing import SearchEnded
 from tidemill.stream.outage import Recovery, ended_by
 from tidemill.stream.plan.dimensions import register_dimensions
 from tidemill.stream.query import BatchCommitter, stream_rows
+from tidemill.stream.record_faults import TASK_ERRORS
 from tidemill.stream.rollup_builder import RollupBuilder
 from tidemill.stream.start_offsets import find_start
+from tidemill.stream.suspicion import SuspectReader
+from tidemill.stream.watchdog import Watchdog
 
 log = logging.getLogger(__name__)
 BATCH_SECONDS = 60.0
@@ -70,6 +74,7 @@ class Driver:
         self._heartbeat = Heartbeat(settings, self.stream, epoch, self.status)
         self._probe = KafkaProbe(settings, pipeline, self.status)
         self._recovery = Recovery(settings, pipeline, epoch, self.status, self._heartbeat)
+        self._watchdog = Watchdog(settings, self.stream, epoch, self.status)
         self._rollup_builder = RollupBuilder(settings, pipeline, epoch)
 
     def run(self, spark: SparkSession) -> None:
@@ -82,6 +87,7 @@ class Driver:
         scratch = Path(tempfile.mkdtemp(prefix=f"{self.stream}-{self.epoch}-", dir=_scratch(self.settings)))
         self._heartbeat.start()
         self._probe.start()
+        self._watchdog.start()
         try:
             self._run_queries(spark, scratch)
         except TidemillError as error:
@@ -104,8 +110,10 @@ class Driver:
             began, batches = time.monotonic(), self.status.metrics.batches
             try:
                 start = self._revalidate(start) if start else self._find_start()
-                start = self._run_query(spark, start, scratch)
-            except (TidemillError, PySparkException) as error:
+                start = self._run_query(spark, self._read_suspects(spark, start), scratch)
+            except SearchEnded:
+                start = None  # the driver is to end
+            except TASK_ERRORS as error:
                 start = None
                 self.status.topic_id = None  # whether the topic was recreated, find_start determines
                 committed = self.status.metrics.batches > batches
@@ -147,6 +155,19 @@ class Driver:
         known = partitions(admin(self.settings), self.topic, PROBE_SECONDS)
         return start if known == sorted(start.positions) else self._find_start()
 
+    def _read_suspects(self, spark: SparkSession, start: _QueryStart) -> _QueryStart:
+        """Read with care what an earlier driver, or an earlier query, may have ended at; returns where to go on."""
+        status, source = self.status, self.pipeline.source
+        if status.committer is not None:
+            return start
+        register_dimensions(spark, self.pipeline)
+        spark.conf.set("spark.sql.execution.arrow.maxBytesPerBatch", str(source.max_bytes_per_batch))
+        status.state = "running"
+        self._watchdog.watch(start.write_context, spark)
+        reader = SuspectReader(spark, self.settings, self.pipeline, status, start.write_context)
+        ends = partial(offsets_at, admin(self.settings), self.topic, "latest")
+        return replace(start, positions=reader.run(start.positions, ends))
+
     def _run_query(self, spark: SparkSession, start: _QueryStart, scratch: Path) -> _QueryStart:
         """Run one query to its end; returns where the next one begins.
 
@@ -154,8 +175,6 @@ class Driver:
             TidemillError, PySparkException: what ended it, if the driver did not.
         """
         status = self.status
-        if status.committer is None:
-            register_dimensions(spark, self.pipeline)
         status.committer = committer = BatchCommitter(
             self.settings, self.pipeline, start.write_context, start.positions,
             metrics=status.metrics, sizer=status.sizer,

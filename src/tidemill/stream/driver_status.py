@@ -1,24 +1,38 @@
 """What the threads of a driver share.
 
-Three threads run in a driver: the *query* thread, which calls :meth:`tidemill.stream.driver.Driver.run`; the
-*heartbeat* thread; and the *probe* thread, which asks Kafka. Every field below has one thread that writes it, so that
-no lock is needed; the methods may be called from any thread.
+Four threads run in a driver: the *query* thread, which calls :meth:`tidemill.stream.driver.Driver.run`; the *heartbeat*
+thread; the *probe* thread, which asks Kafka; and the *watchdog*, which ends a driver whose batch hangs. Every field
+below has one thread that writes it, so that no lock is needed; the methods may be called from any thread.
 """
 
 from __future__ import annotations
 
 import threading
 import time
+from collections.abc import Mapping
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
 from tidemill.errors import TidemillError
 from tidemill.spec.schema import Pipeline
+from tidemill.store.write.context import Range
 from tidemill.stream.batch_sizer import BatchSizer, goal_of
 from tidemill.stream.metrics import StreamMetrics
 
 if TYPE_CHECKING:
     from tidemill.stream.query import BatchCommitter
+
+
+@dataclass(frozen=True)
+class UnderWay:
+    """What a driver commits at present."""
+
+    began: float
+    """By the monotonic clock."""
+    ranges: Mapping[int, Range]
+    """Kafka partition -> its offsets."""
+
 
 _LARGEST_LIMIT = 2**32 - 1
 _LONGEST_REASON = 2000
@@ -39,6 +53,8 @@ class DriverStatus:
         """The error that ended the last query, until the next one has committed. Written by the query thread."""
         self.committer: BatchCommitter | None = None
         """Of the present query. Written by the query thread."""
+        self.under_way: UnderWay | None = None
+        """The batch, or the part of one, that is being committed. Written by the thread that commits it."""
         self.topic_id: str | None = None
         """The topic that the query reads; None while it is being determined. Written by the query thread."""
         self.kafka_error: str | None = None
@@ -57,6 +73,10 @@ class DriverStatus:
     def final_error(self) -> TidemillError | None:
         """The error that ends the driver although its query runs: another driver acquired the lease, for instance."""
         return self._final_error
+
+    def present_batch(self) -> UnderWay | None:
+        """What is being committed, by a query or before the first one."""
+        return self.under_way or (self.committer.under_way if self.committer else None)
 
     def end(self, error: TidemillError | None = None) -> None:
         """Request the end of the driver; the first error that is given is the final one."""

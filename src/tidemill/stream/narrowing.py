@@ -26,7 +26,13 @@ from tidemill.stream.batch import run_batch
 from tidemill.stream.plan.decode import decode
 from tidemill.stream.plan.source import read_range
 from tidemill.stream.plan.transform import transform
-from tidemill.stream.record_faults import TASK_ERRORS, is_data_exception, is_fault_of_records, reason_of_record
+from tidemill.stream.record_faults import (
+    TASK_ERRORS,
+    is_crash,
+    is_data_exception,
+    is_fault_of_records,
+    reason_of_record,
+)
 from tidemill.stream.task import MicroBatch, PartitionOutcome
 
 log = logging.getLogger(__name__)
@@ -93,8 +99,18 @@ def _because_of_time(record: Rejected) -> Rejected:
 class NarrowedBatch:
     """A micro-batch that failed for a record: what is left of it is committed without the records at fault."""
 
-    def __init__(self, spark: SparkSession, batch: MicroBatch, must_end: Callable[[], bool]) -> None:
-        """The batch, in a session in which its dimensions are registered; ``must_end`` ends it between two ranges."""
+    def __init__(
+        self, spark: SparkSession, batch: MicroBatch, must_end: Callable[[], bool], *, one_by_one: bool = False
+    ) -> None:
+        """A batch in a session in which its dimensions are registered.
+
+        Args:
+            spark: the session.
+            batch: what is to be committed.
+            must_end: whether to end between two ranges, because the driver is to end.
+            one_by_one: read no record beyond the range that is tried: it may be the one that ends the JVM.
+        """
+        self._one_by_one = one_by_one
         self._spark, self._batch, self._must_end = spark, batch, must_end
         self.outcomes: dict[int, PartitionOutcome] = {}
         """Kafka partition -> what became of its records, as far as this object committed them."""
@@ -108,14 +124,28 @@ class NarrowedBatch:
         """
         for partition, span in self._batch.ranges.items():
             at = max(span.start, self._position(partition))
-            length = span.until - at
-            while at < span.until:
-                good, error = first_failure(Range(partition, at, span.until), length, self._evaluate)
-                if good > at:
-                    self._commit_searching(Range(partition, at, good))
-                # Where bad records are dense, the next one is at about the same distance.
-                length = max(1, good - at)
-                at = good if error is None else self._quarantine(partition, good, error)
+            if at < span.until:
+                self._search(Range(partition, at, span.until))
+
+    def commit(self, span: Range) -> None:
+        """Commit a range that is not known to have a record at fault. Raises what :meth:`run` does."""
+        if self._commit(span) is not None:
+            self.run()
+
+    def quarantine_unread(self, span: Range, reason: str) -> None:
+        """Commit a single offset as a record in quarantine of which only the coordinates are known."""
+        self._verify_workers()
+        self._write(span, [Rejected(span.start, reason)])
+
+    def _search(self, span: Range) -> None:
+        at, length = span.start, span.until - span.start
+        while at < span.until:
+            good, error = first_failure(Range(span.partition, at, span.until), length, self._evaluate)
+            if good > at:
+                self._commit_searching(Range(span.partition, at, good))
+            # Where bad records are dense, the next one is at about the same distance.
+            length = max(1, good - at)
+            at = good if error is None else self._quarantine(span.partition, good, error)
 
     def _commit_searching(self, span: Range) -> None:
         """Commit a range that can be evaluated. A record at fault all the same is one that the worker fails for."""
@@ -133,7 +163,7 @@ class NarrowedBatch:
     def _rows(self, span: Range) -> DataFrame:
         batch, source = self._batch, self._batch.pipeline.source
         starts, ends = {span.partition: span.start}, {span.partition: span.until}
-        raw = read_range(self._spark, batch.settings, source, starts, ends)
+        raw = read_range(self._spark, batch.settings, source, starts, ends, one_by_one=self._one_by_one)
         return transform(self._spark, decode(raw, source), batch.pipeline)
 
     def _evaluate(self, span: Range) -> Exception | None:
@@ -171,8 +201,9 @@ class NarrowedBatch:
             The offset after them.
         """
         if not is_data_exception(error):
-            # If workers fail for whatever they are given, this raises, and no record is blamed for it.
-            self._spark.range(1).mapInArrow(_echo, "id BIGINT").collect()
+            self._verify_workers()
+        if is_crash(error):  # its bytes may have been too many, and would be here as well
+            return self._write(Range(partition, offset, offset + 1), [Rejected(offset, reason_of_record(error))])
         batch = self._batch
         until = min(batch.ranges[partition].until, offset + _UNREADABLE)
         found = fetch_records(batch.settings, batch.write_context.topic, partition, range(offset, until))
@@ -180,15 +211,22 @@ class NarrowedBatch:
         if not records:
             found = fetch_records(batch.settings, batch.write_context.topic, partition, [offset])
             records = [next(iter(found), Rejected(offset, "")).because(reason_of_record(error))]
-        span = Range(partition, offset, records[-1].offset + 1)
+        return self._write(Range(partition, offset, records[-1].offset + 1), records)
+
+    def _verify_workers(self) -> None:
+        """If workers fail for whatever they are given, this raises, and no record is blamed for it."""
+        self._spark.range(1).mapInArrow(_echo, "id BIGINT").collect()
+
+    def _write(self, span: Range, records: list[Rejected]) -> int:
+        """Commit a range of nothing but records in quarantine, and gaps; returns its end."""
+        batch = self._batch
         newest_us = max((each.timestamp_us for each in records if each.timestamp_us is not None), default=None)
-        single = Batch(
-            batch.batch_id, span, rejected=records, newest_us=newest_us, gap=span.until - offset - len(records)
-        )
+        gap = span.until - span.start - len(records)
+        single = Batch(batch.batch_id, span, rejected=records, newest_us=newest_us, gap=gap)
         counts = write_batch(batch.settings, batch.pipeline, batch.write_context, single)
-        self._add(partition, PartitionOutcome(counts, {}, newest_us=newest_us))
-        reason = records[0].reason
-        log.warning("partition %d: %d offsets from %d on are quarantined: %s", partition, len(records), offset, reason)
+        self._add(span.partition, PartitionOutcome(counts, {}, newest_us=newest_us))
+        where, reason = f"partition {span.partition}, offset {span.start}", records[0].reason
+        log.warning("%s: %d records are quarantined: %s", where, len(records), reason)
         return span.until
 
     def _add(self, partition: int, outcome: PartitionOutcome) -> None:

@@ -5,8 +5,6 @@ from __future__ import annotations
 import logging
 import time
 
-from pyspark.errors import PySparkException
-
 from tidemill.config import Account, Settings
 from tidemill.errors import (
     Contention,
@@ -132,6 +130,6 @@ class Recovery:
         topic_id(admin(self.settings), self.pipeline.source.topic, PROBE_SECONDS)
 
 
-def ended_by(error: TidemillError | PySparkException, raised_in_batch: BaseException | None) -> BaseException:
+def ended_by(error: Exception, raised_in_batch: BaseException | None) -> BaseException:
     """What ended a query: Spark passes on as text what was raised in a batch, so that itself is preferred."""
     return error if isinstance(error, TidemillError) else raised_in_batch or error

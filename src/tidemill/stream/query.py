@@ -20,6 +20,7 @@ from tidemill.store.control import incidents, ledger
 from tidemill.store.write.context import Range, WriteContext
 from tidemill.stream.batch import run_batch
 from tidemill.stream.batch_sizer import BatchSizer, BatchTiming
+from tidemill.stream.driver_status import UnderWay
 from tidemill.stream.metrics import StreamMetrics
 from tidemill.stream.narrowing import NarrowedBatch, SearchEnded
 from tidemill.stream.plan.decode import decode
@@ -85,6 +86,8 @@ class BatchCommitter:
         """Whether the next batches should have another limit: this query commits no further one."""
         self.paused = False
         """Whether the stream was stopped for its share of quarantined records: this query commits no further batch."""
+        self.under_way: UnderWay | None = None
+        """The batch that is being committed."""
         self._sizer = sizer
         self._batches_before = self.metrics.batches
         """Batches of the driver's earlier queries: the ids in the ledger continue from there."""
@@ -150,7 +153,11 @@ class BatchCommitter:
         }
         context = self.write_context
         batch = MicroBatch(self.settings, self.pipeline, context, self._batches_before + batch_id, ranges)
-        outcomes = self._run(rows, batch)
+        self.under_way = UnderWay(began, ranges)
+        try:
+            outcomes = self._run(rows, batch)
+        finally:
+            self.under_way = None
         if outcomes is None:
             return
         self._report_warnings([outcome.warnings for outcome in outcomes.values()])

@@ -37,6 +37,11 @@ def is_data_exception(error: BaseException) -> bool:
     return isinstance(error, PySparkException) and bool(_DATA_EXCEPTION.fullmatch(error.getSqlState() or ""))
 
 
+def is_crash(error: BaseException) -> bool:
+    """Whether a task ended with its process, or for want of memory."""
+    return not is_data_exception(error) and cause(error).code in {*_CRASHES, "TM-STREAM-JVM-ENDED"}
+
+
 def is_fault_of_records(error: BaseException) -> bool:
     """Whether a task may have failed for a record, so that its range is to be run again in smaller parts.
 

@@ -43,6 +43,7 @@ KEPT = {
     "pipelines": "one row for each change of a folder that a person has applied; rows name these versions",
     "rollups": "one row for each rollup",
     "streams": "one row for each stream",
+    "suspect_ranges": "one row for each Kafka partition",
     "topics": "one row for each topic of a stream",
 }
 """Table of the control plane -> for how long its rows are kept, or why they cannot grow without bound."""

@@ -12,9 +12,18 @@ from tidemill.spec.schema import Source
 
 
 def read_range(
-    spark: SparkSession, settings: Settings, source: Source, starts: dict[int, int], ends: dict[int, int]
+    spark: SparkSession,
+    settings: Settings,
+    source: Source,
+    starts: dict[int, int],
+    ends: dict[int, int],
+    *,
+    one_by_one: bool = False,
 ) -> DataFrame:
-    """The topic's records from ``starts`` to before ``ends`` (partition -> offset), each partition read by one task."""
+    """The topic's records from ``starts`` to before ``ends`` (partition -> offset), each partition read by one task.
+
+    A consumer unpacks the records of a poll at once, those after the range included; ``one_by_one`` it does not.
+    """
     positions = {
         name: json.dumps({source.topic: {str(partition): offset for partition, offset in offsets.items()}})
         for name, offsets in (("startingOffsets", starts), ("endingOffsets", ends))
@@ -24,6 +33,7 @@ def read_range(
         .options(**clients.source_options(settings))
         .option("assign", json.dumps({source.topic: sorted(starts)}))
         .options(**positions)
+        .options(**({"kafka.max.poll.records": "1"} if one_by_one else {}))
         .load()
     )
 
